@@ -1,0 +1,92 @@
+"""What a configuration value may be, said in words, and the one error a user's input raises."""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+
+class InputError(ValueError):
+    """The user's input cannot be used. The message is one sentence that names field and value."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """`accepts(value)` decides, `says` completes the sentence "... must be"."""
+
+    says: str
+    accepts: Callable[[Any], bool]
+
+
+def check(rule: Rule, path: str, value: Any) -> Any:
+    """Returns `value`, or raises InputError naming `path`, the value and what is allowed."""
+    if not rule.accepts(value):
+        raise InputError(f"{path} is {value!r}; it must be {rule.says}")
+    return value
+
+
+def choose(table: Iterable[str], path: str, name: Any) -> str:
+    """Returns `name` if the table has it, else raises InputError with the choices."""
+    return check(one_of(table), path, name)
+
+
+def number(low: float, high: float = math.inf, above: bool = False) -> Rule:
+    """A finite number from `low` (or only above it) to `high`."""
+    words = f"a number {'above' if above else 'of at least'} {low:g}"
+    words += "" if high == math.inf else f" and at most {high:g}"
+    return Rule(words, lambda v: _is_number(v) and (v > low if above else v >= low) and v <= high)
+
+
+def fraction() -> Rule:
+    """A number from 0, and below 1."""
+    return Rule("a number from 0 to below 1", lambda v: _is_number(v) and 0 <= v < 1)
+
+
+def whole(low: int) -> Rule:
+    """An integer of at least `low`, and one that fits 31 bits."""
+    return Rule(
+        f"a whole number from {low} to {2**31 - 1}", lambda v: _is_whole(v) and low <= v < 2**31
+    )
+
+
+def amount() -> Rule:
+    """How many of something: an integer counts, a float from 0 to 1 is a fraction of all."""
+    return Rule(
+        "a whole number of examples, or a fraction from 0.0 to 1.0",
+        lambda v: (_is_whole(v) and v >= 0) or (isinstance(v, float) and 0 <= v <= 1),
+    )
+
+
+def truth() -> Rule:
+    return Rule("True or False", lambda v: isinstance(v, bool))
+
+
+def text() -> Rule:
+    return Rule("text", lambda v: isinstance(v, str))
+
+
+def one_of(names: Iterable[str]) -> Rule:
+    names = tuple(names)
+    return Rule(f"one of: {', '.join(names)}", lambda v: isinstance(v, str) and v in names)
+
+
+def tuple_of(rule: Rule) -> Rule:
+    """A tuple or list, each element as `rule` says."""
+    return Rule(
+        f"a tuple, each element {rule.says}",
+        lambda v: isinstance(v, tuple | list) and all(rule.accepts(element) for element in v),
+    )
+
+
+def either(*rules: Rule) -> Rule:
+    return Rule(
+        ", or ".join(rule.says for rule in rules), lambda v: any(rule.accepts(v) for rule in rules)
+    )
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return (_is_whole(value) or isinstance(value, float)) and math.isfinite(value)

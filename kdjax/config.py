@@ -1,0 +1,226 @@
+"""From a config of plain data to frozen specs, with every check that needs no data."""
+
+import dataclasses
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from kdjax import checks
+from kdjax.checks import InputError, check, choose
+from kdjax.losses import LOSSES
+from kdjax.models import MODELS
+from kdjax.optim import OPTIMIZERS
+from kdjax.spec import (
+    HPARAMS,
+    SPLITS,
+    AugmentSpec,
+    DatasetSpec,
+    ExecutionSpec,
+    ExperimentSpec,
+    ModelSpec,
+    StageSpec,
+    grid,
+    teachers_of,
+)
+
+
+def experiment(
+    stages: Mapping[str, Any], dataset: Mapping[str, Any] | None = None, **fields: Any
+) -> ConfigDict:
+    """An experiment's config with every field it has, so that each can be overridden by name.
+
+    Args:
+      stages: name to stage, in the order they run; each made by `stage`, or a plain dict.
+      dataset: fields of `DatasetSpec`; the others take their defaults.
+      **fields: `data_dir`, `evaluate`, `tensorboard`, `execution`.
+    """
+    defaults = {
+        "data_dir": "",  # of TFDS; "": $TFDS_DATA_DIR, else ~/tensorflow_datasets
+        "evaluate": "test",  # the split of the report; "validation" to make choices
+        "tensorboard": False,
+    }
+    _no_others("config", fields, (*defaults, "execution"))
+    config = ConfigDict(defaults | {k: v for k, v in fields.items() if k in defaults})
+    config.dataset = _filled(DatasetSpec, "dataset", dataset or {})
+    config.execution = _filled(ExecutionSpec, "execution", fields.get("execution", {}))
+    config.stages = ConfigDict(sort_keys=False)
+    for name, values in stages.items():
+        config.stages[name] = values if isinstance(values, ConfigDict) else stage(**values)
+    return config
+
+
+def stage(**fields: Any) -> ConfigDict:
+    """A stage's config with every field it has; those not given take their defaults.
+
+    `members` holds the axes of the grid: `seed`, a count or a tuple, and any other hparam, a
+    tuple of values; an empty tuple is no axis.
+    """
+    model = dict(fields.pop("model", {}))
+    members = dict(fields.pop("members", {}))
+    config = _filled(StageSpec, "stage", fields)
+    name = choose(MODELS, "model.name", model.get("name", "mlp"))
+    defaults = {k: getattr(MODELS[name].module, k) for k in MODELS[name].arguments}
+    _no_others("model", model, ("name", *defaults))
+    config["model"] = {"name": name} | defaults | model
+    _no_others("members", members, HPARAMS)
+    config["members"] = {k: () for k in HPARAMS} | {"seed": 1} | members
+    return ConfigDict(config)
+
+
+def parse(config: Mapping[str, Any]) -> ExperimentSpec:
+    """The frozen specs of a config.
+
+    Raises:
+      InputError: a field is unknown, out of range, or contradicts another; nothing has been
+        computed or written by then.
+    """
+    config = config.to_dict() if isinstance(config, ConfigDict) else config
+    fields = [f.name for f in dataclasses.fields(ExperimentSpec)]
+    _no_others("config", config, fields)
+    if not config.get("stages"):
+        raise InputError("config.stages is empty; it must name at least one stage")
+    stages = []
+    for name, values in config["stages"].items():
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
+            raise InputError(f"config.stages has {name!r}; letters, digits, _ and - make a name")
+        stages.append(_stage(f"config.stages.{name}", name, values, stages))
+    return ExperimentSpec(
+        dataset=_read(DatasetSpec, "config.dataset", config.get("dataset", {})),
+        stages=tuple(stages),
+        execution=_read(ExecutionSpec, "config.execution", config.get("execution", {})),
+        data_dir=check(checks.text(), "config.data_dir", config.get("data_dir", "")),
+        evaluate=choose(SPLITS, "config.evaluate", config.get("evaluate", "test")),
+        tensorboard=check(checks.truth(), "config.tensorboard", config.get("tensorboard", False)),
+    )
+
+
+def _stage(path: str, name: str, values: Mapping, earlier: list[StageSpec]) -> StageSpec:
+    parts = {"model": _model(f"{path}.model", values.get("model", {}))}
+    parts["members"] = _members(f"{path}.members", values.get("members", {}))
+    rest = {k: v for k, v in values.items() if k not in parts}
+    stage = _read(StageSpec, path, rest, name=name, **parts)
+    loss, optimizer = LOSSES[stage.loss], OPTIMIZERS[stage.optimizer.name]
+    used = ("seed", *loss.hparams, *optimizer.hparams) + ("ensemble_size",) * loss.teacher
+    for axis, _ in stage.members:
+        if axis not in used:
+            raise InputError(
+                f"{path}.members has the axis {axis!r}, which neither loss {stage.loss!r} nor "
+                f"optimizer {stage.optimizer.name!r} reads; they read: {', '.join(used)}"
+            )
+    if loss.teacher and not teachers_of(stage.teacher):
+        raise InputError(f"{path}.teacher is empty; loss {stage.loss!r} needs a teacher")
+    for field in ("teacher", "init_from"):
+        for reference in teachers_of(getattr(stage, field)):
+            names = [other.name for other in earlier]
+            if reference not in names and not ("/" in reference or os.path.isdir(reference)):
+                raise InputError(
+                    f"{path}.{field} is {reference!r}; it must be an earlier stage "
+                    f"({', '.join(names) or 'there is none'}) or a stage directory"
+                )
+    if loss.teacher and stage.teacher_logits == "cached" and stage.augment != AugmentSpec():
+        raise InputError(
+            f"{path}.teacher_logits is 'cached', but {path}.augment changes the view that the "
+            "student sees; it must be 'live', so that the teacher sees the same view"
+        )
+    if loss.labels and not stage.subset.labelled and _hard(stage):
+        raise InputError(
+            f"{path}.subset.labelled is {stage.subset.labelled!r}, but loss {stage.loss!r} has a "
+            "label term; show some labels, or set hard_weight to 0"
+        )
+    if stage.optimizer.warmup_steps > stage.steps:
+        raise InputError(
+            f"{path}.optimizer.warmup_steps is {stage.optimizer.warmup_steps}; it must be at "
+            f"most steps, {stage.steps}"
+        )
+    for other in earlier:
+        _not_its_own_teacher(path, stage, other)
+    return stage
+
+
+def _hard(stage: StageSpec) -> bool:
+    """Whether any member's loss reads labels."""
+    return "hard_weight" not in LOSSES[stage.loss].hparams or any(
+        member["hard_weight"] for member in grid(stage)
+    )
+
+
+def _not_its_own_teacher(path: str, stage: StageSpec, teacher: StageSpec) -> None:
+    if teacher.name not in teachers_of(stage.teacher) or stage.init_from:
+        return
+    seeds = {m["seed"] for m in grid(stage)} & {m["seed"] for m in grid(teacher)}
+    if LOSSES[stage.loss].teacher and stage.model == teacher.model and seeds:
+        raise InputError(
+            f"{path}.members.seed has {min(seeds)}, as has its teacher {teacher.name!r} of the "
+            "same model, so that they would start from the same parameters; use other seeds"
+        )
+
+
+def _model(path: str, values: Mapping) -> ModelSpec:
+    name = choose(MODELS, f"{path}.name", values.get("name", "mlp"))
+    rules = MODELS[name].arguments
+    _no_others(path, values, ("name", *rules))
+    arguments = {k: getattr(MODELS[name].module, k) for k in rules}
+    arguments |= {k: v for k, v in values.items() if k != "name"}
+    return ModelSpec(
+        name,
+        tuple((k, _frozen(check(rules[k], f"{path}.{k}", v))) for k, v in arguments.items()),
+    )
+
+
+def _members(path: str, values: Mapping) -> tuple[tuple[str, tuple], ...]:
+    _no_others(path, values, HPARAMS)
+    axes = []
+    for name, rule in HPARAMS.items():
+        axis = values.get(name, 1 if name == "seed" else ())
+        if name == "seed" and isinstance(axis, int):
+            axis = tuple(range(check(checks.whole(1), f"{path}.seed", axis)))
+        axis = check(checks.tuple_of(rule), f"{path}.{name}", axis)
+        if len(set(axis)) < len(axis):
+            raise InputError(f"{path}.{name} is {axis!r}; each value must stand there once")
+        if len(axis) or name == "seed":
+            axes.append((name, tuple(axis)))
+    if not axes[-1][1]:
+        raise InputError(f"{path}.seed is (); there must be at least one seed")
+    return tuple(axes)
+
+
+def _read(spec: type, path: str, values: Any, **given: Any) -> Any:
+    """An instance of `spec` from plain data, each field checked by its rule."""
+    if not isinstance(values, Mapping):
+        raise InputError(f"{path} is {values!r}; it must be a dict of fields")
+    fields = {f.name: f for f in dataclasses.fields(spec) if f.name not in given}
+    _no_others(path, values, fields)
+    read = dict(given)
+    for name, value in values.items():
+        part, rule = fields[name].metadata.get("spec"), fields[name].metadata.get("rule")
+        here = f"{path}.{name}"
+        read[name] = _read(part, here, value) if part else _frozen(check(rule, here, value))
+    return spec(**read)
+
+
+def _filled(spec: type, path: str, values: Mapping) -> dict[str, Any]:
+    """The fields of `spec` as a dict: `values`, and defaults for the rest."""
+    fields = [f for f in dataclasses.fields(spec) if "rule" in f.metadata or "spec" in f.metadata]
+    _no_others(path, values, [f.name for f in fields])
+    filled = {}
+    for f in fields:
+        if "spec" in f.metadata:
+            filled[f.name] = _filled(f.metadata["spec"], f.name, values.get(f.name, {}))
+        else:
+            filled[f.name] = values.get(f.name, f.default)
+    return filled
+
+
+def _no_others(path: str, values: Mapping, allowed: Any) -> None:
+    for name in values:
+        if name not in allowed:
+            raise InputError(
+                f"{path} has no field {name!r}; it must be {checks.one_of(allowed).says}"
+            )
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

@@ -1,0 +1,84 @@
+"""Linen modules, one network each, and the table a stage picks its model from.
+
+Every module maps inputs [B, ...] to logits [B, C] and takes `train`, which switches dropout.
+"""
+
+from dataclasses import dataclass
+
+import flax.linen as nn
+import jax
+
+from kdjax.checks import Rule, fraction, tuple_of, whole
+
+
+class MLP(nn.Module):
+    """Dense ReLU layers (arXiv 1503.02531, section 3), inputs flattened."""
+
+    classes: int
+    hidden: tuple[int, ...] = (800, 800)
+    dropout_input: float = 0.0
+    dropout: float = 0.0
+
+    @nn.compact
+    def __call__(self, inputs: jax.Array, train: bool) -> jax.Array:
+        x = inputs.reshape(inputs.shape[0], -1)
+        x = nn.Dropout(self.dropout_input, deterministic=not train)(x)
+        for width in self.hidden:
+            x = nn.relu(nn.Dense(width)(x))
+            x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        return nn.Dense(self.classes)(x)
+
+
+class CNN(nn.Module):
+    """3x3 convolutions with ReLU, each stage halving the image, then one dense layer."""
+
+    classes: int
+    channels: tuple[int, ...] = (32, 64, 128)
+    dense: int = 128
+    dropout: float = 0.0
+
+    @nn.compact
+    def __call__(self, inputs: jax.Array, train: bool) -> jax.Array:
+        x = inputs
+        for width in self.channels:
+            x = nn.relu(nn.Conv(width, (3, 3))(x))
+            x = nn.max_pool(x, (2, 2), strides=(2, 2))
+        x = x.reshape(x.shape[0], -1)
+        x = nn.relu(nn.Dense(self.dense)(x))
+        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        return nn.Dense(self.classes)(x)
+
+
+@dataclass(frozen=True)
+class Model:
+    """An entry of `MODELS`: the module, its kind (the execution plan depends on it), the least
+    rank of one example, and what each of its arguments may be."""
+
+    module: type[nn.Module]
+    kind: str
+    rank: int
+    arguments: dict[str, Rule]
+
+
+MODELS = {
+    "mlp": Model(
+        MLP,
+        kind="dense",
+        rank=1,
+        arguments={
+            "hidden": tuple_of(whole(1)),
+            "dropout_input": fraction(),
+            "dropout": fraction(),
+        },
+    ),
+    "cnn": Model(
+        CNN,
+        kind="convolutional",
+        rank=3,
+        arguments={
+            "channels": tuple_of(whole(1)),
+            "dense": whole(1),
+            "dropout": fraction(),
+        },
+    ),
+}
