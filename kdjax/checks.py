@@ -10,6 +10,10 @@ class InputError(ValueError):
     """The user's input cannot be used. The message is one sentence that names field and value."""
 
 
+class Diverged(RuntimeError):
+    """Every member of a stage has diverged."""
+
+
 @dataclass(frozen=True)
 class Rule:
     """`accepts(value)` decides, `says` completes the sentence "... must be"."""

@@ -23,6 +23,7 @@ from kdjax.spec import (
     ModelSpec,
     StageSpec,
     grid,
+    hard_term,
     teachers_of,
 )
 
@@ -125,7 +126,7 @@ def _stage(path: str, name: str, values: Mapping, earlier: list[StageSpec]) -> S
             f"{path}.teacher_logits is 'cached', but {path}.augment changes the view that the "
             "student sees; it must be 'live', so that the teacher sees the same view"
         )
-    if loss.labels and not stage.subset.labelled and _hard(stage):
+    if loss.labels and not stage.subset.labelled and hard_term(stage):
         raise InputError(
             f"{path}.subset.labelled is {stage.subset.labelled!r}, but loss {stage.loss!r} has a "
             "label term; show some labels, or set hard_weight to 0"
@@ -138,13 +139,6 @@ def _stage(path: str, name: str, values: Mapping, earlier: list[StageSpec]) -> S
     for other in earlier:
         _not_its_own_teacher(path, stage, other)
     return stage
-
-
-def _hard(stage: StageSpec) -> bool:
-    """Whether any member's loss reads labels."""
-    return "hard_weight" not in LOSSES[stage.loss].hparams or any(
-        member["hard_weight"] for member in grid(stage)
-    )
 
 
 def _not_its_own_teacher(path: str, stage: StageSpec, teacher: StageSpec) -> None:

@@ -147,6 +147,14 @@ def cell(stage: StageSpec, member: Mapping[str, Any]) -> dict[str, Any]:
     return {name: member[name] for name, _ in stage.members if name != "seed"}
 
 
+def hard_term(stage: StageSpec) -> bool:
+    """Whether any member's loss reads labels."""
+    loss = LOSSES[stage.loss]
+    if "hard_weight" in loss.hparams:
+        return any(member["hard_weight"] for member in grid(stage))
+    return loss.labels
+
+
 def plain(spec: Any) -> Any:
     """A spec as JSON has it: dicts, lists, text, numbers."""
     return json.loads(json.dumps(dataclasses.asdict(spec)))

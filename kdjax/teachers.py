@@ -1,8 +1,21 @@
-"""Teachers: how several become one distribution."""
+"""Teachers: how several become one distribution, who teaches whom, and their logits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+from kdjax.checks import InputError
+from kdjax.spec import StageSpec, grid
+
+if TYPE_CHECKING:
+    from kdjax.stage import Stage
 
 MEANS = ("arithmetic", "geometric")
 
@@ -41,3 +54,63 @@ def ensemble_logits(
     if mean == "geometric":
         return jnp.tensordot(weights, logits, axes=1)
     raise ValueError(f"mean is {mean!r}; it must be one of: {', '.join(MEANS)}")
+
+
+@dataclass(frozen=True)
+class Teachers:
+    """K nets from one or more finished stages; different stages may have different models."""
+
+    stages: tuple[Stage, ...]
+
+    @property
+    def count(self) -> int:
+        return sum(len(stage.members) for stage in self.stages)
+
+    @property
+    def variables(self) -> tuple:
+        return tuple(stage.variables for stage in self.stages)
+
+    def predict(self, inputs: np.ndarray) -> np.ndarray:
+        """Raw logits [K, B, C] of raw inputs [B, ...] on the host."""
+        return np.concatenate([stage.predict(inputs) for stage in self.stages])
+
+    def teach(self, variables: tuple, inputs: jax.Array) -> jax.Array:
+        """Raw logits [K, B, C] of preprocessed inputs [B, ...], inside a compiled chunk."""
+        forwards = [stage.forward() for stage in self.stages]
+        return jnp.concatenate([f(v, inputs) for f, v in zip(forwards, variables, strict=True)])
+
+
+def mixing_matrix(
+    stage: StageSpec, count: int, validation_errors: Sequence[float], path: str
+) -> np.ndarray:
+    """Which teachers each member learns from: [M, K], rows with sum 1.
+
+    Args:
+      count: K.
+      validation_errors: [K], by which "best" chooses.
+      path: of the stage in the config, for messages.
+
+    Raises:
+      InputError: an ensemble larger than K; "one_to_one" without as many seeds as teachers.
+    """
+    members = grid(stage)
+    rows = np.zeros((len(members), count), np.float32)
+    seeds = dict(stage.members)["seed"]
+    if stage.mixing == "one_to_one" and len(seeds) != count:
+        raise InputError(
+            f"{path}.mixing is 'one_to_one', but there are {len(seeds)} seeds and {count} "
+            "teachers; the numbers must be equal"
+        )
+    for row, member in zip(rows, members, strict=True):
+        size = member["ensemble_size"] or count
+        if size > count:
+            raise InputError(
+                f"{path}.ensemble_size is {size}; it must be at most the {count} teachers"
+            )
+        if stage.mixing == "all":
+            row[:size] = 1 / size
+        elif stage.mixing == "one_to_one":
+            row[seeds.index(member["seed"])] = 1
+        else:
+            row[int(np.argmin(validation_errors))] = 1
+    return rows

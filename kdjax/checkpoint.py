@@ -1,0 +1,250 @@
+"""A stage directory: what it holds, written so that a kill at any time does no harm.
+
+    <stage>/config.json, metrics.jsonl, checkpoints/<step>/{variables, opt, hparams, meta}, DONE
+
+All JSON is strict: NaN and infinity are written as null.
+"""
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from kdjax.checks import InputError
+from kdjax.spec import differences
+
+CONFIG, METRICS, CHECKPOINTS, DONE = "config.json", "metrics.jsonl", "checkpoints", "DONE"
+log = logging.getLogger(__name__)
+
+
+def check_writable(workdir: Path) -> None:
+    """Creates `workdir` if need be; an InputError if it cannot be created or written."""
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=workdir).close()
+    except OSError as error:
+        raise InputError(f"{workdir} cannot be written ({error}); use another --workdir") from error
+
+
+def prepare(directory: Path, identity: dict) -> str:
+    """What there is of a stage: "new", "unfinished" or "done". Writes nothing.
+
+    `identity` is all that determines the stage's results, as plain JSON; the directory of
+    another one, or of something else, is an InputError.
+    """
+    if not (directory / CONFIG).exists():
+        if directory.exists() and not directory.is_dir():
+            raise InputError(f"{directory} is a file; move it away, or use another --workdir")
+        names = {path.name for path in directory.glob("*")} - {f"{CONFIG}.tmp"}
+        if names:
+            raise InputError(f"{directory} has {min(names)}, no {CONFIG}; use another --workdir")
+        return "new"
+    changes = differences(_load(directory / CONFIG), _strict(identity))
+    if changes:
+        raise InputError(
+            f"{directory} has other settings ({'; '.join(changes)}); use another --workdir"
+        )
+    return "done" if (directory / DONE).exists() else "unfinished"
+
+
+def start(directory: Path, identity: dict) -> None:
+    """Creates the stage directory and its config.json."""
+    check_writable(directory)
+    _write(directory / CONFIG, json.dumps(_strict(identity), indent=2))
+
+
+def finish(directory: Path, results: dict) -> None:
+    """Marks the stage as done; last of all, when its `Checkpoints` are closed."""
+    _write(directory / DONE, json.dumps(_strict(results), indent=2))
+
+
+def results(directory: Path) -> dict:
+    """What `finish` wrote."""
+    return _load(directory / DONE)
+
+
+class Checkpoints(contextlib.AbstractContextManager):
+    """The checkpoints of a stage that runs; the end of their `with` waits for the last save."""
+
+    def __init__(self, directory: Path):
+        self._path = directory / CHECKPOINTS
+        self._manager = _manager(self._path, create=True)
+        self.wait, self.close = self._manager.wait_until_finished, self._manager.close
+
+    def __exit__(self, *_: Any) -> None:
+        self.close()
+
+    def save(self, step: int, variables: Any, opt: Any, hparams: Any, meta: dict) -> None:
+        """Waits for the save before, then starts to write a step, above all before it.
+
+        `variables` and `hparams` are nested dicts, `opt` any pytree, `meta` plain JSON, which
+        gets the "digest" of the variables. The arrays, [M, ...], know no device and are the
+        caller's own: a view of a device's buffer dies with it.
+        """
+        trees = {"variables": variables, "opt": opt, "hparams": hparams}
+        if not all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(trees)):
+            raise TypeError("the leaves of a checkpoint must be np.ndarray")
+        items = {name: ocp.args.StandardSave(tree) for name, tree in trees.items()}
+        items["meta"] = ocp.args.JsonSave(_strict(meta) | {"digest": digest(variables)})
+        if not self._manager.save(step, args=ocp.args.Composite(**items)):
+            raise ValueError(f"step {step} is not above {self._manager.latest_step()}")
+
+    def latest(self) -> int | None:
+        """The newest step that can be read, with a warning for each that cannot; None: no step.
+
+        That there are steps, but none can be read, is an InputError.
+        """
+        problem = None
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            path = self._path / str(step)
+            try:
+                _read(self._manager, step, opt=ocp.args.StandardRestore())
+                return step
+            except Exception as error:
+                problem = _unreadable(path, error)
+                log.warning(_unreadable(path, error, "going back to the step before"))
+        if problem:
+            raise problem
+        return None
+
+    def restore(self, step: int, opt: Any) -> tuple[Any, Any, Any, dict]:
+        """The variables, opt, hparams and meta of `step`, which `latest` gave.
+
+        `opt` is a pytree like the saved one, of np.ndarray or jax.ShapeDtypeStruct. Later steps
+        are deleted: they are damaged, and the run will write them again.
+        """
+        try:
+            read = _read(self._manager, step, opt=ocp.args.StandardRestore(opt))
+            if jax.tree.map(np.shape, read["opt"]) != jax.tree.map(np.shape, opt):
+                raise ValueError("arrays of the optimizer have other shapes than the model's")
+        except Exception as error:
+            raise _unreadable(self._path / str(step), error) from error
+        for later in [s for s in self._manager.all_steps() if s > step]:
+            self._manager.delete(later)
+        return read["variables"], read["opt"], read["hparams"], read["meta"]
+
+
+def open_variables(directory: Path) -> tuple[Any, dict, dict]:
+    """The variables, hparams and meta of a finished stage."""
+    needed = {".": "does not exist", CONFIG: f"has no {CONFIG}", DONE: "is not finished"}
+    for name, problem in needed.items():
+        if not (directory / name).exists():
+            raise InputError(f"{directory} {problem}; it must be the directory of a finished stage")
+    try:
+        with contextlib.closing(_manager(directory / CHECKPOINTS, create=False)) as manager:
+            read = _read(manager, manager.latest_step())
+    except Exception as error:
+        raise _unreadable(directory / CHECKPOINTS, error) from error
+    return read["variables"], read["hparams"], read["meta"]
+
+
+def append_metrics(directory: Path, row: dict) -> None:
+    """Adds `row` as one line to the stage's metrics; its key "step" says when it was."""
+    with (directory / METRICS).open("a") as file:
+        file.write(json.dumps(_strict(row)) + "\n")
+
+
+def read_metrics(directory: Path) -> list[dict]:
+    """The rows as they were written, less a torn last line; []: there are none."""
+    path, rows = directory / METRICS, []
+    lines = path.read_text(errors="replace").splitlines() if path.exists() else []
+    for number, line in enumerate(lines, 1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError as error:
+            if number < len(lines):
+                raise _unreadable(path, f"line {number}: {error}", "delete that line") from error
+    return rows
+
+
+def truncate_metrics(directory: Path, step: int) -> None:
+    """Drops the rows after `step`, which the run will write again, and a torn last line."""
+    rows = [row for row in read_metrics(directory) if row["step"] <= step]
+    _write(directory / METRICS, "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def digest(variables: Any) -> str:
+    """The SHA-256 of all arrays: paths, dtypes, shapes and bytes."""
+    leaves = jax.tree.leaves_with_path(variables)
+    arrays = {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
+    total = hashlib.sha256()
+    for path in sorted(arrays):
+        total.update(f"{path} {arrays[path].dtype.name} {arrays[path].shape}\n".encode())
+        total.update(np.ascontiguousarray(arrays[path]).reshape(-1).view(np.uint8))
+    return total.hexdigest()
+
+
+def _manager(path: Path, create: bool) -> ocp.CheckpointManager:
+    """With `create`, what a killed save left is cleared; without, nothing is written."""
+    newest = ocp.checkpoint_managers.LatestN(2)  # the second is there to fall back to
+    options = ocp.CheckpointManagerOptions(
+        create=create, cleanup_tmp_directories=create, preservation_policy=newest
+    )
+    return ocp.CheckpointManager(path.absolute(), options=options)
+
+
+def _read(manager: ocp.CheckpointManager, step: int, **more: Any) -> Any:
+    """The items of a step; raises on any damage, also such as Orbax does not see."""
+    variables, hparams = ocp.args.StandardRestore(), ocp.args.StandardRestore()
+    items = {"variables": variables, "hparams": hparams, "meta": ocp.args.JsonRestore()} | more
+    hook = sys.unraisablehook
+    sys.unraisablehook = lambda e: None if "loop is closed" in str(e.exc_value) else hook(e)
+    try:
+        read = manager.restore(step, args=ocp.args.Composite(**items))
+    except Exception:
+        time.sleep(0.1)  # one array failed: the others' reads end now, and find their loop closed
+        raise
+    finally:
+        sys.unraisablehook = hook
+    if digest(read["variables"]) != read["meta"]["digest"]:
+        raise ValueError("the variables are not those that were saved")
+    return read
+
+
+def _wanted(record: logging.LogRecord) -> bool:
+    """Leaves out what Orbax tells of its work, and what asyncio tells of a failed read."""
+    if record.exc_info:
+        return "tensorstore_spec" not in str(record.exc_info[1])
+    return record.levelno >= logging.WARNING or f"{os.sep}orbax{os.sep}" not in record.pathname
+
+
+logging.getLogger("absl").addFilter(_wanted)
+logging.getLogger("asyncio").addFilter(_wanted)
+
+
+def _unreadable(path: Path, why: Any, advice: str = "delete the stage directory") -> InputError:
+    why = (str(why).splitlines() or [repr(why)])[0]  # Orbax's messages run over many lines
+    return InputError(f"{path} cannot be read ({why[:200]}); {advice}")
+
+
+def _load(path: Path) -> dict:
+    try:
+        return {**json.loads(path.read_text())}  # a TypeError if it holds no dict
+    except (OSError, ValueError, TypeError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _write(path: Path, text: str) -> None:
+    """Writes the whole file; a kill leaves what was there before."""
+    temporary = path.with_name(f"{path.name}.tmp")
+    with temporary.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def _strict(value: Any) -> Any:
+    """`value` as strict JSON gives it back."""
+    text = json.dumps(value, default=lambda array: array.tolist())
+    return json.loads(text, parse_constant=lambda _: None)

@@ -1,0 +1,95 @@
+"""Populations and ensembles on whole splits, and what they cost to serve."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from kdjax import cost, member, metrics, parallel
+from kdjax.augment import preprocess
+from kdjax.data import Dataset, fetch
+from kdjax.member import Batch, Hparams, Recipe, State
+from kdjax.parallel import Layout
+from kdjax.population import over_members
+from kdjax.teachers import Teachers, ensemble_logits
+
+BATCH = 1000  # examples
+
+
+@dataclass(frozen=True)
+class Examined:
+    """A split to evaluate: raw inputs [N, ...], labels [N], teachers' logits [K, N, C] or None."""
+
+    inputs: np.ndarray
+    labels: np.ndarray
+    teacher_logits: np.ndarray | None
+
+
+def examined(dataset: Dataset, name: str, teachers: Teachers) -> Examined:
+    """A split of the data set, with the raw logits of the teachers if there are any."""
+    split = dataset.splits[name]
+    inputs = fetch(split, np.arange(len(split)))
+    return Examined(inputs, split.labels, teachers.predict(inputs) if teachers.count else None)
+
+
+def program(recipe: Recipe, how: str, dataset: Dataset, layout: Layout) -> Callable:
+    """The compiled evaluation of one batch of raw inputs by all members: sums [D, M/Dm, ...]."""
+
+    def evaluate(
+        state: State, hparams: Hparams, batch: Batch, teacher_logits: jax.Array | None
+    ) -> dict[str, jax.Array]:
+        batch = batch.replace(inputs=preprocess(batch.inputs, dataset.preprocessing))
+        one = lambda s, h: member.eval_step(recipe, s, h, batch, teacher_logits)
+        return over_members(one, how, (0, 0))(state, hparams)
+
+    return parallel.pmap(evaluate, layout)
+
+
+def evaluate(
+    program: Callable, state: State, hparams: Hparams, split: Examined, layout: Layout
+) -> dict[str, np.ndarray]:
+    """Each metric [M] over the whole split; the last batch is padded, and nothing dropped."""
+    size = min(BATCH, len(split.labels))
+    size += -size % layout.data_shards
+    totals = []
+    for start in range(0, len(split.labels), size):
+        rows = np.arange(start, start + size) % len(split.labels)
+        labels = np.where(
+            np.arange(start, start + size) < len(split.labels), split.labels[rows], -1
+        )
+        batch = Batch(
+            parallel.split_batch(split.inputs[rows], layout, axis=0),
+            parallel.split_batch(labels, layout, axis=0),
+        )
+        logits = split.teacher_logits
+        if logits is not None:
+            logits = parallel.split_batch(logits[:, rows], layout, axis=1)
+        totals.append(parallel.sum_shards(program(state, hparams, batch, logits), layout))
+    return metrics.finish(jax.tree.map(lambda *sums: np.sum(sums, axis=0), *totals))
+
+
+def ensemble(split: Examined) -> dict[str, float]:
+    """The metrics of the teachers as one classifier: the arithmetic mean of their distributions."""
+    mean = jax.jit(lambda v, y: metrics.sums(ensemble_logits(v, 1.0), y, None))
+    totals = jax.tree.map(
+        lambda x: np.asarray(x, np.float64), mean(split.teacher_logits, split.labels)
+    )
+    return {name: float(value) for name, value in metrics.finish(totals).items()}
+
+
+def serving_cost(recipe: Recipe, variables: Any, example: jax.Array) -> dict[str, float]:
+    """What one member costs, on one example [1, ...]; `variables` [M, ...] on the host."""
+    first = jax.tree.map(lambda x: x[0], variables)
+    return {"parameters": cost.parameters(first["params"])} | cost.serve(
+        lambda v, x: member.predict(recipe.model, v, x), first, example
+    )
+
+
+def ensemble_cost(teachers: Teachers, example: jax.Array) -> dict[str, float]:
+    """What all teachers and their mean cost, on one example [1, ...]."""
+    parameters = sum(cost.parameters(v["params"]) for v in teachers.variables)
+    return {"parameters": parameters} | cost.serve(
+        lambda v, x: ensemble_logits(teachers.teach(v, x), 1.0), teachers.variables, example
+    )

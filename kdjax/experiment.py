@@ -1,0 +1,161 @@
+"""An experiment: its stages in order, then the report."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kdjax import checkpoint, data, report
+from kdjax.config import parse
+from kdjax.prepare import Job, prepare
+from kdjax.progress import Displays, Progress, TensorBoard
+from kdjax.report import ENSEMBLE, METRICS, Report, Row, summarise
+from kdjax.spec import ExperimentSpec, cell, grid, teachers_of
+from kdjax.stage import open_stage
+from kdjax.teachers import Teachers, ensemble_logits
+from kdjax.train import train
+
+PICTURED = 4  # test examples whose soft targets the report shows
+TEMPERATURES = (1.0, 4.0, 20.0)
+
+
+def run(config: Mapping[str, Any], workdir: str | Path, quiet: bool = False) -> Report:
+    """Runs the stages that are not finished, and writes and returns the report.
+
+    Args:
+      config: plain data, as `kdjax.config.experiment` makes it.
+      workdir: where stages keep their checkpoints; a rerun goes on from what stands there.
+      quiet: print nothing.
+
+    Raises:
+      InputError: config, data or workdir cannot be used; nothing has been computed or written.
+      Diverged: every member of a stage has.
+    """
+    workdir = Path(workdir)
+    say = (lambda line: None) if quiet else print
+    spec = parse(config)
+    dataset = data.load(spec.dataset, spec.data_dir)
+    jobs = prepare(spec, dataset, workdir)
+    checkpoint.check_writable(workdir)
+    say(f"workdir: {workdir}")
+    for job in jobs:
+        if job.status == "done":
+            say(f"{job.stage.name}: done before")
+        else:
+            train(job, spec, dataset, say, lambda j, done: _display(j, done, spec, quiet))
+    result = _report(config, spec, dataset, jobs)
+    report.write(result, workdir)
+    say(f"\n{result.table()}\n\nreport: {workdir / 'report.md'}")
+    return result
+
+
+def _display(job: Job, done: int, spec: ExperimentSpec, quiet: bool) -> Displays:
+    bars = [] if quiet else [Progress(job, done)]
+    return Displays(*bars, *([TensorBoard(job)] if spec.tensorboard else []))
+
+
+def _report(
+    config: Mapping[str, Any], spec: ExperimentSpec, dataset: data.Dataset, jobs: tuple[Job, ...]
+) -> Report:
+    results = {job.stage.name: checkpoint.results(job.directory) for job in jobs}
+    rows, curves, ensembles = [], {}, set()
+    for job in jobs:
+        result = results[job.stage.name]
+        reference = "+".join(Path(name).name for name in teachers_of(job.stage.teacher))
+        if result["teacher"] is not None and reference not in ensembles:
+            ensembles.add(reference)
+            seconds = sum(checkpoint.results(path)["seconds"] for path in job.teachers)
+            rows.append(_ensemble_row(reference, result["teacher"], spec.evaluate, seconds))
+        rows += _rows(job, result, spec.evaluate)
+        curves[job.stage.name] = _curves(job, result["diverged"])
+    return Report(
+        rows=tuple(rows),
+        environment=report.environment(),
+        config=dict(config.to_dict() if hasattr(config, "to_dict") else config),
+        evaluate=spec.evaluate,
+        curves=curves,
+        soft_targets=_soft_targets(dataset, jobs, spec.evaluate),
+    )
+
+
+def _rows(job: Job, result: dict[str, Any], split: str) -> list[Row]:
+    """A row for each cell of the stage's grid, over its seeds."""
+    members = grid(job.stage)
+    cells = [cell(job.stage, member) for member in members]
+    rows = []
+    for here in [c for i, c in enumerate(cells) if c not in cells[:i]]:
+        places = [i for i, c in enumerate(cells) if c == here]
+        rows.append(
+            Row(
+                stage=job.stage.name,
+                cell=here,
+                members=len(places),
+                diverged=sum(result["diverged"][i] for i in places),
+                metrics=_summaries(result["metrics"][split], places, result["diverged"]),
+                **_cost(result),
+                seconds=result["seconds"] * len(places) / len(members),
+            )
+        )
+    return rows
+
+
+def _ensemble_row(reference: str, teacher: dict[str, Any], split: str, seconds: float) -> Row:
+    values = {name: [value] for name, value in teacher["metrics"][split].items()}
+    return Row(
+        stage=reference + ENSEMBLE,
+        cell={},
+        members=1,
+        diverged=0,
+        metrics=_summaries(values, [0], [False]),
+        **_cost(teacher),
+        seconds=seconds,
+    )
+
+
+def _cost(result: dict[str, Any]) -> dict[str, Any]:
+    return {name: result[name] for name in ("parameters", "flops_per_example", "latency_ms")}
+
+
+def _summaries(values: dict[str, list], places: list[int], diverged: list[bool]) -> dict[str, dict]:
+    return {
+        name: summarise(
+            [values[name][i] if name in values and not diverged[i] else None for i in places]
+        )
+        for name in METRICS
+    }
+
+
+def _curves(job: Job, diverged: list[bool]) -> dict[str, list]:
+    rows = checkpoint.read_metrics(job.directory)
+    keep = lambda values: [None if d else v for v, d in zip(values, diverged, strict=True)]
+    return {
+        "step": [row["step"] for row in rows],
+        "loss": [keep(row["loss"]) for row in rows],
+        "validation_accuracy": [keep(row["validation"]["accuracy"]) for row in rows],
+    }
+
+
+def _soft_targets(
+    dataset: data.Dataset, jobs: tuple[Job, ...], split: str
+) -> dict[str, Any] | None:
+    """What the first teachers of the experiment say of a few examples they are least sure of."""
+    taught = [job for job in jobs if job.teachers]
+    if not taught:
+        return None
+    examples = dataset.splits[split]
+    positions = np.arange(min(len(examples), 500))
+    inputs = data.fetch(examples, positions)
+    logits = Teachers(tuple(open_stage(path) for path in taught[0].teachers)).predict(inputs)
+    mean = np.asarray(ensemble_logits(logits, 1.0))
+    unsure = np.argsort(np.sort(mean, axis=1)[:, -1] - np.sort(mean, axis=1)[:, -2])[:PICTURED]
+    probabilities = [
+        np.exp(np.asarray(ensemble_logits(logits[:, unsure], t)) / t) for t in TEMPERATURES
+    ]
+    return {
+        "images": inputs[unsure] if inputs.ndim == 4 else None,
+        "labels": examples.labels[unsure].tolist(),
+        "class_names": [str(c) for c in range(dataset.classes)],
+        "temperatures": list(TEMPERATURES),
+        "probabilities": [p.tolist() for p in probabilities],
+    }

@@ -1,0 +1,74 @@
+"""python -m kdjax.main --config FILE[:ARGUMENT] [--config.FIELD=VALUE ...] [--workdir DIR]"""
+
+import os
+import sys
+from pathlib import Path
+
+import jax
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from kdjax.checks import Diverged, InputError
+from kdjax.experiment import run
+
+CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment.", lock_config=True)
+WORKDIR = flags.DEFINE_string("workdir", None, "Default: runs/NAME in the current directory.")
+BAD_INPUT, DIVERGED = 2, 3  # exit codes
+
+
+def main(arguments: list[str]) -> None:
+    """Runs the experiment."""
+    quiet()
+    use_machine()
+    try:
+        if CONFIG.value is None:
+            raise InputError("--config is missing; try --config configs/ensemble_to_one.py")
+        if arguments[1:]:
+            raise InputError(f"{arguments[1]!r} is no flag; a flag starts with --")
+        run(CONFIG.value, WORKDIR.value or default_workdir())
+    except InputError as error:
+        stop(error, BAD_INPUT)
+    except Diverged as error:
+        stop(error, DIVERGED)
+
+
+def quiet() -> None:
+    """Only what is wrong is worth a line of the libraries below."""
+    logging.set_verbosity(logging.ERROR)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+
+def use_machine() -> None:
+    """One CPU device per core, and compiled programs kept for the next run, unless set."""
+    if jax.config.jax_num_cpu_devices < 1:
+        jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
+    if jax.config.jax_compilation_cache_dir is None:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        jax.config.update("jax_compilation_cache_dir", str(cache / "kdjax"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
+def default_workdir() -> Path:
+    """runs/NAME, from the config's file name and argument."""
+    file, _, argument = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")
+    return Path("runs") / "-".join(filter(None, [Path(file).stem, argument.replace("/", "_")]))
+
+
+def parse(arguments: list[str]) -> list[str]:
+    """Reads the flags; what is wrong with them, or with an override, is one sentence."""
+    try:
+        return flags.FLAGS(arguments)
+    except FileNotFoundError as error:
+        stop(f"--config: there is no file {error.filename}", BAD_INPUT)
+    except (flags.Error, InputError, AttributeError, KeyError, TypeError, ValueError) as error:
+        message = error.args[0] if error.args else error
+        stop(" ".join(str(message).split()), BAD_INPUT)
+
+
+def stop(message: object, code: int) -> None:
+    print(f"kdjax: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=parse)

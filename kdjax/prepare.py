@@ -1,0 +1,176 @@
+"""Everything that can be known, and be wrong, about an experiment before any compute."""
+
+import dataclasses
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kdjax import checkpoint, parallel
+from kdjax.augment import check_augment
+from kdjax.checks import InputError
+from kdjax.data import Dataset, subset
+from kdjax.losses import LOSSES
+from kdjax.models import MODELS
+from kdjax.parallel import Layout
+from kdjax.spec import ExperimentSpec, StageSpec, grid, hard_term, plain, teachers_of
+from kdjax.stage import Stage, open_stage
+from kdjax.teachers import mixing_matrix
+
+
+@dataclass(frozen=True)
+class Job:
+    """A stage with its data, devices, teachers and place on disk.
+
+    Attributes:
+      path: of the stage in the config, for messages.
+      status: "new", "unfinished" or "done".
+      identity: plain data that determines the stage's results; kept in its directory.
+      positions, labels: [N] the training examples, and their labels (negative: hidden).
+      teachers, init_from: directories of finished stages, or of earlier ones of this run.
+    """
+
+    stage: StageSpec
+    path: str
+    directory: Path
+    status: str
+    identity: dict[str, Any]
+    positions: np.ndarray
+    labels: np.ndarray
+    layout: Layout
+    teachers: tuple[Path, ...]
+    init_from: Path | None
+
+
+def prepare(spec: ExperimentSpec, dataset: Dataset, workdir: Path) -> tuple[Job, ...]:
+    """A job for each stage.
+
+    Raises:
+      InputError: a stage does not fit the data, the devices, its teachers, or what stands in
+        `workdir`. Nothing has been written or computed by then.
+    """
+    if spec.tensorboard and importlib.util.find_spec("tensorboardX") is None:
+        raise InputError(
+            "config.tensorboard is True, but tensorboardX is not installed; "
+            "pip install 'kdjax[tensorboard]'"
+        )
+    jobs: dict[str, Job] = {}
+    for stage in spec.stages:
+        jobs[stage.name] = _job(stage, spec, dataset, workdir, jobs)
+    return tuple(jobs.values())
+
+
+def _job(
+    stage: StageSpec, spec: ExperimentSpec, dataset: Dataset, workdir: Path, earlier: dict[str, Job]
+) -> Job:
+    path = f"config.stages.{stage.name}"
+    rank = MODELS[stage.model.name].rank
+    if len(dataset.input_shape) < rank:
+        raise InputError(
+            f"{path}.model.name is {stage.model.name!r}, which needs examples of {rank} axes; "
+            f"those of {dataset.name!r} have the shape {dataset.input_shape}"
+        )
+    check_augment(stage.augment, dataset.input_shape, f"{path}.augment")
+    positions, labels = subset(
+        dataset.splits["train"].labels, dataset.classes, stage.subset, f"{path}.subset"
+    )
+    _check_labels(stage, labels, path)
+    references = {
+        field: [_resolve(ref, earlier, f"{path}.{field}") for ref in teachers_of(value)]
+        for field, value in (("teacher", stage.teacher), ("init_from", stage.init_from))
+    }
+    for field, found in references.items():
+        for reference, _, opened in found:
+            if opened is not None:
+                _check_fit(opened, dataset, f"{path}.{field}", reference)
+    for reference, _, opened in references["init_from"]:
+        _check_init(stage, earlier.get(reference), opened, f"{path}.init_from", reference)
+    count = sum(
+        len(opened.members if opened else grid(earlier[reference].stage))
+        for reference, _, opened in references["teacher"]
+    )
+    if count:
+        mixing_matrix(stage, count, np.zeros(count), path)
+    identity = {
+        "stage": plain(stage),
+        "dataset": plain(dataset_identity(spec, dataset)),
+        "from": {
+            reference: checkpoint.digest(opened.variables)
+            if opened
+            else earlier[reference].identity
+            for found in references.values()
+            for reference, _, opened in found
+        },
+    }
+    directory = workdir / stage.name
+    return Job(
+        stage=stage,
+        path=path,
+        directory=directory,
+        status=checkpoint.prepare(directory, identity),
+        identity=identity,
+        positions=positions,
+        labels=labels,
+        layout=parallel.layout(spec.execution, len(grid(stage)), stage.batch, path),
+        teachers=tuple(directory for _, directory, _ in references["teacher"]),
+        init_from=next((directory for _, directory, _ in references["init_from"]), None),
+    )
+
+
+def dataset_identity(spec: ExperimentSpec, dataset: Dataset) -> Any:
+    """The data set as far as it determines results: where and how it is read does not."""
+    return dataclasses.replace(
+        spec.dataset, validation=len(dataset.splits["validation"]), resident=True
+    )
+
+
+def _check_labels(stage: StageSpec, labels: np.ndarray, path: str) -> None:
+    """Every label, for a loss of labels alone; some, for a label term beside soft targets."""
+    hidden = int((labels < 0).sum())
+    needs_all = LOSSES[stage.loss].labels and not LOSSES[stage.loss].teacher
+    missing = hidden > 0 if needs_all else hidden == len(labels)
+    if missing and hard_term(stage):
+        raise InputError(
+            f"{path}.loss is {stage.loss!r} with a label term, but {path}.subset hides the labels "
+            f"of {hidden} of its {len(labels)} examples; it must show "
+            f"{'every' if needs_all else 'some'} label"
+        )
+
+
+def _resolve(reference: str, earlier: dict[str, Job], path: str) -> tuple[str, Path, Stage | None]:
+    if reference in earlier:
+        return reference, earlier[reference].directory, None
+    try:
+        return reference, Path(reference), open_stage(reference)
+    except InputError as error:
+        raise InputError(f"{path} is {reference!r}: {error}") from error
+
+
+def _check_fit(opened: Stage, dataset: Dataset, path: str, reference: str) -> None:
+    ours = {
+        "classes": dataset.classes,
+        "input_shape": list(dataset.input_shape),
+        "preprocessing": plain(dataset.preprocessing),
+    }
+    for what, here in ours.items():
+        if opened.meta[what] != here:
+            raise InputError(
+                f"{path} is {reference!r}, whose {what} {opened.meta[what]} differs from this "
+                f"data set's {here}; the two must be equal"
+            )
+
+
+def _check_init(
+    stage: StageSpec, job: Job | None, opened: Stage | None, path: str, reference: str
+) -> None:
+    model = opened.model_spec if opened else job.stage.model
+    members = len(opened.members if opened else grid(job.stage))
+    if model != stage.model:
+        raise InputError(f"{path} is {reference!r}, whose model {model} is not {stage.model}")
+    if members not in (1, len(grid(stage))):
+        raise InputError(
+            f"{path} is {reference!r} with {members} members; it must have 1, or as many as the "
+            f"stage, {len(grid(stage))}"
+        )

@@ -1,0 +1,66 @@
+"""What a user sees while a stage trains."""
+
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from kdjax.prepare import Job
+
+
+class Progress:
+    """A bar with loss, validation accuracy and time left; silent where there is no terminal."""
+
+    def __init__(self, job: Job, done: int):
+        self._bar = tqdm(
+            total=job.stage.steps, initial=done, desc=job.stage.name, unit="step", disable=None
+        )
+        self._steps = done
+
+    def update(self, row: dict[str, Any]) -> None:
+        """Shows a row of metrics.jsonl: means over the members that have not diverged."""
+        good = ~np.array(row["bad"])
+        if good.any():
+            loss, accuracy = (
+                np.array(values, float)[good].mean()
+                for values in (row["loss"], row["validation"]["accuracy"])
+            )
+            self._bar.set_postfix(loss=f"{loss:.4f}", validation=f"{accuracy:.2%}", refresh=False)
+        self._bar.update(row["step"] - self._steps)
+        self._steps = row["step"]
+
+    def close(self) -> None:
+        self._bar.close()
+
+
+class TensorBoard:
+    """The same rows as TensorBoard scalars, one per member."""
+
+    def __init__(self, job: Job):
+        from tensorboardX import SummaryWriter
+
+        self._writer = SummaryWriter(str(job.directory / "tensorboard"))
+
+    def update(self, row: dict[str, Any]) -> None:
+        for m, loss in enumerate(row["loss"]):
+            self._writer.add_scalar(f"loss/{m}", loss, row["step"])
+            for name, values in row["validation"].items():
+                self._writer.add_scalar(f"validation_{name}/{m}", values[m], row["step"])
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class Displays:
+    """Several displays as one."""
+
+    def __init__(self, *displays: Any):
+        self._displays = displays
+
+    def update(self, row: dict[str, Any]) -> None:
+        for display in self._displays:
+            display.update(row)
+
+    def close(self) -> None:
+        for display in self._displays:
+            display.close()

@@ -1,0 +1,247 @@
+"""What a run found: a row per population, statistics over its members, a table and files."""
+
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import re
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from kdjax import table
+
+METRICS = ("errors", "accuracy", "nll", "ece", "brier", "agreement", "teacher_kl")
+ENSEMBLE = "/ensemble"  # after the teacher stages (a+b) whose members are one classifier
+PACKAGES = ("kdjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+
+
+@dataclass(frozen=True)
+class Row:
+    """The members of one cell of one stage's grid.
+
+    `metrics[name]` is as `summarise` returns it; accuracy and agreement are fractions of 1.
+    """
+
+    stage: str
+    cell: dict[str, Any]
+    members: int
+    diverged: int
+    metrics: dict[str, dict]
+    parameters: int
+    flops_per_example: float
+    latency_ms: float
+    seconds: float
+
+    @property
+    def cell_text(self) -> str:
+        return " ".join(f"{k}={v:.12g}" for k, v in self.cell.items())
+
+    @property
+    def label(self) -> str:
+        """The stage and where in its grid, such as "sweep temperature=4"."""
+        return f"{self.stage} {self.cell_text}".strip()
+
+    @property
+    def is_ensemble(self) -> bool:
+        return self.stage.endswith(ENSEMBLE)
+
+    def mean(self, metric: str) -> float | None:
+        return self.metrics[metric]["mean"]
+
+    def std(self, metric: str) -> float | None:
+        return self.metrics[metric]["std"]
+
+
+@dataclass(frozen=True)
+class Report:
+    """All rows of an experiment, and what its files and figures need beside them."""
+
+    rows: tuple[Row, ...]
+    environment: dict[str, Any]
+    config: dict[str, Any]  # plain data
+    evaluate: str  # the split
+    curves: dict[str, dict]  # as `figures.training_curves` takes them; may be empty
+    soft_targets: dict[str, Any] | None  # as `figures.soft_targets` takes them
+
+    def frame(self) -> Any:
+        """A pandas DataFrame: one row per row, the cell as text and one column per axis."""
+        import pandas
+
+        return pandas.DataFrame([_record(row) for row in self.rows])
+
+    def table(self) -> str:
+        """A Markdown table that also reads well in a terminal."""
+        return table.of_rows(self.rows)
+
+    def row(self, name: str) -> Row:
+        """The one row of this stage or of this label.
+
+        Raises:
+          ValueError: there is none, or more than one.
+        """
+        rows = [row for row in self.rows if name in (row.stage, row.label)]
+        if len(rows) != 1:
+            labels = ", ".join(row.label for row in self.rows)
+            raise ValueError(f"{name!r} names {len(rows)} rows; name one of: {labels}")
+        return rows[0]
+
+    def difference(
+        self, stage_a: str, stage_b: str, metric: str = "errors", paired: bool = False
+    ) -> dict[str, float | None]:
+        """How much higher a metric is in one row than in another, and how sure that is.
+
+        Args:
+          stage_a: stage or label of a row; a label where the stage has a grid.
+          stage_b: the same of the row to subtract.
+          metric: one of METRICS.
+          paired: compare member by member in seed order; sharper if a seed means the same in both.
+
+        Returns:
+          `mean` of a minus b, its `standard_error`, and `ratio`, the one over the other. None
+          for what cannot be said: no spread from fewer than two members, no ratio over zero.
+        """
+        a, b = (self.row(stage).metrics[metric]["values"] for stage in (stage_a, stage_b))
+        if paired:
+            if len(a) != len(b):
+                raise ValueError(f"{stage_a} has {len(a)} members, {stage_b} {len(b)}: no pairs")
+            gaps = summarise([None if None in (x, y) else x - y for x, y in zip(a, b, strict=True)])
+            mean, error = gaps["mean"], _standard_error(gaps)
+        else:
+            a, b = summarise(a), summarise(b)
+            mean = None if None in (a["mean"], b["mean"]) else a["mean"] - b["mean"]
+            errors = _standard_error(a), _standard_error(b)
+            error = None if None in errors else math.hypot(*errors)
+        return {"mean": mean, "standard_error": error, "ratio": mean / error if error else None}
+
+
+def summarise(values: Sequence[float | None]) -> dict[str, Any]:
+    """Mean and sample standard deviation over the members that have a finite value."""
+    values = [None if v is None or not math.isfinite(v) else float(v) for v in values]
+    known = [v for v in values if v is not None]
+    return {
+        "mean": float(np.mean(known)) if known else None,
+        "std": float(np.std(known, ddof=1)) if len(known) > 1 else None,
+        "values": values,
+    }
+
+
+def environment() -> dict[str, Any]:
+    """What the figures depend on beside the config: versions, devices, the command."""
+    devices = jax.devices()
+    return {
+        "versions": {"python": platform.python_version()} | {p: _version(p) for p in PACKAGES},
+        "platform": platform.platform(),
+        "device": devices[0].device_kind,
+        "devices": len(devices),
+        "cpus": os.cpu_count(),
+        "command": shlex.join(_local(argument) for argument in sys.orig_argv),
+    }
+
+
+def write(report: Report, directory: str | os.PathLike) -> None:
+    """Writes figures/*.png, report.md and, last, report.json; each appears whole or not at all."""
+    from kdjax import figures
+
+    directory = Path(directory)
+    (directory / "figures").mkdir(parents=True, exist_ok=True)
+    drawn = figures.of_report(report)
+    for name, figure in drawn.items():
+        figures.save(figure, directory / "figures" / f"{name}.png")
+    _replace(directory / "report.md", _document(report, list(drawn)))
+    content = {"rows": [vars(row) for row in report.rows]}
+    content |= {"environment": report.environment, "config": report.config}
+    _replace(directory / "report.json", json.dumps(_plain(content), indent=1, allow_nan=False))
+
+
+def _document(report: Report, figures: list[str]) -> str:
+    env = report.environment
+    versions = ", ".join(f"{k} {v}" for k, v in env["versions"].items() if v)
+    parts = [
+        f"# {report.config['dataset']['name']}, {report.evaluate} split",
+        f"All numbers are of the last step: the mean, and after ± the s.d., over the n members of "
+        f"a row, less those that diverged; every s.d. is in report.json. Device: {env['devices']} "
+        f"x {env['device']}, {env['cpus']} CPU cores, {env['platform']}; {versions}. "
+        f"Command: `{env['command']}`",
+        report.table(),
+        _differences(report),
+        "\n".join(f"![{name}](figures/{name}.png)" for name in figures),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _differences(report: Report) -> str:
+    """Every row's errors less those of the first row that is neither teacher nor student."""
+    ensembles = [row.stage.removesuffix(ENSEMBLE) for row in report.rows if row.is_ensemble]
+    teachers = {name for joined in ensembles for name in joined.split("+")}
+    rows = [row for row in report.rows if not row.is_ensemble and row.std("errors") is not None]
+    untaught = [r for r in rows if r.mean("teacher_kl") is None and r.stage not in teachers]
+    others = [row for row in rows if untaught and row is not untaught[0]]
+    if not others:
+        return ""
+    gaps = [report.difference(row.label, untaught[0].label) for row in others]
+    columns = [
+        ("stage", [row.label for row in others]),
+        (f"errors minus {untaught[0].label}", [f"{gap['mean']:+.1f}" for gap in gaps]),
+        ("standard error", [f"{gap['standard_error']:.1f}" for gap in gaps]),
+        ("ratio", [table.number(gap["ratio"], "+.1f") for gap in gaps]),
+    ]
+    return "## Differences\n\n" + table.markdown(columns)
+
+
+def _record(row: Row) -> dict[str, Any]:
+    record = {"stage": row.stage, "cell": row.cell_text} | row.cell
+    record |= {"members": row.members, "diverged": row.diverged}
+    for name in METRICS:
+        record |= {f"{name}_mean": row.mean(name), f"{name}_std": row.std(name)}
+    costs = ("parameters", "flops_per_example", "latency_ms", "seconds")
+    return record | {name: getattr(row, name) for name in costs}
+
+
+def _standard_error(statistics: dict[str, Any]) -> float | None:
+    known = [v for v in statistics["values"] if v is not None]
+    return None if statistics["std"] is None else statistics["std"] / math.sqrt(len(known))
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _local(argument: str) -> str:
+    """An argument whose paths are below the working directory, else only their last part."""
+
+    def local(match: re.Match) -> str:
+        path = os.path.relpath(os.path.expanduser(match.group()))
+        return os.path.basename(path) if path.startswith("..") else path
+
+    return re.sub(r"(?<![\w.~/-])(?:/|~|\.\.)[^,=()'\"]*", local, argument)
+
+
+def _plain(value: Any) -> Any:
+    """As strict JSON has it: plain numbers, and None for those that are not finite."""
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, np.generic | np.ndarray | jax.Array):
+        return _plain(value.tolist())
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _replace(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

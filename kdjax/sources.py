@@ -1,0 +1,143 @@
+"""Where raw inputs and labels come from, and the sources that are arrays in memory."""
+
+import os
+import zipfile
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from kdjax.checks import InputError
+
+FIELD = "config.dataset.name"
+
+
+class Source(Protocol):
+    """N examples, read at any places and by several threads at once."""
+
+    def labels(self) -> np.ndarray:
+        """[N] int32."""
+
+    def fetch(self, indices: np.ndarray) -> np.ndarray:
+        """[b] places -> [b, ...] raw inputs."""
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """The n examples of a source that are for training, for validation or for the test."""
+
+    source: Source
+    index: np.ndarray  # [n] places in the source
+    labels: np.ndarray  # [n] int32
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+
+def whole(source: Source) -> Split:
+    """All of a source."""
+    labels = source.labels()
+    return Split(source, np.arange(len(labels)), labels)
+
+
+@dataclass(frozen=True, eq=False)
+class ArraySource:
+    inputs: np.ndarray  # [N, ...]
+    targets: np.ndarray  # [N]
+
+    def labels(self) -> np.ndarray:
+        return self.targets.astype(np.int32)
+
+    def fetch(self, indices: np.ndarray) -> np.ndarray:
+        return self.inputs[indices]
+
+
+def digits() -> ArraySource:
+    """Scikit-learn's 1,797 digits: [N, 8, 8, 1] uint8 from 0 to 16."""
+    from sklearn.datasets import load_digits  # here, for it takes a second
+
+    images, labels = load_digits(return_X_y=True)
+    return ArraySource(images.reshape(-1, 8, 8, 1).astype(np.uint8), labels)
+
+
+def from_npz(path: str) -> tuple[dict[str, Split], int]:
+    """Train, test and perhaps validation of the user's own file; the number of classes."""
+    says = f"{FIELD} is {path!r}"
+    needed = [f"{split}_{part}" for split in ("train", "test") for part in ("inputs", "labels")]
+    own = ["validation_inputs", "validation_labels"]
+    found = _read_npz(path, says, needed + own)
+    asked = needed + own * any(name in found for name in own)
+    missing = [name for name in asked if name not in found]
+    if missing:
+        raise InputError(
+            f"{says}, which has no {', '.join(missing)}; it must have the arrays "
+            f"{', '.join(needed)}, and may have {' and '.join(own)}"
+        )
+    splits = [name.removesuffix("_inputs") for name in asked if name.endswith("inputs")]
+    inputs = {s: _checked_inputs(f"{says}, whose {s}_inputs", found[f"{s}_inputs"]) for s in splits}
+    labels = {s: found[f"{s}_labels"] for s in splits}
+    for s in splits:
+        here, train = inputs[s], inputs["train"]
+        if (here.shape[1:], here.dtype) != (train.shape[1:], train.dtype):
+            raise InputError(
+                f"{says}, whose {s}_inputs are {here.dtype} {here.shape[1:]}; they must be as its "
+                f"train_inputs are, {train.dtype} {train.shape[1:]}"
+            )
+        _check_labels(f"{says}, whose {s}_labels", labels[s], len(here))
+    classes = int(labels["train"].max()) + 1
+    if not 2 <= classes <= len(labels["train"]):
+        raise InputError(
+            f"{says}, whose greatest train label is {classes - 1}; labels must count classes from "
+            f"0, at least 2 of them and at most one per example, of which there are "
+            f"{len(labels['train'])}"
+        )
+    for s in splits:
+        if labels[s].max() >= classes:
+            raise InputError(
+                f"{says}, whose {s}_labels reach {labels[s].max()}; they must be among those of "
+                f"train_labels, 0 to {classes - 1}"
+            )
+    return {s: whole(ArraySource(inputs[s], labels[s])) for s in splits}, classes
+
+
+def _read_npz(path: str, says: str, names: list[str]) -> dict[str, np.ndarray]:
+    try:
+        file = np.load(os.path.abspath(os.path.expanduser(path)), allow_pickle=False)
+        if not isinstance(file, np.lib.npyio.NpzFile):
+            raise ValueError("it is a single array")
+        with file:
+            return {name: file[name] for name in names if name in file.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(
+            f"{says}; it must be a file written by numpy.savez, of plain arrays ({one_line(error)})"
+        ) from error
+
+
+def _checked_inputs(says: str, inputs: np.ndarray) -> np.ndarray:
+    """[N, ...] uint8 as it is, or any float as float32."""
+    if inputs.ndim < 2 or not inputs.size:
+        raise InputError(f"{says} has shape {inputs.shape}; it must be [N, ...], N at least 1")
+    if inputs.dtype != np.uint8 and not np.issubdtype(inputs.dtype, np.floating):
+        raise InputError(f"{says} is {inputs.dtype}; it must be uint8 or float")
+    if inputs.dtype == np.uint8:
+        return inputs
+    with np.errstate(over="ignore"):
+        inputs = inputs.astype(np.float32, copy=False)
+    bad = inputs.size - np.count_nonzero(np.isfinite(inputs))
+    if bad:
+        raise InputError(f"{says} has {bad} values NaN or infinite; it must be finite in float32")
+    return inputs
+
+
+def _check_labels(says: str, labels: np.ndarray, examples: int) -> None:
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise InputError(f"{says} are {labels.dtype}; they must be integers")
+    if labels.shape != (examples,):
+        raise InputError(f"{says} have shape {labels.shape}; it must be ({examples},), one each")
+    if labels.min() < 0:
+        raise InputError(f"{says} have {labels.min()}; they must be at least 0")
+
+
+def one_line(error: Exception) -> str:
+    """An error's message on one line, not too long."""
+    return " ".join(str(error).split())[:300]

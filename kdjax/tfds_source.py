@@ -1,0 +1,172 @@
+"""Sets prepared for TensorFlow Datasets (TFDS), read without TensorFlow."""
+
+import difflib
+import importlib.util
+import os
+import re
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kdjax.checks import InputError
+from kdjax.sources import FIELD, Split, one_line, whole
+
+READ = 1000  # records in one read: few enough to hold encoded photographs, many enough to be fast
+
+
+@dataclass(frozen=True, eq=False)
+class TfdsSource:
+    """A source of images of one size and their class labels."""
+
+    examples: Sequence  # N dicts of features, decoded as they are read
+    encoded: Sequence  # the same, the image left as it is stored
+    image: str  # the feature that is the input
+    label: str
+    shape: tuple[int, ...]  # of one image
+    dtype: np.dtype
+
+    def labels(self) -> np.ndarray:
+        read = _read(self.encoded, list(range(len(self.encoded))))
+        return np.array([record[self.label] for part in read for record in part], np.int32)
+
+    def fetch(self, indices: np.ndarray) -> np.ndarray:
+        inputs = np.empty((len(indices), *self.shape), self.dtype)
+        for at, part in enumerate(_read(self.examples, np.asarray(indices).tolist())):
+            inputs[at * READ : at * READ + len(part)] = [example[self.image] for example in part]
+        return inputs
+
+
+def _read(records: Sequence, indices: list[int]) -> Iterator[Sequence]:
+    """The records asked for, `READ` at a time, which is far faster than one at a time."""
+    return (records.__getitems__(indices[at : at + READ]) for at in range(0, len(indices), READ))
+
+
+def from_tfds(name: str, data_dir: str) -> tuple[dict[str, Split], int]:
+    """Train and test of a set, and its number of classes.
+
+    The test split is "test" if there is one with labels, else "validation".
+
+    Args:
+      name: `set`, `set/config`, `set:version` or `set/config:version`.
+      data_dir: where it is prepared; "": $TFDS_DATA_DIR, else ~/tensorflow_datasets.
+    """
+    data_dir = data_dir or os.environ.get("TFDS_DATA_DIR", "") or "~/tensorflow_datasets"
+    if "://" not in data_dir:
+        data_dir = os.path.abspath(os.path.expanduser(data_dir))
+    builder = _builder(name, data_dir)
+    image, label = pick_features(name, builder.info.features, builder.info.supervised_keys)
+    if not builder.info.splits:
+        builder = _prepare(name, data_dir, builder)
+    splits = {}
+    for split, candidates in (("train", ["train"]), ("test", ["test", "validation"])):
+        found = (labelled_split(builder, c, image, label) for c in candidates)
+        splits[split] = next((f for f in found if f is not None), None)
+        if splits[split] is None:
+            raise InputError(
+                f"{FIELD} is {name!r}, of splits {', '.join(builder.info.splits)}; it must have a "
+                f"split {' or '.join(candidates)} with labels"
+            )
+    return splits, builder.info.features[label].num_classes
+
+
+def labelled_split(builder: Any, name: str, image: str, label: str) -> Split | None:
+    """A split of a prepared set, or None where it has none of that name or none with labels."""
+    import tensorflow_datasets as tfds  # here and below, for it takes half a second
+
+    if name not in builder.info.splits:
+        return None
+    encoded = builder.as_data_source(name, decoders={image: tfds.decode.SkipDecoding()})
+    kind = builder.info.features[image]
+    decoded = builder.as_data_source(name)
+    try:
+        split = whole(TfdsSource(decoded, encoded, image, label, kind.shape, kind.np_dtype))
+    except RuntimeError as error:  # of ArrayRecord
+        raise InputError(
+            f"{FIELD} is {builder.name!r}, whose files in {builder.data_path} cannot be read: "
+            f"{one_line(error)}"
+        ) from error
+    return split if len(split) and split.labels.min() >= 0 else None
+
+
+def pick_features(name: str, features: Any, supervised: tuple | None) -> tuple[str, str]:
+    """The names of the one image, of a fixed size, and the one class label of a TFDS set."""
+    from tensorflow_datasets import features as kinds
+
+    images = [k for k, v in features.items() if isinstance(v, kinds.Image)]
+    labels = [k for k, v in features.items() if isinstance(v, kinds.ClassLabel)]
+    if supervised and len(supervised) == 2 and supervised[0] in images and supervised[1] in labels:
+        image, label = supervised
+    elif len(images) == len(labels) == 1:
+        (image,), (label,) = images, labels
+    else:
+        listed = ", ".join(f"{k} ({type(v).__name__})" for k, v in features.items())
+        raise InputError(
+            f"{FIELD} is {name!r}, of features {listed}; it must have one Image and one ClassLabel"
+        )
+    if None in features[image].shape:
+        raise InputError(
+            f"{FIELD} is {name!r}, of images {features[image].shape}; all must be of one size"
+        )
+    return image, label
+
+
+def _builder(name: str, data_dir: str) -> Any:
+    import tensorflow_datasets as tfds
+
+    if not re.fullmatch(r"\w+(/[\w.-]+)?(:[\d.*]+)?", name):
+        raise _unknown(name, data_dir)
+    try:
+        builder = tfds.builder(name, data_dir=data_dir, file_format="array_record")
+        if not builder.info.splits and ":" not in name:  # perhaps prepared at an older version
+            older = f"{name}:*.*.*"
+            builder = tfds.builder(older, data_dir=data_dir, file_format="array_record")
+        return builder
+    except tfds.core.DatasetNotFoundError as error:
+        raise _unknown(name, data_dir) from error
+    except (ValueError, AssertionError, ImportError) as error:
+        reason = re.sub(r'^Failed to construct dataset .*?}": ', "", one_line(error))
+        if "File format is already set" in reason:
+            reason = "it is prepared in another format than array_record; use another data_dir"
+        elif reason.startswith("BuilderConfig"):
+            configs = ", ".join(tfds.builder_cls(name.split("/")[0]).builder_configs)
+            reason = f"its configurations are: {textwrap.shorten(configs, 300) or 'none'}"
+        raise InputError(
+            f"{FIELD} is {name!r}, which TFDS cannot open in {data_dir}: {reason}"
+        ) from error
+
+
+def _prepare(name: str, data_dir: str, builder: Any) -> Any:
+    """Downloads and prepares a set where TensorFlow is there to do it; else says how to."""
+    tried = ""
+    if importlib.util.find_spec("tensorflow"):
+        try:
+            builder.download_and_prepare()
+            return _builder(name, data_dir)
+        except Exception as error:  # of network, disk, checksum: all end in the same advice
+            tried = f" (tried, but: {one_line(error)})"
+    code = (
+        f"import tensorflow_datasets as tfds; tfds.builder('{name}', data_dir='{data_dir}', "
+        "file_format='array_record').download_and_prepare()"
+    )
+    raise InputError(
+        f"{FIELD} is {name!r}, which is not prepared in {data_dir}{tried}; prepare it with: "
+        f"pip install 'kdjax[prepare]' && python -c \"{code}\""
+    )
+
+
+def _unknown(name: str, data_dir: str) -> InputError:
+    import tensorflow_datasets as tfds
+
+    found = [p for depth in ("*/*", "*/*/*") for p in Path(data_dir).glob(f"{depth}/features.json")]
+    here = sorted({p.relative_to(data_dir).parts[0] for p in found})
+    known = ["digits", *here, *tfds.list_builders(with_community_datasets=False)]
+    close = difflib.get_close_matches(name, known, n=1)
+    return InputError(
+        f"{FIELD} is {name!r}; it must be digits, the path of an .npz file, a set prepared in "
+        f"{data_dir} ({', '.join(here) or 'there is none'}), or any TFDS image classification set"
+        + (f"; did you mean {close[0]}?" if close else "")
+    )

@@ -1,0 +1,285 @@
+"""One stage, from its job to its finished directory: a loop over chunks."""
+
+import importlib.metadata
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from kdjax import checkpoint, cost, evaluation, member, parallel, population
+from kdjax.augment import preprocess
+from kdjax.checks import Diverged
+from kdjax.data import Dataset, fetch
+from kdjax.feed import Chunk, feed
+from kdjax.losses import LOSSES
+from kdjax.member import Hparams, Recipe, State
+from kdjax.models import MODELS
+from kdjax.population import Examples, Plan
+from kdjax.prepare import Job
+from kdjax.spec import ExperimentSpec, grid, plain
+from kdjax.stage import build_model, open_stage
+from kdjax.teachers import Teachers, mixing_matrix
+
+TAUGHT_BYTES = 2**28  # most that the logits of live teachers may take in one chunk
+READ = 10_000  # examples read at a time for the teachers' cached logits
+
+
+@dataclass(frozen=True)
+class Setup:
+    """All that a stage's loop uses and does not change. `hparams` [M] is on the host."""
+
+    job: Job
+    dataset: Dataset
+    recipe: Recipe
+    hparams: Hparams
+    plan: Plan
+    teachers: Teachers
+    live: bool  # the teachers run on every batch
+    examined: dict[str, evaluation.Examined]
+    example: jax.Array  # [1, ...], preprocessed
+    parameters: int  # of one member
+    state_bytes: int  # of all members
+
+
+def train(
+    job: Job,
+    spec: ExperimentSpec,
+    dataset: Dataset,
+    say: Callable[[str], None],
+    track: Callable[[Job, int], Any],
+) -> None:
+    """Trains a stage from its last checkpoint, or from the start, and finishes its directory.
+
+    Args:
+      say: takes the line about the stage that a user reads.
+      track: (job, steps done) -> a display with `update(row)` and `close()`.
+
+    Raises:
+      Diverged: every member has; what was saved stays.
+    """
+    began = time.perf_counter()
+    setup = set_up(job, spec, dataset)
+    layout, stage = job.layout, job.stage
+    say(describe(setup))
+    checkpoint.start(job.directory, job.identity)
+    hparams = parallel.split_members(setup.hparams, layout)
+    evaluate = evaluation.program(setup.recipe, setup.plan.members, dataset, layout)
+    with checkpoint.Checkpoints(job.directory) as checkpoints:
+        state, done, before = _begin(setup, checkpoints, hparams)
+        clock = lambda: before + time.perf_counter() - began
+        display = track(job, done)
+        chunks = _chunks(setup, state, hparams, done, spec.dataset.resident)
+        for step, state, loss in chunks:
+            numbers = evaluation.evaluate(
+                evaluate, state, hparams, setup.examined["validation"], layout
+            )
+            host = parallel.join_members(state, layout)
+            row = {
+                "step": step,
+                "seconds": clock(),
+                "loss": loss.tolist(),
+                "bad": host.bad.tolist(),
+                "validation": _lists(numbers),
+            }
+            checkpoint.append_metrics(job.directory, row)
+            checkpoints.save(step, *_items(setup, host, row))
+            display.update(row)
+            if host.bad.all():
+                raise Diverged(
+                    f"stage {stage.name!r}: all {len(host.bad)} members have diverged by step "
+                    f"{step}; try a smaller learning_rate, warmup_steps or clip_norm"
+                )
+        display.close()
+    finals = {
+        name: evaluation.evaluate(evaluate, state, hparams, split, layout)
+        for name, split in setup.examined.items()
+    }
+    checkpoint.finish(job.directory, _results(setup, state, finals, clock()))
+
+
+def set_up(job: Job, spec: ExperimentSpec, dataset: Dataset) -> Setup:
+    """Opens the teachers and chooses the plan."""
+    stage, loss = job.stage, LOSSES[job.stage.loss]
+    teachers = Teachers(tuple(open_stage(path) for path in job.teachers))
+    examined = {s: evaluation.examined(dataset, s, teachers) for s in ("validation", "test")}
+    mixing = np.ones((len(grid(stage)), 1))
+    if teachers.count:
+        validation = examined["validation"]
+        wrong = validation.teacher_logits.argmax(axis=2) != validation.labels
+        mixing = mixing_matrix(stage, teachers.count, wrong.sum(axis=1), job.path)
+    recipe = Recipe(build_model(stage.model, dataset.classes), stage)
+    hparams = population.hparams(grid(stage), mixing)
+    raw = np.zeros((1, *dataset.input_shape), np.float32)
+    example = preprocess(raw, dataset.preprocessing)
+    one = jax.eval_shape(
+        lambda h: member.init(recipe, h, example), jax.tree.map(lambda x: x[0], hparams)
+    )
+    state_bytes = len(grid(stage)) * sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(one))
+    return Setup(
+        job=job,
+        dataset=dataset,
+        recipe=recipe,
+        hparams=hparams,
+        plan=population.choose_plan(
+            spec.execution.plan,
+            jax.default_backend(),
+            MODELS[stage.model.name].kind,
+            state_bytes // job.layout.member_shards,
+        ),
+        teachers=teachers,
+        live=loss.teacher and stage.teacher_logits == "live",
+        examined=examined,
+        example=example,
+        parameters=cost.parameters(one.params),
+        state_bytes=state_bytes,
+    )
+
+
+def describe(setup: Setup) -> str:
+    """One line: members, parameters, bytes, data, devices and plan."""
+    job, stage, layout, plan = setup.job, setup.job.stage, setup.job.layout, setup.plan
+    labelled = int((job.labels >= 0).sum())
+    parts = [
+        f"{len(grid(stage))} x {stage.model.name}, {setup.parameters:,} parameters each, "
+        f"{setup.state_bytes / 2**20:.1f} MiB of state",
+        f"{len(job.labels):,} examples, {labelled:,} labelled, {stage.order} order",
+        f"{layout.devices} {jax.default_backend()} devices as {layout.member_shards} member x "
+        f"{layout.data_shards} data shards",
+        f"plan {plan.members}, {'steps in a scan' if plan.scan else 'a call per step'}",
+    ]
+    if LOSSES[stage.loss].teacher:
+        forwards = len(grid(stage)) if setup.live and stage.order == "own" else 1
+        live = f"live, {forwards} forward passes a step" if setup.live else "cached"
+        parts.append(f"{setup.teachers.count} teachers, {live}")
+    return f"{stage.name}: {'; '.join(parts)}"
+
+
+def _begin(
+    setup: Setup, checkpoints: checkpoint.Checkpoints, hparams: Hparams
+) -> tuple[State, int, float]:
+    """The state to go on from, the steps done and the seconds they took."""
+    job, layout = setup.job, setup.job.layout
+    one = lambda h: member.init(setup.recipe, h, setup.example)
+    init = parallel.pmap(population.over_members(one, setup.plan.members, (0,)), layout)
+    state = init(hparams)
+    step = checkpoints.latest()
+    checkpoint.truncate_metrics(job.directory, step or 0)
+    if step is not None:
+        host = parallel.join_members(state, layout)
+        variables, rest, _, meta = checkpoints.restore(step, _training(host))
+        host = host.replace(**variables, **rest)
+        return parallel.split_members(host, layout), step, meta["seconds"]
+    if job.init_from is not None:
+        host = parallel.join_members(state, layout)
+        members = len(host.bad)
+        given = jax.tree.map(
+            lambda x: np.broadcast_to(x, (members, *x.shape[1:])),
+            open_stage(job.init_from).variables,
+        )
+        state = parallel.split_members(host.replace(**given), layout)
+    return state, 0, 0.0
+
+
+def _chunks(
+    setup: Setup, state: State, hparams: Hparams, done: int, resident: bool
+) -> Iterator[tuple[int, State, np.ndarray]]:
+    """Runs the chunks that are left: the step after each, the state, and the mean loss [M]."""
+    job, layout, teachers = setup.job, setup.job.layout, setup.teachers
+    logits = None
+    if LOSSES[job.stage.loss].teacher and not setup.live:
+        logits = _teacher_logits(setup)
+    program = population.train_chunk(
+        setup.recipe,
+        setup.plan,
+        parallel.shards(layout),
+        setup.dataset.preprocessing,
+        teachers.teach if setup.live else None,
+    )
+    program = parallel.pmap(program, layout, donate=(0,))
+    variables = parallel.replicate(teachers.variables, layout) if setup.live else ()
+    chunks = _plan_chunks(setup, done)
+    for (start, steps), (data, examples) in zip(
+        chunks, feed(job, setup.dataset, resident, logits, chunks), strict=True
+    ):
+        losses = []
+        for part in [examples] if setup.plan.scan else _single_steps(examples, job.stage.order):
+            state, loss = program(state, hparams, data, variables, part)
+            losses.append(loss)
+        losses = [parallel.join_members(loss, layout) for loss in losses]
+        yield start + steps, state, np.concatenate(losses, axis=1).mean(axis=1)
+
+
+def _plan_chunks(setup: Setup, done: int) -> list[Chunk]:
+    """(first step, number of steps) of each chunk after `done`."""
+    stage, size = setup.job.stage, setup.job.stage.chunk
+    if setup.live:
+        forwards = len(grid(stage)) if stage.order == "own" else 1
+        numbers = forwards * setup.teachers.count * stage.batch * setup.dataset.classes
+        size = max(1, min(size, TAUGHT_BYTES // (4 * numbers)))
+    return [(s, min(size, stage.steps - s)) for s in range(done, stage.steps, size)]
+
+
+def _single_steps(examples: Examples, order: str) -> Iterator[Examples]:
+    """The steps [D, S, ...] (own order: [D, M/Dm, S, ...]) one by one."""
+    axis = 2 if order == "own" else 1
+    for s in range(examples.step.shape[axis]):
+        yield jax.tree.map(lambda x, s=s: np.take(x, [s], axis=axis), examples)
+
+
+def _teacher_logits(setup: Setup) -> np.ndarray:
+    """Raw logits [N, K, C] of the teachers on the stage's examples, as they are stored."""
+    split, positions = setup.dataset.splits["train"], setup.job.positions
+    parts = [
+        setup.teachers.predict(fetch(split, positions[i : i + READ]))
+        for i in range(0, len(positions), READ)
+    ]
+    return np.moveaxis(np.concatenate(parts, axis=1), 0, 1)
+
+
+def _training(host: State) -> dict[str, Any]:
+    """What only the training of a stage needs, beside its variables."""
+    return {"step": host.step, "opt_state": host.opt_state, "bad": host.bad}
+
+
+def _items(setup: Setup, host: State, row: dict[str, Any]) -> tuple[Any, ...]:
+    """A checkpoint's items: variables, opt, hparams, meta."""
+    variables = {"params": host.params, "model_state": host.model_state}
+    job, dataset = setup.job, setup.dataset
+    meta = {
+        "stage": plain(job.stage),
+        "members": grid(job.stage),
+        "model": plain(job.stage.model),
+        "classes": dataset.classes,
+        "input_shape": list(dataset.input_shape),
+        "preprocessing": plain(dataset.preprocessing),
+        "dataset": job.identity["dataset"],
+        "teachers": [str(path) for path in job.teachers],
+        "versions": {p: importlib.metadata.version(p) for p in ("jax", "flax", "optax", "kdjax")},
+        **row,
+    }
+    return variables, _training(host), vars(setup.hparams), meta
+
+
+def _results(setup: Setup, state: State, finals: dict, seconds: float) -> dict[str, Any]:
+    """What DONE holds."""
+    host = parallel.join_members(state, setup.job.layout)
+    variables = {"params": host.params, "model_state": host.model_state}
+    ensemble = None
+    if setup.teachers.count:
+        ensemble = evaluation.ensemble_cost(setup.teachers, setup.example) | {
+            "metrics": {s: evaluation.ensemble(split) for s, split in setup.examined.items()}
+        }
+    return {
+        "metrics": {name: _lists(numbers) for name, numbers in finals.items()},
+        "diverged": (host.bad | ~np.isfinite(finals["test"]["nll"])).tolist(),
+        "seconds": seconds,
+        **evaluation.serving_cost(setup.recipe, variables, setup.example),
+        "teacher": ensemble,
+    }
+
+
+def _lists(numbers: dict[str, np.ndarray]) -> dict[str, list[float]]:
+    return {name: values.tolist() for name, values in numbers.items()}

@@ -1,0 +1,104 @@
+"""Reports to test with: errors of a few nets on the 797 digits of a test split."""
+
+import functools
+
+import numpy as np
+from sklearn.datasets import load_digits
+from sklearn.neural_network import MLPClassifier
+
+from kdjax.report import METRICS, Report, Row, summarise
+
+STUDENT = [31, 28, 35, 30, 26]
+BASELINE = [36, 33, 38, 37, 29]
+EPOCHS = range(1, 13)
+RATES = (0.002, 0.01, 0.05)
+ENVIRONMENT = {
+    "versions": {"python": "3.11.7", "kdjax": None, "jax": "0.10.2"},
+    "platform": "Linux",
+    "device": "cpu",
+    "devices": 2,
+    "cpus": 2,
+    "command": "python -m kdjax.main --config=configs/digits.py",
+}
+
+
+def row(stage, errors, cell=None, taught=False, **fields):
+    """A row of 797 test examples; the other metrics are functions of the errors."""
+    shares = [None if e is None else e / 797 for e in errors]
+    values = dict.fromkeys(METRICS, shares) | {"errors": errors}
+    values["accuracy"] = [None if s is None else 1 - s for s in shares]
+    if not taught:
+        values |= dict.fromkeys(("agreement", "teacher_kl"), [None] * len(errors))
+    defaults = {"parameters": 2410, "flops_per_example": 4820.0, "latency_ms": 0.02, "seconds": 3.5}
+    return Row(
+        stage=stage,
+        cell=cell or {},
+        members=len(errors),
+        diverged=sum(e is None for e in errors),
+        metrics={name: summarise(values[name]) for name in METRICS},
+        **defaults | fields,
+    )
+
+
+def a_report(*rows, **fields):
+    defaults = {"environment": ENVIRONMENT, "config": {"dataset": {"name": "digits"}}}
+    defaults |= {"evaluate": "test", "curves": {}, "soft_targets": None}
+    return Report(rows=rows, **defaults | fields)
+
+
+def small():
+    return a_report(
+        row("teachers", [24, 25, 23], parameters=85002, flops_per_example=170004.0),
+        row("teachers/ensemble", [21], parameters=255006),
+        row("baseline", BASELINE),
+        row("distilled", STUDENT, taught=True),
+        row("sweep", [30, None, 34], {"temperature": 4.0}, taught=True),
+        row("sweep", [29, 33, 32], {"temperature": 0.5}, taught=True),
+    )
+
+
+def cells(text):
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
+
+
+@functools.cache
+def study():
+    """Nets of scikit-learn on its digits: curves, rows and soft targets as a report has them."""
+    digits = load_digits()
+    inputs, labels = digits.data / 16, digits.target
+    train, validation, test = slice(0, 900), slice(900, 1000), slice(1000, None)
+
+    def net(width, seed, rate):
+        model = MLPClassifier((width,), random_state=seed, learning_rate_init=rate, batch_size=100)
+        curve = []
+        for _ in EPOCHS:
+            model.partial_fit(inputs[train], labels[train], classes=range(10))
+            curve.append((model.loss_, model.score(inputs[validation], labels[validation])))
+        return model, curve
+
+    def population(width, rate, seeds):
+        nets = [net(width, seed, rate) for seed in range(seeds)]
+        loss, accuracy = np.array([curve for _, curve in nets]).transpose(2, 1, 0)
+        curve = {"step": [9 * e for e in EPOCHS], "loss": loss, "validation_accuracy": accuracy}
+        wrong = [int((m.predict(inputs[test]) != labels[test]).sum()) for m, _ in nets]
+        return [m for m, _ in nets], curve, wrong
+
+    teachers, curve, wrong = population(64, 0.003, 3)
+    p = np.mean([m.predict_proba(inputs[test]) for m in teachers], axis=0)
+    together = int((p.argmax(axis=1) != labels[test]).sum())
+    rows = [row("teachers", wrong, parameters=4810)]
+    rows.append(row("teachers/ensemble", [together], parameters=3 * 4810))
+    curves = {"teachers": curve}
+    for rate in RATES:
+        _, curves[f"rate_{rate}"], wrong = population(8, rate, 4)
+        rows.append(row("students", wrong, {"learning_rate": rate}, taught=True, parameters=610))
+    unsure = np.argsort(p.max(axis=1))[:3]
+    powers = [p[unsure] ** (1 / t) for t in (1, 4)]
+    soft_targets = {
+        "images": digits.images[test][unsure],
+        "labels": labels[test][unsure].tolist(),
+        "class_names": [str(c) for c in range(10)],
+        "temperatures": [1.0, 4.0],
+        "probabilities": [(q / q.sum(axis=1, keepdims=True)).tolist() for q in powers],
+    }
+    return a_report(*rows, curves=curves, soft_targets=soft_targets)

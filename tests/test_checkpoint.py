@@ -1,0 +1,532 @@
+"""Stage directories: what is written comes back bit for bit, and a kill or damage is survived."""
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from kdjax import checkpoint
+from kdjax.checkpoint import Checkpoints
+from kdjax.checks import InputError
+from kdjax.optim import OPTIMIZERS, build
+from kdjax.spec import OptimizerSpec
+
+MEMBERS = 3
+IDENTITY = {"stage": {"name": "teachers", "steps": 100, "members": [["seed", [0, 1]]]}, "from": {}}
+
+
+def make(seed: int, optimizer: str = "adamw") -> dict:
+    """The arguments of `save`, with arrays of every dtype a stage may have."""
+    random = np.random.default_rng(seed)
+    params = {
+        "Dense_0": {
+            "kernel": random.normal(size=(MEMBERS, 7, 32)).astype(np.float32),
+            "bias": random.normal(size=(MEMBERS, 32)).astype(jnp.bfloat16),
+        }
+    }
+    hparams = SimpleNamespace(learning_rate=0.1, weight_decay=0.0, momentum=0.9)
+    rule = build(OptimizerSpec(name=optimizer, clip_norm=1.0), 100, hparams)
+    state = jax.tree.map(np.array, jax.vmap(rule.init)(params))
+    return {
+        "variables": {"params": params, "model_state": {}},
+        "opt": {
+            "opt_state": jax.tree.map(
+                lambda x: (x + random.normal(size=x.shape)).astype(x.dtype), state
+            ),
+            "step": np.full(MEMBERS, seed, np.int32),
+            "bad": random.random(MEMBERS) < 0.5,
+        },
+        "hparams": {
+            "seed": random.integers(2**32, size=MEMBERS, dtype=np.uint32),
+            "temperature": np.array([1.0, np.inf, np.nan], np.float32),
+            "mixing": random.random((MEMBERS, 4)),
+        },
+        "meta": {"name": "mlp", "step": seed, "accuracy": float("nan"), "hidden": [7, 32]},
+    }
+
+
+def assert_same(read, saved):
+    """The same structure, and leaves of the same type, dtype, shape and bits."""
+    assert jax.tree.structure(read) == jax.tree.structure(saved)
+    for x, y in zip(jax.tree.leaves(read), jax.tree.leaves(saved), strict=True):
+        assert type(x) is np.ndarray and x.dtype == y.dtype and x.shape == y.shape
+        assert x.tobytes() == y.tobytes()
+
+
+def assert_restores(checkpoints: Checkpoints, step: int, saved: dict):
+    variables, opt, hparams, meta = checkpoints.restore(step, saved["opt"])
+    assert_same((variables, opt, hparams), (saved["variables"], saved["opt"], saved["hparams"]))
+    assert meta["step"] == saved["meta"]["step"] and meta["accuracy"] is None
+
+
+def write_stage(directory: Path, steps=(10, 20, 30)) -> Path:
+    checkpoint.start(directory, IDENTITY)
+    with Checkpoints(directory) as checkpoints:
+        for step in steps:
+            checkpoints.save(step, **make(step))
+    checkpoint.finish(directory, {"accuracy": [0.9]})
+    return directory
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory) -> Path:
+    return write_stage(tmp_path_factory.mktemp("workdir") / "teachers")
+
+
+@pytest.fixture
+def stage(written, tmp_path) -> Path:
+    """A finished stage with steps 20 and 30, to damage."""
+    return shutil.copytree(written, tmp_path / "workdir" / "teachers")
+
+
+def snapshot(directory: Path) -> dict:
+    return {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in directory.rglob("*")}
+
+
+def steps_of(directory: Path) -> list[str]:
+    return sorted(path.name for path in (directory / "checkpoints").iterdir())
+
+
+@contextlib.contextmanager
+def refuses(*words: str):
+    """An InputError in one line that says all of `words`."""
+    with pytest.raises(InputError) as caught:
+        yield
+    message = str(caught.value)
+    assert "\n" not in message and len(message) < 600
+    for word in words:
+        assert word in message
+
+
+# The directory.
+
+
+def test_prepare_tells_new_unfinished_and_done(tmp_path):
+    directory = tmp_path / "workdir" / "teachers"
+    assert checkpoint.prepare(directory, IDENTITY) == "new"
+    assert not directory.parent.exists()
+    directory.mkdir(parents=True)
+    (directory / "config.json.tmp").write_text('{"sta')  # killed in `start`
+    assert checkpoint.prepare(directory, IDENTITY) == "new"
+    checkpoint.start(directory, IDENTITY)
+    before = snapshot(directory)
+    assert checkpoint.prepare(directory, IDENTITY) == "unfinished"
+    assert snapshot(directory) == before
+    checkpoint.finish(directory, {"accuracy": [0.5, float("nan")]})
+    assert checkpoint.prepare(directory, IDENTITY) == "done"
+    assert checkpoint.results(directory) == {"accuracy": [0.5, None]}
+
+
+def test_prepare_takes_tuples_and_nan_as_json_has_them(tmp_path):
+    checkpoint.start(tmp_path, {"seeds": (0, 1), "weight": float("nan")})
+    assert checkpoint.prepare(tmp_path, {"seeds": (0, 1), "weight": float("nan")}) == "unfinished"
+
+
+def test_prepare_refuses_another_identity(tmp_path):
+    checkpoint.start(tmp_path, IDENTITY)
+    checkpoint.finish(tmp_path, {})
+    other = {"stage": IDENTITY["stage"] | {"steps": 200, "chunk": 5}, "from": {}}
+    with refuses(str(tmp_path), "stage.steps: 100 -> 200", "stage.chunk: None -> 5", "--workdir"):
+        checkpoint.prepare(tmp_path, other)
+
+
+def test_prepare_refuses_foreign_content(tmp_path):
+    (tmp_path / "thesis.tex").touch()
+    with refuses(str(tmp_path), "no config.json", "thesis.tex", "--workdir"):
+        checkpoint.prepare(tmp_path, IDENTITY)
+    with refuses("thesis.tex is a file", "--workdir"):
+        checkpoint.prepare(tmp_path / "thesis.tex", IDENTITY)
+
+
+@pytest.mark.parametrize("content", [b'{"stage": {', b"", b"[1, 2]", b"3", b"\xff\xfe\x00"])
+def test_a_garbled_file_is_refused(tmp_path, content):
+    (tmp_path / "config.json").write_bytes(content)
+    (tmp_path / "DONE").write_bytes(content)
+    with refuses(str(tmp_path / "config.json"), "cannot be read", "delete"):
+        checkpoint.prepare(tmp_path, IDENTITY)
+    with refuses(str(tmp_path / "DONE"), "cannot be read", "delete"):
+        checkpoint.results(tmp_path)
+
+
+def test_results_of_an_unfinished_stage_are_refused(tmp_path):
+    with refuses(str(tmp_path / "DONE"), "No such file"):
+        checkpoint.results(tmp_path)
+
+
+@pytest.mark.parametrize("step", ["write", "fsync", "replace"])
+def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch, step):
+    checkpoint.start(tmp_path, IDENTITY)
+
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    if step == "write":
+        monkeypatch.setattr(checkpoint.json, "dumps", killed)
+    else:
+        monkeypatch.setattr(checkpoint.os, step, killed)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoint.start(tmp_path, {})
+    with pytest.raises(KeyboardInterrupt):
+        checkpoint.finish(tmp_path, {})
+    monkeypatch.undo()
+    assert checkpoint.prepare(tmp_path, IDENTITY) == "unfinished"
+
+
+def test_check_writable_creates_the_directory_and_leaves_no_trace(tmp_path):
+    checkpoint.check_writable(tmp_path / "a" / "b")
+    checkpoint.check_writable(tmp_path / "a" / "b")
+    assert list((tmp_path / "a" / "b").iterdir()) == []
+
+
+def test_check_writable_refuses(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/kdjax")):
+        with refuses(f"{path} cannot be written", "--workdir"):
+            checkpoint.check_writable(path)
+
+    def read_only(*_, **__):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(checkpoint.os, "open", read_only)
+    with refuses(str(tmp_path), "Read-only file system", "--workdir"):
+        checkpoint.check_writable(tmp_path)
+
+
+# Checkpoints.
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("template", ["arrays", "shapes"])
+def test_restores_bit_for_bit(tmp_path, optimizer, template):
+    saved = make(1, optimizer)
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.latest() is None
+        checkpoints.save(5, **saved)
+        checkpoints.wait()
+        assert steps_of(tmp_path) == ["5"]
+    zeros = jax.tree.map(np.zeros_like, saved["opt"])
+    shapes = jax.eval_shape(lambda: zeros)
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.latest() == 5
+        restored = checkpoints.restore(5, shapes if template == "shapes" else zeros)
+        meta = restored[3]
+        assert meta.pop("digest") == checkpoint.digest(saved["variables"])
+        assert meta == saved["meta"] | {"accuracy": None}
+        assert_same(restored[:3], (saved["variables"], saved["opt"], saved["hparams"]))
+
+
+def test_other_trees_restore(tmp_path):
+    """Optimizer states without arrays, batch statistics, a single number per member."""
+    saved = make(1)
+    saved["variables"]["model_state"] = {"batch_stats": {"mean": np.ones((MEMBERS, 4), np.float32)}}
+    state = (optax.EmptyState(), {}, (), None, optax.MaskedNode(), [np.arange(MEMBERS)])
+    saved["opt"] = {"opt_state": state, "step": np.zeros((), np.int32)}
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, **saved)
+    with Checkpoints(tmp_path) as checkpoints:
+        assert_restores(checkpoints, 1, saved)
+
+
+def test_what_happens_to_the_arrays_after_save_is_not_saved(tmp_path):
+    saved = make(1)
+    saved["variables"]["params"]["wide"] = np.ones((MEMBERS, 1000, 1000), np.float32)
+    passed = jax.tree.map(np.array, saved)
+    passed["meta"] = dict(saved["meta"])
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, **passed)
+        for array in jax.tree.leaves([passed[k] for k in ("variables", "opt", "hparams")]):
+            array.fill(0)
+    with Checkpoints(tmp_path) as checkpoints:
+        assert_restores(checkpoints, 1, saved)
+
+
+def test_keeps_the_newest_two(stage):
+    assert steps_of(stage) == ["20", "30"]
+    with Checkpoints(stage) as checkpoints:
+        checkpoints.save(40, **make(40))
+    assert steps_of(stage) == ["30", "40"]
+
+
+def test_save_takes_later_steps_and_host_arrays_only(stage):
+    with Checkpoints(stage) as checkpoints:
+        for step in (5, 20, 30):
+            with pytest.raises(ValueError, match=f"step {step} is not above 30"):
+                checkpoints.save(step, **make(step))
+        device = make(40) | {"hparams": {"seed": jnp.zeros(MEMBERS)}}
+        with pytest.raises(TypeError, match=re.escape("np.ndarray")):
+            checkpoints.save(40, **device)
+    assert steps_of(stage) == ["20", "30"]
+
+
+def test_restore_refuses_another_structure(stage):
+    saved = make(30)
+    wider = jax.tree.map(lambda x: np.zeros((MEMBERS + 1, *x.shape[1:]), x.dtype), saved["opt"])
+    with Checkpoints(stage) as checkpoints:
+        for opt in (make(30, "sgd")["opt"], wider):
+            with refuses(f"{stage}/checkpoints/30 cannot be read", "delete"):
+                checkpoints.restore(30, opt)
+        assert_restores(checkpoints, 30, saved)
+
+
+def test_open_variables_needs_no_template_and_writes_nothing(stage):
+    before = snapshot(stage)
+    variables, hparams, meta = checkpoint.open_variables(stage)
+    assert snapshot(stage) == before
+    assert_same((variables, hparams), (make(30)["variables"], make(30)["hparams"]))
+    assert meta["step"] == 30 and meta["digest"] == checkpoint.digest(variables)
+
+
+def test_open_variables_by_a_relative_path_and_without_the_optimizer(stage, monkeypatch):
+    shutil.rmtree(stage / "checkpoints" / "30" / "opt")
+    monkeypatch.chdir(stage.parent)
+    variables, _, _ = checkpoint.open_variables(Path("teachers"))
+    assert_same(variables, make(30)["variables"])
+
+
+def test_open_variables_refuses_what_is_no_finished_stage(stage, tmp_path):
+    with refuses(f"{tmp_path}/none does not exist", "finished stage"):
+        checkpoint.open_variables(tmp_path / "none")
+    with refuses(f"{tmp_path} has no config.json", "finished stage"):
+        checkpoint.open_variables(tmp_path)
+    (stage / "DONE").unlink()
+    with refuses(f"{stage} is not finished", "finished stage"):
+        checkpoint.open_variables(stage)
+    checkpoint.finish(stage, {})
+    shutil.rmtree(stage / "checkpoints")
+    with refuses(f"{stage}/checkpoints cannot be read", "delete"):
+        checkpoint.open_variables(stage)
+    assert not (stage / "checkpoints").exists()
+
+
+def test_opening_is_quiet(stage, caplog):
+    logger = logging.getLogger("absl")
+    logger.addHandler(caplog.handler)
+    try:
+        with caplog.at_level(logging.DEBUG), caplog.at_level(logging.DEBUG, "absl"):
+            checkpoint.open_variables(stage)
+            with Checkpoints(stage) as checkpoints:
+                checkpoints.save(40, **make(40))
+            logging.getLogger("absl").info("of another library")
+    finally:
+        logger.removeHandler(caplog.handler)
+    told = {record.getMessage() for record in caplog.records if "orbax" in record.pathname}
+    assert not told
+    assert "of another library" in caplog.messages
+
+
+# Damage.
+
+
+def largest(directory: Path, *parts: str) -> Path:
+    files = (
+        path for path in directory.joinpath("checkpoints", *parts).rglob("*") if path.is_file()
+    )
+    return max(files, key=lambda path: path.stat().st_size)
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def flip(path: Path) -> None:
+    """One bit in the middle: Orbax alone reads on, with another number in an array."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+DAMAGES = {
+    "variables truncated": lambda d: truncate(largest(d, "30", "variables")),
+    "variables flipped": lambda d: flip(largest(d, "30", "variables")),
+    "optimizer truncated": lambda d: truncate(largest(d, "30", "opt")),
+    "optimizer emptied": lambda d: [
+        truncate(p) or p.write_bytes(b"")
+        for p in (d / "checkpoints/30/opt").rglob("*")
+        if p.is_file()
+    ],
+    "index lost": lambda d: (d / "checkpoints/30/hparams/manifest.ocdbt").unlink(),
+    "description lost": lambda d: (d / "checkpoints/30/opt/_METADATA").unlink(),
+    "meta truncated": lambda d: truncate(d / "checkpoints/30/meta/metadata"),
+    "item lost": lambda d: shutil.rmtree(d / "checkpoints/30/variables"),
+    "all lost": lambda d: shutil.rmtree(d / "checkpoints/30") or (d / "checkpoints/30").mkdir(),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_newest_step_falls_back_to_the_one_before(stage, damage, caplog):
+    DAMAGES[damage](stage)
+    with Checkpoints(stage) as checkpoints:
+        assert checkpoints.latest() == 20
+        assert_restores(checkpoints, 20, make(20))
+        checkpoints.save(30, **make(30))
+    warnings = [r for r in caplog.records if r.name == "kdjax.checkpoint"]
+    assert len(warnings) <= 1  # none where Orbax takes the directory for no step
+    for record in warnings:
+        assert "checkpoints/30 cannot be read" in record.getMessage()
+        assert "\n" not in record.getMessage()
+    with Checkpoints(stage) as checkpoints:
+        assert checkpoints.latest() == 30
+        assert_restores(checkpoints, 30, make(30))
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_finished_stage_does_not_open(stage, damage):
+    DAMAGES[damage](stage)
+    if damage.startswith("optimizer") or damage == "description lost":
+        assert_same(checkpoint.open_variables(stage)[0], make(30)["variables"])
+    else:
+        with refuses(f"{stage}/checkpoints", "cannot be read", "delete"):
+            checkpoint.open_variables(stage)
+
+
+def test_where_every_step_is_damaged_there_is_no_start_from_scratch(stage, caplog):
+    for step in ("20", "30"):
+        truncate(largest(stage, step, "variables"))
+    with (
+        Checkpoints(stage) as checkpoints,
+        refuses(f"{stage}/checkpoints/20 cannot be read", "delete"),
+    ):
+        checkpoints.latest()
+    assert steps_of(stage) == ["20", "30"]
+    assert [r.levelname for r in caplog.records if r.name == "kdjax.checkpoint"] == ["WARNING"] * 2
+
+
+def test_what_a_killed_save_left_is_no_step_and_goes(stage):
+    left = stage / "checkpoints" / "35.orbax-checkpoint-tmp"
+    shutil.copytree(stage / "checkpoints" / "30", left)
+    shutil.rmtree(left / "meta")
+    (left / "commit_success.txt").unlink()
+    assert_same(checkpoint.open_variables(stage)[0], make(30)["variables"])
+    assert left.exists()
+    with Checkpoints(stage) as checkpoints:
+        assert checkpoints.latest() == 30
+        checkpoints.save(40, **make(40))
+    assert steps_of(stage) == ["30", "40"]
+
+
+SAVE_FOR_EVER = """
+import itertools, sys
+from pathlib import Path
+import numpy as np
+from kdjax.checkpoint import Checkpoints
+with Checkpoints(Path(sys.argv[1])) as checkpoints:
+    for step in itertools.count((checkpoints.latest() or 0) + 1):
+        array = np.full((3, 400, 1000), step, np.float32)
+        checkpoints.save(step, {"params": {"kernel": array}, "model_state": {}}, {"step": array},
+                         {"seed": array}, {"step": step})
+        print(step, flush=True)
+"""
+
+
+def test_survives_being_killed(tmp_path):
+    """Killed at moments spread over a save; step n is on its way when n is printed."""
+    template = {"step": np.zeros((3, 400, 1000), np.float32)}
+    for n, delay in enumerate([0.0, 0.01, 0.03, 0.06]):
+        with subprocess.Popen(
+            [sys.executable, "-c", SAVE_FOR_EVER, str(tmp_path)],
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).parent.parent,
+            env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        ) as process:
+            printed = [int(process.stdout.readline()) for _ in range(3 if n else 1)]
+            time.sleep(delay)
+            process.send_signal(signal.SIGKILL)
+            printed += [int(line) for line in process.stdout if line.endswith("\n")]
+        with Checkpoints(tmp_path) as checkpoints:
+            step = checkpoints.latest()
+            safe = printed[-1] - 1
+            assert (step or 0) in (safe, safe + 1, safe + 2)
+            if step is not None:
+                variables, opt, hparams, meta = checkpoints.restore(step, template)
+                for array in (variables["params"]["kernel"], opt["step"], hparams["seed"]):
+                    np.testing.assert_array_equal(array, step)
+                assert meta["step"] == step
+
+
+# Metrics.
+
+
+def test_metrics_round_trip(tmp_path):
+    assert checkpoint.read_metrics(tmp_path) == []
+    checkpoint.append_metrics(tmp_path, {"step": 1, "loss": [0.1, float("nan"), float("-inf")]})
+    row = {"step": np.int32(2), "loss": np.float32([0.5, np.nan]), "bad": np.array([True])}
+    checkpoint.append_metrics(tmp_path, row | {"rate": np.float32(0.25)})
+    rows = checkpoint.read_metrics(tmp_path)
+    assert rows[0] == {"step": 1, "loss": [0.1, None, None]}
+    assert rows[1] == {"step": 2, "loss": [0.5, None], "bad": [True], "rate": 0.25}
+    assert "NaN" not in (tmp_path / "metrics.jsonl").read_text()
+
+
+def test_truncate_metrics_drops_later_rows_and_a_torn_line(tmp_path):
+    checkpoint.truncate_metrics(tmp_path, 0)
+    for step in (10, 20, 30):
+        checkpoint.append_metrics(tmp_path, {"step": step})
+    path = tmp_path / "metrics.jsonl"
+    whole = path.read_text()
+    for cut in range(1, len('{"step": 30}\n') + 1):
+        path.write_text(whole[:-cut])
+        expected = [{"step": 10}, {"step": 20}] + [{"step": 30}] * (cut == 1)
+        assert checkpoint.read_metrics(tmp_path) == expected
+        checkpoint.truncate_metrics(tmp_path, 30)
+        checkpoint.append_metrics(tmp_path, {"step": 40})
+        assert checkpoint.read_metrics(tmp_path) == [*expected, {"step": 40}]
+        assert path.read_text().endswith("}\n")
+    checkpoint.truncate_metrics(tmp_path, 10)
+    assert path.read_text() == '{"step": 10}\n'
+
+
+def test_a_damaged_line_of_metrics_is_refused(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"st\n{"step": 3}\n')
+    with refuses(str(tmp_path / "metrics.jsonl"), "line 2", "delete"):
+        checkpoint.read_metrics(tmp_path)
+
+
+# The digest.
+
+
+def test_digest_is_of_paths_dtypes_shapes_and_bytes():
+    def of(**arrays):
+        return checkpoint.digest({"params": arrays})
+
+    array = np.arange(6, dtype=np.float32)
+    known = of(a=array, b=array)
+    assert re.fullmatch("[0-9a-f]{64}", known)
+    assert known == of(b=jnp.array(array), a=array[::-1].copy()[::-1])
+    others = [
+        of(a=array),
+        of(a=array, c=array),
+        of(a=array, b=array + 1),
+        of(a=array, b=array.view(np.int32)),
+        of(a=array, b=array.reshape(2, 3)),
+        of(a=array.astype(jnp.bfloat16), b=array),
+        of(a=np.bool_(True), b=array),
+    ]
+    assert len({known, *others}) == len(others) + 1
+
+
+def test_digest_is_what_it_was():
+    """Identities of stages name it: a change of the digest makes every old directory foreign."""
+    variables = {"params": {"kernel": np.arange(4, dtype=np.float32).reshape(1, 2, 2)}}
+    text = b"['params']['kernel'] float32 (1, 2, 2)\n"
+    array = np.arange(4, dtype="<f4").tobytes()
+    assert checkpoint.digest(variables) == hashlib.sha256(text + array).hexdigest()
+
+
+def test_config_is_readable_json(written):
+    assert json.loads((written / "config.json").read_text()) == IDENTITY

@@ -1,0 +1,45 @@
+"""What a report says of the machine and the command that made it."""
+
+import json
+import os
+import subprocess
+import sys
+
+import jax
+import numpy as np
+
+from kdjax import report
+
+
+def test_is_this_one():
+    found = report.environment()
+    assert found["versions"]["jax"] == jax.__version__
+    assert found["versions"]["numpy"] == np.__version__
+    assert found["devices"] == jax.device_count() and found["cpus"] == os.cpu_count()
+    json.dumps(found, allow_nan=False)
+
+
+def test_the_command_has_no_path_of_this_machine(monkeypatch, tmp_path):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    arguments = {
+        "/opt/venv/bin/python": "python",
+        "-m": "-m",
+        "kdjax.main": "kdjax.main",
+        f"{tmp_path}/here/configs/digits.py:smoke": "configs/digits.py:smoke",
+        "--config=/home/me/kdjax/configs/digits.py": "--config=digits.py",
+        "--stages.a.teacher=/data/run/teachers,../b": "--stages.a.teacher=teachers,b",
+        "--workdir=~/runs/1/": "--workdir=1",
+        "--config.stages.a.temperature=4": "--config.stages.a.temperature=4",
+        "runs/digits": "runs/digits",
+    }
+    monkeypatch.setattr(sys, "orig_argv", list(arguments))
+    command = report.environment()["command"]
+    assert command.split() == list(arguments.values())
+    assert str(tmp_path) not in command
+
+
+def test_importing_costs_no_pandas_or_matplotlib():
+    code = "import kdjax.report, sys; print({'pandas', 'matplotlib'} & set(sys.modules))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "set()"

@@ -1,0 +1,130 @@
+"""Members over devices, the batch over devices, both: the same results."""
+
+import chex
+import jax
+import numpy as np
+import pytest
+from digits import ONE, a_stage, teacher_logits, train
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kdjax import parallel
+from kdjax.checks import InputError
+from kdjax.parallel import Layout
+from kdjax.population import Plan
+from kdjax.spec import ExecutionSpec
+
+VMAP, MAP = Plan("vmap", scan=True), Plan("map", scan=True)
+PLANS = (VMAP, MAP, Plan("unroll", scan=False))
+
+
+@pytest.fixture(scope="module")
+def spec():
+    return a_stage(
+        loss="distillation",
+        teacher="teachers",
+        hard_weight=0.5,
+        augment=dict(shift=1, flip=True),
+        batch=24,
+        members=dict(seed=4, temperature=(1.0, 4.0)),
+    )
+
+
+@pytest.fixture(scope="module")
+def on_one_device(spec):
+    return train(spec, ONE, logits=teacher_logits())
+
+
+@pytest.mark.parametrize(
+    ("shards", "plan"),
+    [((8, 1), plan) for plan in PLANS]
+    + [((1, 8), plan) for plan in PLANS]
+    + [((2, 2), VMAP), ((2, 4), MAP), ((4, 2), VMAP), ((4, 1), MAP), ((1, 4), VMAP)],
+)
+def test_every_layout_and_plan_agrees_with_one_device(spec, on_one_device, shards, plan):
+    result = train(spec, Layout(*shards), plan, logits=teacher_logits())
+    chex.assert_trees_all_close(result, on_one_device, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("shards", [(8, 1), (1, 8), (2, 4)])
+def test_layouts_agree_on_shared_batches(shards):
+    spec = a_stage(order="shared", batch=24, members=dict(seed=8), augment=dict(shift=1))
+    chex.assert_trees_all_close(
+        train(spec, Layout(*shards)), train(spec, ONE), rtol=1e-4, atol=1e-5
+    )
+
+
+def test_data_shards_draw_different_dropout():
+    spec = a_stage(model=dict(name="mlp", hidden=(64,), dropout=0.5), steps=1, batch=24)
+    keys = []
+    shards = parallel.shards(Layout(1, 4))
+    draw = lambda x: jax.random.bits(jax.random.fold_in(jax.random.key(0), shards.number())) + x
+    keys = np.asarray(parallel.pmap(draw, Layout(1, 4))(np.zeros(4, np.uint32)))
+    assert len(set(keys.tolist())) == 4
+    assert np.isfinite(train(spec, Layout(1, 4))[1]).all()
+
+
+@pytest.mark.parametrize("shards", [(4, 1), (2, 2)])
+def test_a_diverged_member_stays_alone_on_its_devices(shards):
+    fields = dict(loss="logit_matching", teacher="teachers", steps=12, batch=24)
+    rates = dict(seed=1, learning_rate=(1e-3, 10.0, 1e-2, 2e-2))
+    spec = a_stage(**fields, optimizer=dict(name="sgd"), members=rates)
+    state, _ = train(spec, Layout(*shards), logits=teacher_logits())
+    np.testing.assert_array_equal(state.bad, [False, True, False, False])
+    chex.assert_tree_all_finite(state.params)
+
+
+@given(st.integers(1, 24), st.integers(1, 200), st.integers(1, 8))
+def test_the_chosen_layout_divides_and_fits(members, batch, devices):
+    layout = parallel.layout(ExecutionSpec(devices=devices), members, batch, "here")
+    assert members % layout.member_shards == 0 and batch % layout.data_shards == 0
+    assert layout.devices <= devices
+
+
+def test_members_come_before_the_batch():
+    assert parallel.layout(ExecutionSpec(), 16, 100, "here") == Layout(8, 1)
+    assert parallel.layout(ExecutionSpec(), 10, 100, "here") == Layout(2, 4)
+    assert parallel.layout(ExecutionSpec(), 1, 100, "here") == Layout(1, 4)
+    assert parallel.layout(ExecutionSpec(data_shards=8), 8, 80, "here") == Layout(1, 8)
+
+
+@pytest.mark.parametrize(
+    ("execution", "words"),
+    [
+        (dict(devices=9), "devices is 9; it must be at most the 8"),
+        (dict(member_shards=4), "member_shards is 4; it must divide the 10 members of here"),
+        (dict(data_shards=8), "data_shards is 8; it must divide the 100 examples of a batch"),
+        (dict(member_shards=5, data_shards=2), "5 member shards x 2 data shards in here"),
+    ],
+)
+def test_a_layout_that_does_not_divide_is_refused_with_the_numbers(execution, words):
+    with pytest.raises(InputError, match=words):
+        parallel.layout(ExecutionSpec(**execution), 10, 100, "here")
+
+
+@pytest.mark.parametrize("shards", [(1, 1), (4, 1), (1, 4), (2, 2), (2, 4)])
+def test_splitting_and_joining_are_inverse(shards):
+    layout = Layout(*shards)
+    tree = {"a": np.arange(24.0, dtype=np.float32).reshape(8, 3), "b": np.arange(8) > 3}
+    split = parallel.split_members(tree, layout)
+    assert split["a"].shape == (layout.devices, 8 // shards[0], 3)
+    chex.assert_trees_all_equal(parallel.join_members(split, layout), tree)
+
+
+def test_joined_arrays_are_private_copies():
+    split = parallel.split_members(np.zeros((2, 3), np.float32), ONE)
+    joined = parallel.join_members(split, ONE)
+    add = parallel.pmap(lambda x: x + 1, ONE, donate=(0,))
+    add(split).block_until_ready()
+    np.testing.assert_array_equal(joined, 0)
+    assert joined.flags.owndata or joined.base.flags.owndata
+
+
+def test_every_device_gets_its_part_of_members_and_batch():
+    layout = Layout(2, 2)
+    index = np.arange(4 * 3 * 6).reshape(4, 3, 6)  # [M, S, B]
+    split = parallel.split_batch(index, layout, axis=2, by_member=True)
+    np.testing.assert_array_equal(split[1], index[:2, :, 3:])  # member shard 0, data shard 1
+    np.testing.assert_array_equal(split[2], index[2:, :, :3])
+    shared = parallel.split_batch(index[0], layout, axis=1)
+    np.testing.assert_array_equal(shared[3], index[0, :, 3:])

@@ -1,0 +1,158 @@
+"""A population is its members: lifted, permuted, diverged, in any plan."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from digits import ONE, VMAP, a_stage, arrays, teacher_logits, train
+
+from kdjax import member, population
+from kdjax.member import Batch, Recipe, Shards
+from kdjax.data import order
+from kdjax.models import MODELS
+from kdjax.population import PLANS, Plan, choose_plan
+from kdjax.spec import grid
+from kdjax.stage import build_model
+
+CLOSE = dict(rtol=2e-5, atol=2e-6)
+
+
+def pick(tree, m):
+    return jax.tree.map(lambda x: x[m], tree)
+
+
+@pytest.mark.parametrize("order_of_batches", ["own", "shared"])
+def test_a_population_equals_its_members_one_by_one(order_of_batches):
+    spec = a_stage(
+        loss="distillation",
+        teacher="teachers",
+        hard_weight=0.5,
+        order=order_of_batches,
+        members=dict(seed=2, temperature=(1.0, 4.0)),
+    )
+    logits = teacher_logits()
+    together, losses = train(spec, logits=logits)
+    for m, own in enumerate(grid(spec)):
+        alone, loss = train(spec, logits=logits, members=[own])
+        chex.assert_trees_all_close(pick(together, m), pick(alone, 0), **CLOSE)
+        np.testing.assert_allclose(losses[m], loss[0], rtol=1e-5)
+
+
+def test_a_chunk_equals_the_members_step_in_a_python_loop():
+    spec = a_stage(members=dict(seed=1), optimizer=dict(weight_decay=0.1, clip_norm=0.5))
+    recipe = Recipe(build_model(spec.model, 10), spec)
+    images, labels = arrays()
+    hparams = pick(population.hparams(grid(spec), np.zeros((1, 0))), 0)
+    state = member.init(recipe, hparams, jnp.zeros((1, 8, 8, 1)))
+    for index in order(0, len(labels), spec.batch, 0, spec.steps):
+        batch = Batch(jnp.asarray(images[index] / 16, jnp.float32), jnp.asarray(labels[index]))
+        state, _ = member.train_step(recipe, Shards(), state, hparams, batch, None)
+    chex.assert_trees_all_close(pick(train(spec)[0], 0), jax.device_get(state), **CLOSE)
+
+
+@pytest.mark.parametrize("plan", [Plan("map", True), Plan("unroll", True), Plan("unroll", False)])
+@pytest.mark.parametrize("order_of_batches", ["own", "shared"])
+def test_every_plan_gives_the_same_result(plan, order_of_batches):
+    spec = a_stage(
+        loss="kl_divergence", teacher="teachers", order=order_of_batches, members=dict(seed=3)
+    )
+    expected = train(spec, logits=teacher_logits())
+    chex.assert_trees_all_close(train(spec, plan=plan, logits=teacher_logits()), expected, **CLOSE)
+
+
+@pytest.mark.parametrize("order_of_batches", ["own", "shared"])
+def test_live_teachers_give_the_results_of_their_cached_logits(order_of_batches):
+    spec = a_stage(
+        loss="kl_divergence", teacher="teachers", order=order_of_batches, members=dict(seed=3)
+    )
+    weights = jnp.asarray(np.random.default_rng(0).normal(size=(3, 64, 10)), jnp.float32)
+    teach = lambda _, x: jnp.einsum("bd,kdc->kbc", x.reshape(len(x), -1), weights)
+    expected = train(spec, logits=teacher_logits())
+    for plan in (VMAP, Plan("map", True), Plan("unroll", False)):
+        chex.assert_trees_all_close(train(spec, plan=plan, teach=teach), expected, **CLOSE)
+
+
+def test_permuted_members_give_permuted_results():
+    spec = a_stage(members=dict(seed=3, learning_rate=(1e-3, 1e-2)))
+    members, permutation = grid(spec), [4, 0, 5, 2, 1, 3]
+    straight, _ = train(spec)
+    permuted, _ = train(spec, members=[members[m] for m in permutation])
+    chex.assert_trees_all_close(
+        permuted, jax.tree.map(lambda x: x[np.array(permutation)], straight), **CLOSE
+    )
+
+
+def test_a_diverged_member_stops_is_marked_and_leaves_the_others_as_they_were():
+    fields = dict(loss="logit_matching", teacher="teachers", steps=12, optimizer=dict(name="sgd"))
+    spec = a_stage(**fields, members=dict(seed=1, learning_rate=(1e-3, 10.0, 1e-2)))
+    state, losses = train(spec, logits=teacher_logits())
+    np.testing.assert_array_equal(state.bad, [False, True, False])
+    chex.assert_tree_all_finite(state.params)
+    assert not np.isfinite(losses[1]).all() and np.isfinite(losses[[0, 2]]).all()
+    healthy = a_stage(**fields, members=dict(seed=1, learning_rate=(1e-3, 2e-3, 1e-2)))
+    others = np.array([0, 2])
+    chex.assert_trees_all_equal(
+        jax.tree.map(lambda x: x[others], state.params),
+        jax.tree.map(lambda x: x[others], train(healthy, logits=teacher_logits())[0].params),
+    )
+
+
+def test_members_of_equal_seed_start_alike_and_dropout_differs_between_seeds():
+    spec = a_stage(
+        model=dict(name="mlp", hidden=(16,), dropout=0.5),
+        order="shared",
+        steps=1,
+        members=dict(seed=2, learning_rate=(1e-3, 1e-2)),
+    )
+    _, losses = train(spec)
+    np.testing.assert_array_equal(losses[:2], losses[2:])
+    plain = a_stage(order="shared", steps=1, members=dict(seed=2))
+    assert (train(plain)[1] != losses[:2]).all()
+
+
+def test_a_run_repeats_bit_for_bit():
+    spec = a_stage(model=dict(name="mlp", hidden=(16,), dropout=0.5), members=dict(seed=3))
+    chex.assert_trees_all_equal(train(spec), train(spec))
+
+
+def test_the_plan_follows_the_table_and_can_be_asked_for():
+    assert choose_plan("auto", "gpu", "convolutional", 2**40) == PLANS["accelerator"]
+    assert choose_plan("auto", "cpu", "dense", 2**10) == Plan("vmap", scan=True)
+    assert choose_plan("auto", "cpu", "dense", 2**30) == Plan("map", scan=True)
+    assert choose_plan("auto", "cpu", "convolutional", 2**10) == Plan("unroll", scan=False)
+    assert choose_plan("vmap", "cpu", "dense", 2**30) == Plan("vmap", scan=True)
+    assert {m.kind for m in MODELS.values()} <= {"dense", "convolutional"}
+
+
+def test_a_convolutional_population_on_the_cpu_has_no_loop_in_its_program():
+    spec = a_stage(model=dict(name="cnn", channels=(4,), dense=8), members=dict(seed=2))
+    recipe = Recipe(build_model(spec.model, 10), spec)
+    hparams = population.hparams(grid(spec), np.zeros((2, 0)))
+    plan = PLANS["cpu, convolutional"]
+    init = lambda h: member.init(recipe, h, jnp.zeros((1, 8, 8, 1)))
+    state = population.over_members(init, plan.members, (0,))(hparams)
+    images, labels = arrays()
+    from digits import UNIT
+    from kdjax.population import Data, Examples
+
+    chunk = population.train_chunk(recipe, plan, Shards(), UNIT, None)
+    index = np.stack([order(s, len(labels), 20, 0, 1) for s in (0, 1)])
+    one = np.zeros((2, 1), np.int32)
+    text = str(
+        jax.make_jaxpr(chunk)(
+            state, hparams, Data(images, labels, None), (), Examples(index, index, one, one)
+        )
+    )
+    assert "conv_general_dilated" in text
+    assert "scan" not in text and "while" not in text
+    vmapped, _ = train(spec)
+    unrolled, _ = train(spec, plan=plan)
+    chex.assert_trees_all_close(vmapped, unrolled, rtol=1e-4, atol=1e-5)
+
+
+def test_hparams_have_a_field_for_every_number_of_the_grid():
+    spec = a_stage()
+    fields = set(member.Hparams.__dataclass_fields__)
+    assert fields == set(grid(spec)[0]) | {"mixing"}
+    assert ONE.devices == 1

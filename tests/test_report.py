@@ -1,0 +1,224 @@
+"""The report: statistics against NumPy, the table, and files that another program can read."""
+
+import json
+import math
+import os
+import re
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+from reports import BASELINE, ENVIRONMENT, STUDENT, a_report, cells, row, small
+
+from kdjax import report
+from kdjax.report import METRICS, summarise
+
+
+class TestSummarise:
+    def test_is_the_sample_statistics(self):
+        found = summarise(STUDENT)
+        assert found["mean"] == pytest.approx(np.mean(STUDENT))
+        assert found["std"] == pytest.approx(np.std(STUDENT, ddof=1))
+        assert found["values"] == STUDENT
+
+    def test_leaves_out_diverged_members_and_keeps_their_place(self):
+        found = summarise([31, None, 35, math.nan, math.inf, 30])
+        assert found["values"] == [31, None, 35, None, None, 30]
+        assert found["mean"] == 32 and found["std"] == pytest.approx(np.std([31, 35, 30], ddof=1))
+
+    @pytest.mark.parametrize("values", [[], [None], [None, math.nan]])
+    def test_says_nothing_of_nothing(self, values):
+        assert summarise(values) == {"mean": None, "std": None, "values": [None] * len(values)}
+
+    def test_one_member_has_no_spread(self):
+        assert summarise([None, 7]) == {"mean": 7.0, "std": None, "values": [None, 7.0]}
+
+    def test_returns_plain_floats(self):
+        found = summarise(np.float32([1, 2]))
+        assert {type(v) for v in (found["mean"], found["std"], *found["values"])} == {float}
+
+
+class TestDifference:
+    def test_is_of_means_with_its_standard_error(self):
+        found = small().difference("distilled", "teachers")
+        error = np.sqrt(np.var(STUDENT, ddof=1) / 5 + np.var([24, 25, 23], ddof=1) / 3)
+        assert found["mean"] == pytest.approx(30 - 24)
+        assert found["standard_error"] == pytest.approx(error)
+        assert found["ratio"] == pytest.approx(6 / error)
+
+    def test_paired_is_over_members(self):
+        found = small().difference("distilled", "baseline", paired=True)
+        gaps = np.subtract(STUDENT, BASELINE)
+        assert found["mean"] == pytest.approx(gaps.mean()) and found["mean"] < 0
+        assert found["standard_error"] == pytest.approx(gaps.std(ddof=1) / np.sqrt(5))
+        assert abs(found["ratio"]) > abs(small().difference("distilled", "baseline")["ratio"])
+
+    def test_counts_only_members_that_did_not_diverge(self):
+        a, b = [30, None, 34, 40], [31, 33, None, 35]
+        whole = a_report(row("a", a), row("b", b))
+        error = np.sqrt(np.var([30, 34, 40], ddof=1) / 3 + np.var([31, 33, 35], ddof=1) / 3)
+        assert whole.difference("a", "b")["standard_error"] == pytest.approx(error)
+        paired = whole.difference("a", "b", paired=True)
+        assert paired["mean"] == pytest.approx(np.mean([30 - 31, 40 - 35]))
+
+    def test_other_metrics(self):
+        found = small().difference("distilled", "baseline", metric="accuracy")
+        gap = np.mean(BASELINE) - np.mean(STUDENT)
+        assert found["mean"] == pytest.approx(gap / 797)
+
+    def test_says_what_it_cannot_say(self):
+        single = small().difference("distilled", "teachers/ensemble")
+        assert single == {"mean": 9.0, "standard_error": None, "ratio": None}
+        same = a_report(row("a", [3, 3]), row("b", [2, 2])).difference("a", "b")
+        assert same == {"mean": 1.0, "standard_error": 0.0, "ratio": None}
+        lost = a_report(row("a", [None, None]), row("b", [2, 2])).difference("a", "b")
+        assert lost == {"mean": None, "standard_error": None, "ratio": None}
+        assert small().difference("distilled", "baseline", "teacher_kl")["mean"] is None
+
+    def test_a_cell_is_named_by_its_label(self):
+        assert small().difference("sweep temperature=4", "sweep temperature=0.5")["mean"] == (
+            pytest.approx(32 - 94 / 3)
+        )
+        with pytest.raises(ValueError, match=r"'sweep' names 2 rows.*sweep temperature=0\.5"):
+            small().difference("sweep", "baseline")
+        with pytest.raises(ValueError, match="'student' names 0 rows; name one of: teachers, "):
+            small().difference("student", "baseline")
+
+    def test_pairs_need_equal_numbers(self):
+        with pytest.raises(ValueError, match="distilled has 5 members, teachers 3: no pairs"):
+            small().difference("distilled", "teachers", paired=True)
+
+    def test_near_values_of_an_axis_keep_their_own_labels(self):
+        a, b = (row("s", [1], {"temperature": t}).label for t in (1.2345678, 1.2345679))
+        assert a != b
+
+
+class TestFrame:
+    def test_has_a_row_each_and_flat_columns(self):
+        frame = small().frame()
+        assert list(frame.stage[:4]) == ["teachers", "teachers/ensemble", "baseline", "distilled"]
+        assert list(frame.cell[-3:]) == ["", "temperature=4", "temperature=0.5"]
+        assert list(frame.temperature[-2:]) == [4.0, 0.5]
+        assert frame.errors_mean[2] == pytest.approx(np.mean(BASELINE))
+        assert frame.errors_std[2] == pytest.approx(np.std(BASELINE, ddof=1))
+        assert frame.loc[4, ["members", "diverged"]].tolist() == [3, 1]
+        assert frame.agreement_mean.isna().tolist() == [True, True, True, False, False, False]
+        assert {f"{m}_{s}" for m in METRICS for s in ("mean", "std")} <= set(frame.columns)
+        assert {"parameters", "flops_per_example", "latency_ms", "seconds"} <= set(frame.columns)
+
+
+def strict(path):
+    def refuse(constant):
+        raise AssertionError(f"{constant} is not JSON")
+
+    return json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
+
+
+def files(folder):
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+
+
+class TestWrite:
+    def test_json_is_the_rows_and_nothing_else(self, tmp_path):
+        report.write(small(), tmp_path / "new" / "folder")
+        found = strict(tmp_path / "new" / "folder" / "report.json")
+        assert list(found) == ["rows", "environment", "config"]
+        assert found["environment"] == ENVIRONMENT
+        assert found["config"] == {"dataset": {"name": "digits"}}
+        assert list(found["rows"][4]) == [
+            *("stage", "cell", "members", "diverged", "metrics"),
+            *("parameters", "flops_per_example", "latency_ms", "seconds"),
+        ]
+        assert found["rows"][4]["cell"] == {"temperature": 4.0}
+        assert found["rows"][4]["metrics"]["errors"]["values"] == [30.0, None, 34.0]
+        nothing = {"mean": None, "std": None, "values": [None] * 5}
+        assert found["rows"][2]["metrics"]["teacher_kl"] == nothing
+
+    def test_json_is_strict_whatever_kind_of_number_comes(self, tmp_path):
+        costs = {"parameters": np.int64(7), "flops_per_example": math.inf}
+        costs |= {"latency_ms": np.float32("nan"), "seconds": jnp.float32(0.5)}
+        odd = row("a", np.float32([3, 5]), {"temperature": np.float64(2)}, **costs)
+        config = {"dataset": {"name": "digits", "a": (1, np.bool_(True)), "b": np.arange(2)}}
+        report.write(a_report(odd, config=config), tmp_path)
+        found = strict(tmp_path / "report.json")
+        assert found["rows"][0]["parameters"] == 7 and found["rows"][0]["seconds"] == 0.5
+        assert found["rows"][0]["latency_ms"] is found["rows"][0]["flops_per_example"] is None
+        assert found["config"]["dataset"] == {"name": "digits", "a": [1, True], "b": [0, 1]}
+
+    def test_leaves_only_whole_files(self, tmp_path):
+        for _ in range(2):  # the second over the first
+            report.write(small(), tmp_path)
+            names = ["errors_against_parameters.png", "sweep_sweep_temperature.png"]
+            assert files(tmp_path) == [*(f"figures/{n}" for n in names), "report.json", "report.md"]
+
+    @pytest.mark.parametrize(
+        "name", ["report.json", "report.md", "figures/sweep_s_temperature.png"]
+    )
+    def test_a_failure_keeps_the_old_file(self, name, tmp_path, monkeypatch):
+        rows = [row("s", [1, 2], {"temperature": t}) for t in (1, 2, 3)]
+        report.write(a_report(*rows[:2]), tmp_path)
+        before, names = (tmp_path / name).read_bytes(), files(tmp_path)
+        replace = os.replace
+
+        def fail(source, target):
+            if target == tmp_path / name:
+                raise OSError("disk is full")
+            replace(source, target)
+
+        monkeypatch.setattr(os, "replace", fail)
+        with pytest.raises(OSError, match="disk is full"):
+            report.write(a_report(*rows), tmp_path)
+        assert (tmp_path / name).read_bytes() == before and files(tmp_path) == names
+        monkeypatch.undo()
+        report.write(a_report(*rows), tmp_path)
+        assert (tmp_path / name).read_bytes() != before
+
+    def test_what_json_cannot_say_is_an_error(self, tmp_path):
+        with pytest.raises(TypeError):
+            report.write(a_report(config={"dataset": {"name": {1}}}), tmp_path)
+        assert files(tmp_path) == ["report.md"]
+
+    def test_markdown_says_how_and_links_the_figures(self, tmp_path):
+        report.write(small(), tmp_path)
+        text = (tmp_path / "report.md").read_text(encoding="utf-8")
+        assert text.startswith("# digits, test split\n\n")
+        assert small().table() in text
+        assert (
+            "2 x cpu" in text and "jax 0.10.2" in text and "kdjax" not in text.split("Command")[0]
+        )
+        assert "Command: `python -m kdjax.main --config=configs/digits.py`" in text
+        links = re.findall(r"!\[.*?\]\((.*?)\)", text)
+        assert sorted(links) == [name for name in files(tmp_path) if name.endswith(".png")]
+        for link in links:
+            with Image.open(tmp_path / link) as image:
+                image.load()
+                assert image.format == "PNG" and image.size == (960, 640)
+
+    def test_differences_are_from_the_first_stage_without_a_teacher(self, tmp_path):
+        report.write(small(), tmp_path)
+        text = (tmp_path / "report.md").read_text(encoding="utf-8")
+        header, _, *rows = cells(text.split("## Differences\n\n")[1].split("\n\n")[0])
+        assert header[1] == "errors minus baseline"
+        names = ["teachers", "distilled", "sweep temperature=4", "sweep temperature=0.5"]
+        assert [line[0] for line in rows] == names
+        gap = small().difference("distilled", "baseline")
+        forms = {"mean": "+.1f", "standard_error": ".1f", "ratio": "+.1f"}
+        assert rows[1][1:] == [format(gap[name], form) for name, form in forms.items()]
+
+    @pytest.mark.parametrize(
+        "rows",
+        [
+            [row("teachers", [24, 25]), row("teachers/ensemble", [21])],
+            [row("a", [24, 25]), row("b", [26, 25]), row("a+b/ensemble", [21])],
+            [row("teachers", [24]), row("distilled", STUDENT, taught=True)],
+            [row("baseline", BASELINE)],
+        ],
+    )
+    def test_no_differences_without_a_stage_to_compare_with(self, rows, tmp_path):
+        report.write(a_report(*rows), tmp_path)
+        assert "Differences" not in (tmp_path / "report.md").read_text(encoding="utf-8")
+
+    def test_all_members_diverged(self, tmp_path):
+        report.write(a_report(row("a", [None, None])), tmp_path)
+        assert files(tmp_path) == ["report.json", "report.md"]

@@ -1,0 +1,73 @@
+"""The report's table: aligned, in human units, without what does not apply."""
+
+import math
+import re
+
+import numpy as np
+import pytest
+from reports import BASELINE, STUDENT, a_report, cells, row, small
+
+from kdjax import table
+
+
+def test_is_aligned_and_github_reads_it():
+    lines = small().table().splitlines()
+    bars = [[i for i, c in enumerate(line) if c == "|"] for line in lines]
+    assert len(lines) == 2 + 6 and bars.count(bars[0]) == len(lines)
+    assert re.fullmatch(r"\| :-{2,} \|( -{2,}: \|)+", lines[1])
+    assert lines[2].startswith("| teachers              |") and f"| {'3':>14} |" in lines[2]
+    assert all(len(set(map(len, column))) == 1 for column in zip(*cells(lines[1]), strict=True))
+
+
+def test_reads_as_people_write():
+    header, _, teachers, ensemble, baseline, distilled, sweep, _ = cells(small().table())
+    assert header == [
+        *("stage", "n", "errors", "accuracy %", "nll", "ece", "brier", "agreement %"),
+        *("teacher KL", "parameters", "FLOPs per example", "latency ms", "seconds"),
+    ]
+    assert teachers[:4] == ["teachers", "3", "24.0 ± 1.0", "96.99"]
+    assert teachers[9:] == ["85,002", "170 k", "0.02", "3.5"]
+    assert ensemble[:3] == ["teachers/ensemble", "1", "21"]
+    assert baseline[7:9] == ["-", "-"]
+    assert distilled[2] == f"30.0 ± {np.std(STUDENT, ddof=1):.1f}"
+    assert sweep[:3] == ["sweep temperature=4", "3 (1 diverged)", "32.0 ± 2.8"]
+
+
+def test_drops_only_columns_that_apply_to_no_row():
+    baseline, distilled = row("baseline", BASELINE), row("distilled", STUDENT, taught=True)
+    for rows, shown in (((baseline,), False), ((baseline, distilled), True)):
+        header = cells(a_report(*rows).table())[0]
+        assert ("agreement %" in header, "teacher KL" in header) == (shown, shown)
+    without = row("baseline", BASELINE, latency_ms=math.nan)
+    assert "latency ms" not in cells(a_report(without).table())[0]
+
+
+def test_a_stage_of_which_nothing_is_left_still_has_its_row():
+    _, _, lost, _ = cells(a_report(row("a", [None, None]), row("b", [1, 2])).table())
+    assert lost[:4] == ["a", "2 (2 diverged)", "-", "-"]
+
+
+@pytest.mark.parametrize(
+    ("flops", "text"),
+    [
+        (0.0, "0"),
+        (950.0, "950"),
+        (999.6, "1 k"),
+        (4820.0, "4.82 k"),
+        (3.14159e6, "3.14 M"),
+        (999.9e6, "1 G"),
+        (2.5e12, "2.5 T"),
+        (None, "-"),
+        (math.inf, "-"),
+    ],
+)
+def test_units(flops, text):
+    columns = dict(table.COLUMNS)
+    assert columns["FLOPs per example"](row("a", [1], flops_per_example=flops)) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.012345, "0.0123"), (12.34, "12.3"), (1234.5, "1,230")]
+)
+def test_three_digits(seconds, text):
+    assert dict(table.COLUMNS)["seconds"](row("a", [1], seconds=seconds)) == text
