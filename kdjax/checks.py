@@ -54,10 +54,10 @@ def whole(low: int) -> Rule:
 
 
 def amount() -> Rule:
-    """How many of something: an integer counts, a float from 0 to 1 is a fraction of all."""
+    """How many of something: a float from 0.0 to 1.0 is a fraction of all, else it is a count."""
     return Rule(
         "a whole number of examples, or a fraction from 0.0 to 1.0",
-        lambda v: (_is_whole(v) and v >= 0) or (isinstance(v, float) and 0 <= v <= 1),
+        lambda v: _is_number(v) and v >= 0 and (v == int(v) or v < 1),
     )
 
 

@@ -15,20 +15,18 @@ def parameters(tree: Any) -> int:
     return sum(int(np.prod(np.shape(leaf))) for leaf in jax.tree.leaves(tree))
 
 
-def serve(function: Callable[..., jax.Array], *arguments: Any) -> dict[str, float]:
-    """The cost of one call, compiled for one device.
+def flops(function: Callable[..., jax.Array], *arguments: Any) -> float:
+    """The floating-point operations of one call, as XLA counts them; it enters a loop once."""
+    analysis = jax.jit(function).lower(*arguments).cost_analysis() or {}
+    return float(analysis.get("flops", np.nan))
 
-    Returns:
-      `flops_per_example` as XLA counts them, and `latency_ms`, the median wall time of a call.
-    """
+
+def latency_ms(function: Callable[..., jax.Array], *arguments: Any) -> float:
+    """The median wall time of a call, compiled for one device."""
     program, arguments = jax.jit(function), jax.device_put(arguments, jax.local_devices()[0])
-    analysis = program.lower(*arguments).cost_analysis() or {}
     times = []
     for _ in range(2 * CALLS):
         begin = time.perf_counter()
         program(*arguments).block_until_ready()
         times.append(time.perf_counter() - begin)
-    return {
-        "flops_per_example": float(analysis.get("flops", np.nan)),
-        "latency_ms": 1e3 * float(np.median(times[CALLS:])),
-    }
+    return 1e3 * float(np.median(times[CALLS:]))

@@ -150,7 +150,8 @@ def subset(
 
 
 def _count(amount: int | float, available: int, path: str) -> int:
-    count = round(amount * available) if isinstance(amount, float) else amount
+    fraction = isinstance(amount, float) and amount <= 1  # an override of 1.0 stays a float
+    count = round(amount * available) if fraction else int(amount)
     if count > available:
         raise InputError(f"{path} is {amount}; it must be at most {available}, all there are")
     if amount and not count:
@@ -161,7 +162,7 @@ def _count(amount: int | float, available: int, path: str) -> int:
 def stratified(labels: np.ndarray, size: int, key: tuple[int, int]) -> np.ndarray:
     """Chooses `size` of n examples: of each class its share, rounded up or down.
 
-    A smaller choice with the same key is the beginning of a larger one. (Shares by largest
+    A smaller choice with the same key is among a larger one. (Shares by largest
     remainder are not nested: a class may get fewer places when there is one place more.) Each
     class's next example is due by when its share demands it; of those that its share already
     allows, the one due first is next.

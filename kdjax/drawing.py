@@ -56,7 +56,7 @@ def count_axis(axis: Any) -> None:
     """Ticks at whole numbers."""
     from matplotlib.ticker import MaxNLocator
 
-    axis.set_major_locator(MaxNLocator(nbins=8, steps=[1, 2, 5, 10], integer=True))
+    axis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10], integer=True))
 
 
 def band(axes: Any, x: Sequence[float], values: np.ndarray, **style: Any) -> np.ndarray:

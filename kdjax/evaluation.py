@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import flax.linen as nn
 import jax
 import numpy as np
 
@@ -27,11 +28,33 @@ class Examined:
     teacher_logits: np.ndarray | None
 
 
-def examined(dataset: Dataset, name: str, teachers: Teachers) -> Examined:
-    """A split of the data set, with the raw logits of the teachers if there are any."""
-    split = dataset.splits[name]
-    inputs = fetch(split, np.arange(len(split)))
-    return Examined(inputs, split.labels, teachers.predict(inputs) if teachers.count else None)
+@dataclass(frozen=True)
+class Exam:
+    """The splits, as certain teachers see them, and how the teachers do as one classifier."""
+
+    teachers: Teachers
+    splits: dict[str, Examined]
+    ensemble: dict[str, Any] | None  # None without teachers
+
+
+def exam(dataset: Dataset, teachers: Teachers) -> Exam:
+    """Validation and test split, with the logits, the metrics and the cost of the teachers."""
+    splits = {}
+    for name in ("validation", "test"):
+        split = dataset.splits[name]
+        inputs = fetch(split, np.arange(len(split)))
+        logits = teachers.predict(inputs) if teachers.count else None
+        splits[name] = Examined(inputs, split.labels, logits)
+    ensemble = None
+    if teachers.count:
+        ensemble = ensemble_cost(teachers, example(dataset))
+        ensemble["metrics"] = {name: ensemble_metrics(split) for name, split in splits.items()}
+    return Exam(teachers, splits, ensemble)
+
+
+def example(dataset: Dataset) -> jax.Array:
+    """One preprocessed example [1, ...], for its shape."""
+    return preprocess(np.zeros((1, *dataset.input_shape), np.float32), dataset.preprocessing)
 
 
 def program(recipe: Recipe, how: str, dataset: Dataset, layout: Layout) -> Callable:
@@ -51,8 +74,7 @@ def evaluate(
     program: Callable, state: State, hparams: Hparams, split: Examined, layout: Layout
 ) -> dict[str, np.ndarray]:
     """Each metric [M] over the whole split; the last batch is padded, and nothing dropped."""
-    size = min(BATCH, len(split.labels))
-    size += -size % layout.data_shards
+    size = BATCH + -BATCH % layout.data_shards  # one for all splits, to compile once
     totals = []
     for start in range(0, len(split.labels), size):
         rows = np.arange(start, start + size) % len(split.labels)
@@ -70,7 +92,7 @@ def evaluate(
     return metrics.finish(jax.tree.map(lambda *sums: np.sum(sums, axis=0), *totals))
 
 
-def ensemble(split: Examined) -> dict[str, float]:
+def ensemble_metrics(split: Examined) -> dict[str, float]:
     """The metrics of the teachers as one classifier: the arithmetic mean of their distributions."""
     mean = jax.jit(lambda v, y: metrics.sums(ensemble_logits(v, 1.0), y, None))
     totals = jax.tree.map(
@@ -79,17 +101,26 @@ def ensemble(split: Examined) -> dict[str, float]:
     return {name: float(value) for name, value in metrics.finish(totals).items()}
 
 
-def serving_cost(recipe: Recipe, variables: Any, example: jax.Array) -> dict[str, float]:
+def serving_cost(model: nn.Module, variables: Any, example: jax.Array) -> dict[str, float]:
     """What one member costs, on one example [1, ...]; `variables` [M, ...] on the host."""
     first = jax.tree.map(lambda x: x[0], variables)
-    return {"parameters": cost.parameters(first["params"])} | cost.serve(
-        lambda v, x: member.predict(recipe.model, v, x), first, example
-    )
+    forward = lambda v, x: member.predict(model, v, x)
+    return {
+        "parameters": cost.parameters(first["params"]),
+        "flops_per_example": cost.flops(forward, first, example),
+        "latency_ms": cost.latency_ms(forward, first, example),
+    }
 
 
 def ensemble_cost(teachers: Teachers, example: jax.Array) -> dict[str, float]:
     """What all teachers and their mean cost, on one example [1, ...]."""
-    parameters = sum(cost.parameters(v["params"]) for v in teachers.variables)
-    return {"parameters": parameters} | cost.serve(
-        lambda v, x: ensemble_logits(teachers.teach(v, x), 1.0), teachers.variables, example
-    )
+    each = [serving_cost(s.model, s.variables, example) for s in teachers.stages]
+    sizes = [len(s.members) for s in teachers.stages]
+    serve = lambda v, x: ensemble_logits(teachers.teach(v, x), 1.0)
+    return {
+        "parameters": sum(n * c["parameters"] for n, c in zip(sizes, each, strict=True)),
+        "flops_per_example": sum(
+            n * c["flops_per_example"] for n, c in zip(sizes, each, strict=True)
+        ),
+        "latency_ms": cost.latency_ms(serve, teachers.variables, example),
+    }

@@ -1,12 +1,13 @@
 """An experiment: its stages in order, then the report."""
 
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from kdjax import checkpoint, data, report
+from kdjax import checkpoint, data, evaluation, report
 from kdjax.config import parse
 from kdjax.prepare import Job, prepare
 from kdjax.progress import Displays, Progress, TensorBoard
@@ -39,11 +40,14 @@ def run(config: Mapping[str, Any], workdir: str | Path, quiet: bool = False) -> 
     jobs = prepare(spec, dataset, workdir)
     checkpoint.check_writable(workdir)
     say(f"workdir: {workdir}")
+    opened = functools.cache(lambda paths: Teachers(tuple(open_stage(path) for path in paths)))
+    exam = functools.cache(lambda paths: evaluation.exam(dataset, opened(paths)))
     for job in jobs:
         if job.status == "done":
             say(f"{job.stage.name}: done before")
         else:
-            train(job, spec, dataset, say, lambda j, done: _display(j, done, spec, quiet))
+            track = lambda job, done: _display(job, done, spec, quiet)
+            train(job, spec, dataset, exam(job.teachers), say, track)
     result = _report(config, spec, dataset, jobs)
     report.write(result, workdir)
     say(f"\n{result.table()}\n\nreport: {workdir / 'report.md'}")

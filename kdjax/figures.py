@@ -6,7 +6,7 @@ matplotlib is imported where it is used (it takes a third of a second), never py
 import itertools
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from kdjax.report import ENSEMBLE
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart, without its yellow.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-LINES = ("-", "--", ":", "-.")  # the next for each time around the colours
+LINES = ("-", "--", ":", "-.")  # with the colours: curves that coincide still show
 SHOWN = 10  # most classes of one bar chart
 CROWD = 6  # most points of one size that are all labelled
 ERRORS = "errors (examples)"
@@ -30,7 +30,7 @@ def of_report(report: Any) -> dict[str, Any]:
     if curves:
         figures["training_curves"] = training_curves(curves)
     if any(row.mean("errors") is not None for row in report.rows):
-        figures["errors_against_parameters"] = errors_against_parameters(report.rows)
+        figures["errors_against_parameters"] = errors_against_parameters(report.rows, report.taught)
     if report.soft_targets:
         figures["soft_targets"] = soft_targets(report.soft_targets)
     for stage, axis in swept(report.rows):
@@ -51,7 +51,7 @@ def training_curves(curves: dict[str, dict]) -> Any:
     left, right = figure.subplots(1, 2)
     losses, errors = [], []
     for i, (stage, curve) in enumerate(curves.items()):
-        style = {"color": COLOURS[i % len(COLOURS)], "linestyle": LINES[i // len(COLOURS) % 4]}
+        style = {"color": COLOURS[i % len(COLOURS)], "linestyle": LINES[i % len(LINES)]}
         wrong = 100 * (1 - np.array(curve["validation_accuracy"], float))
         loss = np.array(curve["loss"], float)
         losses.append(band(left, curve["step"], loss, label=names[stage], **style))
@@ -65,6 +65,7 @@ def training_curves(curves: dict[str, dict]) -> Any:
         log_axis(right.yaxis)
     for axes in (left, right):
         axes.set_xlabel("step")
+        count_axis(axes.xaxis)
         tidy(axes)
     title = "mean over the n members, band: \u00b1 1 s.d."
     style = {"frameon": False, "fontsize": 9, "title_fontsize": 9}
@@ -77,13 +78,14 @@ def _members(values: Sequence[float | None]) -> str:
     return f"n = {len(values)}" + f", {lost} diverged" * (lost > 0)
 
 
-def errors_against_parameters(rows: Sequence[Any]) -> Any:
+def errors_against_parameters(rows: Sequence[Any], taught: Container[str] = ()) -> Any:
     """One point per row, with an arrow from the ensemble to the best student of each size.
 
     Args:
       rows: `report.Row`s; those without errors (all members diverged) are left out. Rows of the
         same size stand side by side, so that their bars do not hide each other; where they are
         many, the cells of a grid share one label.
+      taught: the stages that arrows may lead to.
     """
     rows = [row for row in rows if row.mean("errors") is not None]
     stages = dict.fromkeys(row.stage.removesuffix(ENSEMBLE) for row in rows)
@@ -107,7 +109,7 @@ def errors_against_parameters(rows: Sequence[Any]) -> Any:
         n = f"{len(cells)} cells, " * crowded + f"n = {row.members - row.diverged}"
         text = row.stage if crowded else row.label
         labels[text] = (x, y, text if row.is_ensemble else f"{text} ({n})", colour)
-        if row.mean("teacher_kl") is not None:
+        if row.stage in taught:
             students[row.parameters] = (x, y)  # in the end, the best
     ensembles = [point[:2] for point, row in zip(points, rows, strict=True) if row.is_ensemble]
     arrows = [(ensembles[0], student) for student in students.values() if len(ensembles) == 1]

@@ -125,6 +125,7 @@ def distillation(
     Returns:
       [B].
     """
+    student_logits, teacher_logits = _pair(student_logits, teacher_logits)
     soft = kl_divergence(student_logits, teacher_logits, temperature)
     return soft_weight * soft + hard_weight * cross_entropy(student_logits, labels)
 

@@ -21,8 +21,10 @@ def main(arguments: list[str]) -> None:
     quiet()
     use_machine()
     try:
-        if CONFIG.value is None:
+        if not flags.FLAGS["config"].present:
             raise InputError("--config is missing; try --config configs/ensemble_to_one.py")
+        if not Path(config_name()[0]).is_file():
+            raise InputError(f"--config is {config_name()[0]!r}; there is no such file")
         if arguments[1:]:
             raise InputError(f"{arguments[1]!r} is no flag; a flag starts with --")
         run(CONFIG.value, WORKDIR.value or default_workdir())
@@ -48,9 +50,15 @@ def use_machine() -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
+def config_name() -> tuple[str, str]:
+    """The config's file, and the text after its colon."""
+    file, _, argument = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")
+    return file, argument
+
+
 def default_workdir() -> Path:
     """runs/NAME, from the config's file name and argument."""
-    file, _, argument = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")
+    file, argument = config_name()
     return Path("runs") / "-".join(filter(None, [Path(file).stem, argument.replace("/", "_")]))
 
 
@@ -58,11 +66,19 @@ def parse(arguments: list[str]) -> list[str]:
     """Reads the flags; what is wrong with them, or with an override, is one sentence."""
     try:
         return flags.FLAGS(arguments)
-    except FileNotFoundError as error:
-        stop(f"--config: there is no file {error.filename}", BAD_INPUT)
-    except (flags.Error, InputError, AttributeError, KeyError, TypeError, ValueError) as error:
-        message = error.args[0] if error.args else error
-        stop(" ".join(str(message).split()), BAD_INPUT)
+    except (flags.Error, InputError) as error:
+        stop(error, BAD_INPUT)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        message = " ".join(str(error.args[0] if error.args else error).split())
+        overrides = [a for a in arguments if a.startswith("--config.")]
+        wrong = [a for a in overrides if any(f"'{n}'" in message for n in _names(a))]
+        if not overrides:
+            raise  # of the config file, which is a program
+        stop(f"{', '.join(wrong or overrides)} cannot be set: {message}", BAD_INPUT)
+
+
+def _names(override: str) -> list[str]:
+    return override.partition("=")[0].split(".")[1:]
 
 
 def stop(message: object, code: int) -> None:

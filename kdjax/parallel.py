@@ -4,6 +4,7 @@ Outside this module arrays are [M, ...]; inside, [D, M/Dm, ...] with D = Dm memb
 data shards, device d holding member shard d // Dd and data shard d % Dd.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -95,7 +96,7 @@ def split_members(tree: Any, layout: Layout) -> Any:
         x = x.reshape(layout.member_shards, m, *x.shape[1:])
         return np.repeat(x, layout.data_shards, axis=0)
 
-    return pmap(lambda x: x, layout)(jax.tree.map(split, tree))
+    return _placed(layout)(jax.tree.map(split, tree))
 
 
 def join_members(tree: Any, layout: Layout) -> Any:
@@ -124,10 +125,19 @@ def split_batch(x: np.ndarray, layout: Layout, axis: int, by_member: bool = Fals
 
 def replicate(tree: Any, layout: Layout) -> Any:
     """A host tree to device arrays [D, ...], the same on every device."""
-    copy = jax.pmap(
+    return _copied(layout)(np.arange(layout.devices), tree)
+
+
+@functools.cache
+def _placed(layout: Layout) -> Callable:
+    return pmap(lambda x: x, layout)
+
+
+@functools.cache
+def _copied(layout: Layout) -> Callable:
+    return jax.pmap(
         lambda _, x: x, in_axes=(0, None), devices=jax.local_devices()[: layout.devices]
     )
-    return copy(np.arange(layout.devices), tree)
 
 
 def _by_shard(x: jax.Array, layout: Layout) -> np.ndarray:

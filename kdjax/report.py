@@ -17,6 +17,8 @@ import jax
 import numpy as np
 
 from kdjax import table
+from kdjax.losses import LOSSES
+from kdjax.spec import StageSpec, teachers_of
 
 METRICS = ("errors", "accuracy", "nll", "ece", "brier", "agreement", "teacher_kl")
 ENSEMBLE = "/ensemble"  # after the teacher stages (a+b) whose members are one classifier
@@ -71,6 +73,12 @@ class Report:
     curves: dict[str, dict]  # as `figures.training_curves` takes them; may be empty
     soft_targets: dict[str, Any] | None  # as `figures.soft_targets` takes them
 
+    @property
+    def taught(self) -> set[str]:
+        """The stages whose loss reads a teacher; others may name one to be compared with."""
+        stages = self.config["stages"].items()
+        return {n for n, s in stages if LOSSES[s.get("loss", StageSpec.loss)].teacher}
+
     def frame(self) -> Any:
         """A pandas DataFrame: one row per row, the cell as text and one column per axis."""
         import pandas
@@ -82,11 +90,7 @@ class Report:
         return table.of_rows(self.rows)
 
     def row(self, name: str) -> Row:
-        """The one row of this stage or of this label.
-
-        Raises:
-          ValueError: there is none, or more than one.
-        """
+        """The one row of this stage or of this label; ValueError if it is not one."""
         rows = [row for row in self.rows if name in (row.stage, row.label)]
         if len(rows) != 1:
             labels = ", ".join(row.label for row in self.rows)
@@ -178,18 +182,18 @@ def _document(report: Report, figures: list[str]) -> str:
 
 
 def _differences(report: Report) -> str:
-    """Every row's errors less those of the first row that is neither teacher nor student."""
-    ensembles = [row.stage.removesuffix(ENSEMBLE) for row in report.rows if row.is_ensemble]
-    teachers = {name for joined in ensembles for name in joined.split("+")}
+    """Every row's errors less those of the first stage that is neither teacher nor taught."""
+    teachers = (teachers_of(s.get("teacher", "")) for s in report.config["stages"].values())
+    known = report.taught.union(*teachers)
     rows = [row for row in report.rows if not row.is_ensemble and row.std("errors") is not None]
-    untaught = [r for r in rows if r.mean("teacher_kl") is None and r.stage not in teachers]
-    others = [row for row in rows if untaught and row is not untaught[0]]
-    if not others:
+    first = next((row for row in rows if row.stage not in known), None)
+    others = [row for row in rows if row is not first]
+    if first is None or not others:
         return ""
-    gaps = [report.difference(row.label, untaught[0].label) for row in others]
+    gaps = [report.difference(row.label, first.label) for row in others]
     columns = [
         ("stage", [row.label for row in others]),
-        (f"errors minus {untaught[0].label}", [f"{gap['mean']:+.1f}" for gap in gaps]),
+        (f"errors minus {first.label}", [f"{gap['mean']:+.1f}" for gap in gaps]),
         ("standard error", [f"{gap['standard_error']:.1f}" for gap in gaps]),
         ("ratio", [table.number(gap["ratio"], "+.1f") for gap in gaps]),
     ]
@@ -197,12 +201,10 @@ def _differences(report: Report) -> str:
 
 
 def _record(row: Row) -> dict[str, Any]:
-    record = {"stage": row.stage, "cell": row.cell_text} | row.cell
-    record |= {"members": row.members, "diverged": row.diverged}
+    record = vars(row) | {"cell": row.cell_text} | row.cell
     for name in METRICS:
         record |= {f"{name}_mean": row.mean(name), f"{name}_std": row.std(name)}
-    costs = ("parameters", "flops_per_example", "latency_ms", "seconds")
-    return record | {name: getattr(row, name) for name in costs}
+    return {name: value for name, value in record.items() if name != "metrics"}
 
 
 def _standard_error(statistics: dict[str, Any]) -> float | None:

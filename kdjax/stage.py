@@ -1,5 +1,6 @@
 """A finished stage, opened without the config that made it."""
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +56,11 @@ class Stage:
         numbers = self.meta["preprocessing"]
         return Preprocessing(tuple(numbers["mean"]), tuple(numbers["scale"]))
 
+    @property
+    def forward(self) -> Callable[[Any, jax.Array], jax.Array]:
+        """(variables [M, ...], preprocessed inputs [B, ...]) -> logits [M, B, C], traceable."""
+        return _forward(self.model_spec, self.meta["classes"])
+
     def predict(self, inputs: np.ndarray) -> np.ndarray:
         """Logits [M, B, C] of raw inputs [B, ...], as the data set has them."""
         inputs = np.asarray(inputs)
@@ -64,28 +70,31 @@ class Stage:
                 f"[B, {', '.join(map(str, self.meta['input_shape']))}]"
             )
         layout = parallel.Layout(data_shards=jax.local_device_count())
-        size = min(BATCH, len(inputs))
-        size += -size % layout.data_shards
-        program = parallel.pmap(
-            lambda variables, x: self.forward()(variables, preprocess(x, self.preprocessing)),
-            layout,
-        )
+        program = _program(self.model_spec, self.meta["classes"], self.preprocessing, layout)
         variables = parallel.replicate(self.variables, layout)
+        size = BATCH + -BATCH % layout.data_shards  # one for all calls, to compile once
         logits = []
         for start in range(0, len(inputs), size):
             batch = inputs[start : start + size]
-            padded = np.concatenate([batch, np.repeat(batch[:1], size - len(batch), axis=0)])
+            padded = np.resize(batch, (size, *batch.shape[1:]))
             out = np.asarray(program(variables, parallel.split_batch(padded, layout, axis=0)))
             logits.append(np.concatenate(list(out), axis=1)[:, : len(batch)])
         return np.concatenate(logits, axis=1)
 
-    def forward(self) -> Callable[[Any, jax.Array], jax.Array]:
-        """(variables [M, ...], preprocessed inputs [B, ...]) -> logits [M, B, C], traceable."""
-        kind = MODELS[self.meta["model"]["name"]].kind
-        large = 2**62  # a forward pass alone is fastest member by member
-        how = choose_plan("auto", jax.default_backend(), kind, large).members
-        model = self.model
-        return over_members(lambda v, x: predict(model, v, x), how, (0, None))
+
+def _forward(spec: ModelSpec, classes: int) -> Callable[[Any, jax.Array], jax.Array]:
+    large = 2**62  # a forward pass alone is fastest member by member
+    plan = choose_plan("auto", jax.default_backend(), MODELS[spec.name].kind, large)
+    model = build_model(spec, classes)
+    return over_members(lambda v, x: predict(model, v, x), plan.members, (0, None))
+
+
+@functools.cache
+def _program(
+    spec: ModelSpec, classes: int, preprocessing: Preprocessing, layout: parallel.Layout
+) -> Callable:
+    logits = _forward(spec, classes)
+    return parallel.pmap(lambda v, x: logits(v, preprocess(x, preprocessing)), layout)
 
 
 def build_model(spec: ModelSpec, classes: int) -> nn.Module:

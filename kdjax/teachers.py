@@ -76,7 +76,7 @@ class Teachers:
 
     def teach(self, variables: tuple, inputs: jax.Array) -> jax.Array:
         """Raw logits [K, B, C] of preprocessed inputs [B, ...], inside a compiled chunk."""
-        forwards = [stage.forward() for stage in self.stages]
+        forwards = [stage.forward for stage in self.stages]
         return jnp.concatenate([f(v, inputs) for f, v in zip(forwards, variables, strict=True)])
 
 

@@ -10,9 +10,9 @@ import jax
 import numpy as np
 
 from kdjax import checkpoint, cost, evaluation, member, parallel, population
-from kdjax.augment import preprocess
 from kdjax.checks import Diverged
 from kdjax.data import Dataset, fetch
+from kdjax.evaluation import Exam
 from kdjax.feed import Chunk, feed
 from kdjax.losses import LOSSES
 from kdjax.member import Hparams, Recipe, State
@@ -21,7 +21,7 @@ from kdjax.population import Examples, Plan
 from kdjax.prepare import Job
 from kdjax.spec import ExperimentSpec, grid, plain
 from kdjax.stage import build_model, open_stage
-from kdjax.teachers import Teachers, mixing_matrix
+from kdjax.teachers import mixing_matrix
 
 TAUGHT_BYTES = 2**28  # most that the logits of live teachers may take in one chunk
 READ = 10_000  # examples read at a time for the teachers' cached logits
@@ -36,10 +36,8 @@ class Setup:
     recipe: Recipe
     hparams: Hparams
     plan: Plan
-    teachers: Teachers
+    exam: Exam
     live: bool  # the teachers run on every batch
-    examined: dict[str, evaluation.Examined]
-    example: jax.Array  # [1, ...], preprocessed
     parameters: int  # of one member
     state_bytes: int  # of all members
 
@@ -48,12 +46,14 @@ def train(
     job: Job,
     spec: ExperimentSpec,
     dataset: Dataset,
+    exam: Exam,
     say: Callable[[str], None],
     track: Callable[[Job, int], Any],
 ) -> None:
     """Trains a stage from its last checkpoint, or from the start, and finishes its directory.
 
     Args:
+      exam: the evaluated splits as the stage's teachers see them.
       say: takes the line about the stage that a user reads.
       track: (job, steps done) -> a display with `update(row)` and `close()`.
 
@@ -61,7 +61,7 @@ def train(
       Diverged: every member has; what was saved stays.
     """
     began = time.perf_counter()
-    setup = set_up(job, spec, dataset)
+    setup = set_up(job, spec, dataset, exam)
     layout, stage = job.layout, job.stage
     say(describe(setup))
     checkpoint.start(job.directory, job.identity)
@@ -74,7 +74,7 @@ def train(
         chunks = _chunks(setup, state, hparams, done, spec.dataset.resident)
         for step, state, loss in chunks:
             numbers = evaluation.evaluate(
-                evaluate, state, hparams, setup.examined["validation"], layout
+                evaluate, state, hparams, exam.splits["validation"], layout
             )
             host = parallel.join_members(state, layout)
             row = {
@@ -95,27 +95,24 @@ def train(
         display.close()
     finals = {
         name: evaluation.evaluate(evaluate, state, hparams, split, layout)
-        for name, split in setup.examined.items()
+        for name, split in exam.splits.items()
     }
     checkpoint.finish(job.directory, _results(setup, state, finals, clock()))
 
 
-def set_up(job: Job, spec: ExperimentSpec, dataset: Dataset) -> Setup:
-    """Opens the teachers and chooses the plan."""
-    stage, loss = job.stage, LOSSES[job.stage.loss]
-    teachers = Teachers(tuple(open_stage(path) for path in job.teachers))
-    examined = {s: evaluation.examined(dataset, s, teachers) for s in ("validation", "test")}
+def set_up(job: Job, spec: ExperimentSpec, dataset: Dataset, exam: Exam) -> Setup:
+    """Who learns from whom, by which plan."""
+    stage, teachers = job.stage, exam.teachers
     mixing = np.ones((len(grid(stage)), 1))
     if teachers.count:
-        validation = examined["validation"]
+        validation = exam.splits["validation"]
         wrong = validation.teacher_logits.argmax(axis=2) != validation.labels
         mixing = mixing_matrix(stage, teachers.count, wrong.sum(axis=1), job.path)
     recipe = Recipe(build_model(stage.model, dataset.classes), stage)
     hparams = population.hparams(grid(stage), mixing)
-    raw = np.zeros((1, *dataset.input_shape), np.float32)
-    example = preprocess(raw, dataset.preprocessing)
     one = jax.eval_shape(
-        lambda h: member.init(recipe, h, example), jax.tree.map(lambda x: x[0], hparams)
+        lambda h: member.init(recipe, h, evaluation.example(dataset)),
+        jax.tree.map(lambda x: x[0], hparams),
     )
     state_bytes = len(grid(stage)) * sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(one))
     return Setup(
@@ -129,10 +126,8 @@ def set_up(job: Job, spec: ExperimentSpec, dataset: Dataset) -> Setup:
             MODELS[stage.model.name].kind,
             state_bytes // job.layout.member_shards,
         ),
-        teachers=teachers,
-        live=loss.teacher and stage.teacher_logits == "live",
-        examined=examined,
-        example=example,
+        exam=exam,
+        live=LOSSES[stage.loss].teacher and stage.teacher_logits == "live",
         parameters=cost.parameters(one.params),
         state_bytes=state_bytes,
     )
@@ -153,7 +148,7 @@ def describe(setup: Setup) -> str:
     if LOSSES[stage.loss].teacher:
         forwards = len(grid(stage)) if setup.live and stage.order == "own" else 1
         live = f"live, {forwards} forward passes a step" if setup.live else "cached"
-        parts.append(f"{setup.teachers.count} teachers, {live}")
+        parts.append(f"{setup.exam.teachers.count} teachers, {live}")
     return f"{stage.name}: {'; '.join(parts)}"
 
 
@@ -162,7 +157,8 @@ def _begin(
 ) -> tuple[State, int, float]:
     """The state to go on from, the steps done and the seconds they took."""
     job, layout = setup.job, setup.job.layout
-    one = lambda h: member.init(setup.recipe, h, setup.example)
+    example = evaluation.example(setup.dataset)
+    one = lambda h: member.init(setup.recipe, h, example)
     init = parallel.pmap(population.over_members(one, setup.plan.members, (0,)), layout)
     state = init(hparams)
     step = checkpoints.latest()
@@ -187,7 +183,7 @@ def _chunks(
     setup: Setup, state: State, hparams: Hparams, done: int, resident: bool
 ) -> Iterator[tuple[int, State, np.ndarray]]:
     """Runs the chunks that are left: the step after each, the state, and the mean loss [M]."""
-    job, layout, teachers = setup.job, setup.job.layout, setup.teachers
+    job, layout, teachers = setup.job, setup.job.layout, setup.exam.teachers
     logits = None
     if LOSSES[job.stage.loss].teacher and not setup.live:
         logits = _teacher_logits(setup)
@@ -217,7 +213,7 @@ def _plan_chunks(setup: Setup, done: int) -> list[Chunk]:
     stage, size = setup.job.stage, setup.job.stage.chunk
     if setup.live:
         forwards = len(grid(stage)) if stage.order == "own" else 1
-        numbers = forwards * setup.teachers.count * stage.batch * setup.dataset.classes
+        numbers = forwards * setup.exam.teachers.count * stage.batch * setup.dataset.classes
         size = max(1, min(size, TAUGHT_BYTES // (4 * numbers)))
     return [(s, min(size, stage.steps - s)) for s in range(done, stage.steps, size)]
 
@@ -233,7 +229,7 @@ def _teacher_logits(setup: Setup) -> np.ndarray:
     """Raw logits [N, K, C] of the teachers on the stage's examples, as they are stored."""
     split, positions = setup.dataset.splits["train"], setup.job.positions
     parts = [
-        setup.teachers.predict(fetch(split, positions[i : i + READ]))
+        setup.exam.teachers.predict(fetch(split, positions[i : i + READ]))
         for i in range(0, len(positions), READ)
     ]
     return np.moveaxis(np.concatenate(parts, axis=1), 0, 1)
@@ -267,17 +263,12 @@ def _results(setup: Setup, state: State, finals: dict, seconds: float) -> dict[s
     """What DONE holds."""
     host = parallel.join_members(state, setup.job.layout)
     variables = {"params": host.params, "model_state": host.model_state}
-    ensemble = None
-    if setup.teachers.count:
-        ensemble = evaluation.ensemble_cost(setup.teachers, setup.example) | {
-            "metrics": {s: evaluation.ensemble(split) for s, split in setup.examined.items()}
-        }
     return {
         "metrics": {name: _lists(numbers) for name, numbers in finals.items()},
         "diverged": (host.bad | ~np.isfinite(finals["test"]["nll"])).tolist(),
         "seconds": seconds,
-        **evaluation.serving_cost(setup.recipe, variables, setup.example),
-        "teacher": ensemble,
+        **evaluation.serving_cost(setup.recipe.model, variables, evaluation.example(setup.dataset)),
+        "teacher": setup.exam.ensemble,
     }
 
 

@@ -22,12 +22,12 @@ ENVIRONMENT = {
 }
 
 
-def row(stage, errors, cell=None, taught=False, **fields):
-    """A row of 797 test examples; the other metrics are functions of the errors."""
+def row(stage, errors, cell=None, compared=False, **fields):
+    """A row of 797 test examples; the other metrics, with a teacher or not, follow the errors."""
     shares = [None if e is None else e / 797 for e in errors]
     values = dict.fromkeys(METRICS, shares) | {"errors": errors}
     values["accuracy"] = [None if s is None else 1 - s for s in shares]
-    if not taught:
+    if not compared:
         values |= dict.fromkeys(("agreement", "teacher_kl"), [None] * len(errors))
     defaults = {"parameters": 2410, "flops_per_example": 4820.0, "latency_ms": 0.02, "seconds": 3.5}
     return Row(
@@ -40,8 +40,18 @@ def row(stage, errors, cell=None, taught=False, **fields):
     )
 
 
+def config(teachers="teachers", **losses):
+    """What the report reads of a config; every stage is compared with the teachers, a,b."""
+    stages = {name: {"loss": loss, "teacher": teachers} for name, loss in losses.items()}
+    stages = {name: {} for name in teachers.split(",")} | stages
+    return {"dataset": {"name": "digits"}, "stages": stages}
+
+
+CONFIG = config(baseline="cross_entropy", distilled="distillation", sweep="distillation")
+
+
 def a_report(*rows, **fields):
-    defaults = {"environment": ENVIRONMENT, "config": {"dataset": {"name": "digits"}}}
+    defaults = {"environment": ENVIRONMENT, "config": CONFIG}
     defaults |= {"evaluate": "test", "curves": {}, "soft_targets": None}
     return Report(rows=rows, **defaults | fields)
 
@@ -50,10 +60,10 @@ def small():
     return a_report(
         row("teachers", [24, 25, 23], parameters=85002, flops_per_example=170004.0),
         row("teachers/ensemble", [21], parameters=255006),
-        row("baseline", BASELINE),
-        row("distilled", STUDENT, taught=True),
-        row("sweep", [30, None, 34], {"temperature": 4.0}, taught=True),
-        row("sweep", [29, 33, 32], {"temperature": 0.5}, taught=True),
+        row("baseline", BASELINE, compared=True),
+        row("distilled", STUDENT, compared=True),
+        row("sweep", [30, None, 34], {"temperature": 4.0}, compared=True),
+        row("sweep", [29, 33, 32], {"temperature": 0.5}, compared=True),
     )
 
 
@@ -91,7 +101,7 @@ def study():
     curves = {"teachers": curve}
     for rate in RATES:
         _, curves[f"rate_{rate}"], wrong = population(8, rate, 4)
-        rows.append(row("students", wrong, {"learning_rate": rate}, taught=True, parameters=610))
+        rows.append(row("students", wrong, {"learning_rate": rate}, compared=True, parameters=610))
     unsure = np.argsort(p.max(axis=1))[:3]
     powers = [p[unsure] ** (1 / t) for t in (1, 4)]
     soft_targets = {
@@ -101,4 +111,5 @@ def study():
         "temperatures": [1.0, 4.0],
         "probabilities": [(q / q.sum(axis=1, keepdims=True)).tolist() for q in powers],
     }
-    return a_report(*rows, curves=curves, soft_targets=soft_targets)
+    students = config(students="distillation")
+    return a_report(*rows, config=students, curves=curves, soft_targets=soft_targets)

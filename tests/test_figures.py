@@ -104,19 +104,22 @@ class TestErrorsAgainstParameters:
         assert np.exp(np.log(students).mean()) == pytest.approx(610)
 
     def test_an_arrow_from_the_ensemble_to_the_best_student(self, study):
-        arrows = lambda rows: [
+        arrows = lambda rows, taught=("students",): [
             (a.xyann[1], a.xy[1])
-            for a in figures.errors_against_parameters(rows).axes[0].texts
+            for a in figures.errors_against_parameters(rows, taught).axes[0].texts
             if not a.get_text()
         ]
         best = min(r.mean("errors") for r in study.rows if r.stage == "students")
         assert arrows(study.rows) == [(study.row("teachers/ensemble").mean("errors"), best)]
         assert arrows([r for r in study.rows if not r.is_ensemble]) == []
+        assert arrows(study.rows, taught=("others",)) == []
+        [_, drawn] = list(figures.of_report(study).values())[:2]
+        assert "" in [text.get_text() for text in drawn.axes[0].texts]
 
     def test_many_cells_share_a_label(self):
         cells = [{"temperature": t, "soft_weight": w} for t in (1, 2, 4, 8) for w in (0.1, 0.5, 1)]
-        sweep = [row("sweep", [30 + i, 33 + i], c, taught=True) for i, c in enumerate(cells)]
-        figure = figures.errors_against_parameters([*small().rows[:4], *sweep])
+        sweep = [row("sweep", [30 + i, 33 + i], c, compared=True) for i, c in enumerate(cells)]
+        figure = figures.errors_against_parameters([*small().rows[:4], *sweep], small().taught)
         assert "sweep (12 cells, n = 2)" in words(figure)
         assert sum("sweep" in text for text in words(figure)) == 1
         assert_legible(figure)

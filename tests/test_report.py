@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
-from reports import BASELINE, ENVIRONMENT, STUDENT, a_report, cells, row, small
+from reports import BASELINE, CONFIG, ENVIRONMENT, STUDENT, a_report, cells, config, row, small
 
 from kdjax import report
 from kdjax.report import METRICS, summarise
@@ -74,7 +74,7 @@ class TestDifference:
         assert same == {"mean": 1.0, "standard_error": 0.0, "ratio": None}
         lost = a_report(row("a", [None, None]), row("b", [2, 2])).difference("a", "b")
         assert lost == {"mean": None, "standard_error": None, "ratio": None}
-        assert small().difference("distilled", "baseline", "teacher_kl")["mean"] is None
+        assert small().difference("distilled", "teachers", "teacher_kl")["mean"] is None
 
     def test_a_cell_is_named_by_its_label(self):
         assert small().difference("sweep temperature=4", "sweep temperature=0.5")["mean"] == (
@@ -103,7 +103,7 @@ class TestFrame:
         assert frame.errors_mean[2] == pytest.approx(np.mean(BASELINE))
         assert frame.errors_std[2] == pytest.approx(np.std(BASELINE, ddof=1))
         assert frame.loc[4, ["members", "diverged"]].tolist() == [3, 1]
-        assert frame.agreement_mean.isna().tolist() == [True, True, True, False, False, False]
+        assert frame.agreement_mean.isna().tolist() == [True] * 2 + [False] * 4
         assert {f"{m}_{s}" for m in METRICS for s in ("mean", "std")} <= set(frame.columns)
         assert {"parameters", "flops_per_example", "latency_ms", "seconds"} <= set(frame.columns)
 
@@ -125,21 +125,22 @@ class TestWrite:
         found = strict(tmp_path / "new" / "folder" / "report.json")
         assert list(found) == ["rows", "environment", "config"]
         assert found["environment"] == ENVIRONMENT
-        assert found["config"] == {"dataset": {"name": "digits"}}
+        assert found["config"] == CONFIG
         assert list(found["rows"][4]) == [
             *("stage", "cell", "members", "diverged", "metrics"),
             *("parameters", "flops_per_example", "latency_ms", "seconds"),
         ]
         assert found["rows"][4]["cell"] == {"temperature": 4.0}
         assert found["rows"][4]["metrics"]["errors"]["values"] == [30.0, None, 34.0]
-        nothing = {"mean": None, "std": None, "values": [None] * 5}
-        assert found["rows"][2]["metrics"]["teacher_kl"] == nothing
+        nothing = {"mean": None, "std": None, "values": [None] * 3}
+        assert found["rows"][0]["metrics"]["teacher_kl"] == nothing
 
     def test_json_is_strict_whatever_kind_of_number_comes(self, tmp_path):
         costs = {"parameters": np.int64(7), "flops_per_example": math.inf}
         costs |= {"latency_ms": np.float32("nan"), "seconds": jnp.float32(0.5)}
         odd = row("a", np.float32([3, 5]), {"temperature": np.float64(2)}, **costs)
         config = {"dataset": {"name": "digits", "a": (1, np.bool_(True)), "b": np.arange(2)}}
+        config["stages"] = {}
         report.write(a_report(odd, config=config), tmp_path)
         found = strict(tmp_path / "report.json")
         assert found["rows"][0]["parameters"] == 7 and found["rows"][0]["seconds"] == 0.5
@@ -176,7 +177,7 @@ class TestWrite:
 
     def test_what_json_cannot_say_is_an_error(self, tmp_path):
         with pytest.raises(TypeError):
-            report.write(a_report(config={"dataset": {"name": {1}}}), tmp_path)
+            report.write(a_report(config={"dataset": {"name": {1}}, "stages": {}}), tmp_path)
         assert files(tmp_path) == ["report.md"]
 
     def test_markdown_says_how_and_links_the_figures(self, tmp_path):
@@ -195,7 +196,7 @@ class TestWrite:
                 image.load()
                 assert image.format == "PNG" and image.size == (960, 640)
 
-    def test_differences_are_from_the_first_stage_without_a_teacher(self, tmp_path):
+    def test_differences_are_from_the_first_stage_that_only_labels_taught(self, tmp_path):
         report.write(small(), tmp_path)
         text = (tmp_path / "report.md").read_text(encoding="utf-8")
         header, _, *rows = cells(text.split("## Differences\n\n")[1].split("\n\n")[0])
@@ -207,16 +208,20 @@ class TestWrite:
         assert rows[1][1:] == [format(gap[name], form) for name, form in forms.items()]
 
     @pytest.mark.parametrize(
-        "rows",
+        ("rows", "fields"),
         [
-            [row("teachers", [24, 25]), row("teachers/ensemble", [21])],
-            [row("a", [24, 25]), row("b", [26, 25]), row("a+b/ensemble", [21])],
-            [row("teachers", [24]), row("distilled", STUDENT, taught=True)],
-            [row("baseline", BASELINE)],
+            ([row("teachers", [24, 25]), row("teachers/ensemble", [21])], {}),
+            (
+                [row("a", [24, 25]), row("b", [26, 25])],
+                {"config": config("a,b", c="distillation")},
+            ),
+            ([row("distilled", STUDENT), row("sweep", BASELINE)], {}),
+            ([row("baseline", [24]), row("distilled", STUDENT)], {}),
+            ([row("baseline", BASELINE)], {}),
         ],
     )
-    def test_no_differences_without_a_stage_to_compare_with(self, rows, tmp_path):
-        report.write(a_report(*rows), tmp_path)
+    def test_no_differences_without_a_stage_to_compare_with(self, rows, fields, tmp_path):
+        report.write(a_report(*rows, **fields), tmp_path)
         assert "Differences" not in (tmp_path / "report.md").read_text(encoding="utf-8")
 
     def test_all_members_diverged(self, tmp_path):

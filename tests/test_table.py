@@ -28,13 +28,13 @@ def test_reads_as_people_write():
     assert teachers[:4] == ["teachers", "3", "24.0 ± 1.0", "96.99"]
     assert teachers[9:] == ["85,002", "170 k", "0.02", "3.5"]
     assert ensemble[:3] == ["teachers/ensemble", "1", "21"]
-    assert baseline[7:9] == ["-", "-"]
+    assert baseline[:2] == ["baseline", "5"] and teachers[7:9] == ["-", "-"]
     assert distilled[2] == f"30.0 ± {np.std(STUDENT, ddof=1):.1f}"
     assert sweep[:3] == ["sweep temperature=4", "3 (1 diverged)", "32.0 ± 2.8"]
 
 
 def test_drops_only_columns_that_apply_to_no_row():
-    baseline, distilled = row("baseline", BASELINE), row("distilled", STUDENT, taught=True)
+    baseline, distilled = row("baseline", BASELINE), row("distilled", STUDENT, compared=True)
     for rows, shown in (((baseline,), False), ((baseline, distilled), True)):
         header = cells(a_report(*rows).table())[0]
         assert ("agreement %" in header, "teacher KL" in header) == (shown, shown)

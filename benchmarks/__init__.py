@@ -1,0 +1,1 @@
+"""Step throughput of populations: `python -m benchmarks`."""

@@ -1,0 +1,34 @@
+"""Small experiments on scikit-learn's digits, through the public interface."""
+
+from kdjax.config import experiment, stage
+
+NET = dict(model=dict(name="mlp", hidden=(16,)), steps=20, chunk=8, batch=40)
+TEACHERS = NET | dict(model=dict(name="mlp", hidden=(24,)), members=dict(seed=3))
+STUDENT = NET | dict(teacher="teachers", members=dict(seed=2))
+
+
+def config(teachers=None, students=None, **fields):
+    """Teachers, and by default a baseline and a student of two seeds."""
+    if students is None:
+        students = dict(
+            baseline=stage(**STUDENT),
+            distilled=stage(
+                **STUDENT,
+                loss="distillation",
+                temperature=4.0,
+                hard_weight=0.1,
+                teacher_logits="cached",
+            ),
+        )
+    return experiment(
+        stages=dict(teachers=stage(**TEACHERS | (teachers or {})), **students), **fields
+    )
+
+
+def values(report):
+    """Every metric of every member, which a rerun must repeat bit for bit."""
+    return {
+        (row.label, name): statistics["values"]
+        for row in report.rows
+        for name, statistics in row.metrics.items()
+    }

@@ -1,0 +1,284 @@
+"""An experiment from config to report: stages, reruns, resuming, refusals."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from runs import STUDENT, TEACHERS, config, values
+
+import kdjax
+from kdjax import checkpoint, experiment, population, train
+from kdjax.checks import Diverged, InputError
+from kdjax.config import experiment as make
+from kdjax.config import stage
+from kdjax.report import METRICS
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    return tmp_path_factory.mktemp("run")
+
+
+@pytest.fixture(scope="module")
+def report(workdir):
+    return kdjax.run(config(), workdir, quiet=True)
+
+
+def test_there_is_a_row_for_each_stage_and_for_the_ensemble(report):
+    assert [row.stage for row in report.rows] == [
+        "teachers",
+        "teachers/ensemble",
+        "baseline",
+        "distilled",
+    ]
+    assert [row.members for row in report.rows] == [3, 1, 2, 2]
+    for row in report.rows:
+        taught = row.stage in ("baseline", "distilled")
+        for name in METRICS:
+            known = [v is not None for v in row.metrics[name]["values"]]
+            assert all(known) if taught or name not in METRICS[-2:] else not any(known)
+
+
+def test_the_numbers_of_the_report_are_those_of_the_members_predictions(report, workdir):
+    from kdjax.data import fetch, load
+    from kdjax.spec import DatasetSpec
+
+    test = load(DatasetSpec(), "").splits["test"]
+    inputs = fetch(test, np.arange(len(test)))
+    teachers, student = (kdjax.open_stage(workdir / s) for s in ("teachers", "distilled"))
+    predicted = student.predict(inputs).argmax(axis=2)
+    errors = (predicted != test.labels).sum(axis=1)
+    assert report.row("distilled").metrics["errors"]["values"] == errors.tolist()
+    logits = teachers.predict(inputs).astype(np.float64)
+    p = np.exp(logits - logits.max(axis=2, keepdims=True))
+    mean = (p / p.sum(axis=2, keepdims=True)).mean(axis=0)
+    assert report.row("teachers/ensemble").mean("errors") == (mean.argmax(1) != test.labels).sum()
+    nll = -np.log(mean[np.arange(len(test)), test.labels]).mean()
+    assert report.row("teachers/ensemble").mean("nll") == pytest.approx(nll, rel=1e-5)
+    agreement = (predicted == mean.argmax(axis=1)).mean(axis=1)
+    assert report.row("distilled").metrics["agreement"]["values"] == pytest.approx(agreement)
+
+
+def test_the_report_file_has_the_promised_shape(report, workdir):
+    content = json.loads((workdir / "report.json").read_text())
+    assert set(content) == {"rows", "environment", "config"}
+    keys = {"stage", "cell", "members", "metrics", "parameters", "flops_per_example"}
+    keys |= {"latency_ms", "seconds"}
+    assert all(keys <= set(row) for row in content["rows"])
+    ensemble, single = content["rows"][1], content["rows"][0]
+    assert ensemble["parameters"] == 3 * single["parameters"] == 3 * (64 * 24 + 24 + 240 + 10)
+    assert ensemble["flops_per_example"] == 3 * single["flops_per_example"]
+    assert len(report.frame()) == len(content["rows"])
+
+
+def test_a_rerun_trains_nothing_and_reports_the_same(report, workdir, monkeypatch):
+    monkeypatch.setattr(experiment, "train", lambda *_: pytest.fail("a finished stage was trained"))
+    again = kdjax.run(config(), workdir, quiet=True)
+    assert values(again) == values(report)
+
+
+def test_a_fresh_run_repeats_bit_for_bit(report, tmp_path):
+    assert values(kdjax.run(config(), tmp_path, quiet=True)) == values(report)
+
+
+@pytest.mark.parametrize("name", ["teachers", "distilled"])
+@pytest.mark.parametrize("rows", [1, 2, 3])
+def test_a_stage_stopped_after_a_chunk_goes_on_bit_for_bit(
+    report, tmp_path, monkeypatch, name, rows
+):
+    class Stopped(Exception):
+        pass
+
+    class Stopping:
+        def __init__(self, job, done):
+            self.job, self.left = job, rows
+
+        def update(self, row):
+            self.left -= 1
+            if self.job.stage.name == name and not self.left:
+                raise Stopped
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr(experiment, "Progress", Stopping)
+    with pytest.raises(Stopped):
+        kdjax.run(config(), tmp_path)
+    assert not (tmp_path / name / "DONE").exists()
+    monkeypatch.undo()
+    starts = []
+    plan = train._plan_chunks
+    monkeypatch.setattr(train, "_plan_chunks", lambda s, d: starts.append(d) or plan(s, d))
+    assert values(kdjax.run(config(), tmp_path, quiet=True)) == values(report)
+    assert (8 * rows if rows < 3 else 20) in starts
+    steps = [row["step"] for row in checkpoint.read_metrics(tmp_path / name)]
+    assert steps == [8, 16, 20]
+
+
+def test_a_checkpoint_goes_on_on_another_number_of_devices(report, tmp_path):
+    part = config(teachers=dict(members=dict(seed=4)))
+    whole = kdjax.run(part, tmp_path / "whole", quiet=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(experiment, "Progress", _Stop)
+        with pytest.raises(KeyboardInterrupt):
+            kdjax.run(part, tmp_path / "split")
+    part.execution.devices = 1
+    resumed = kdjax.run(part, tmp_path / "split", quiet=True)
+    np.testing.assert_allclose(
+        [v for v in values(resumed)["teachers", "nll"]],
+        values(whole)["teachers", "nll"],
+        rtol=1e-4,
+    )
+
+
+class _Stop:
+    def __init__(self, *_):
+        pass
+
+    def update(self, row):
+        raise KeyboardInterrupt
+
+
+def test_changed_settings_are_refused_with_the_keys_and_nothing_is_lost(report, workdir):
+    before = sorted(p.name for p in workdir.rglob("*"))
+    for change, words in (
+        (dict(teachers=dict(steps=21)), r"stage.steps: 20 -> 21"),
+        (dict(dataset=dict(validation=150)), r"dataset.validation: 200 -> 150"),
+    ):
+        with pytest.raises(InputError, match=words):
+            kdjax.run(config(**change), workdir, quiet=True)
+    assert sorted(p.name for p in workdir.rglob("*")) == before
+
+
+def test_other_execution_settings_are_the_same_experiment(report, workdir):
+    again = config(execution=dict(devices=1, plan="map"), dataset=dict(resident=False))
+    assert values(kdjax.run(again, workdir, quiet=True)) == values(report)
+
+
+@pytest.mark.parametrize("order", ["own", "shared"])
+def test_data_read_by_grain_gives_the_same_bits_as_resident_data(tmp_path, order):
+    def students(teacher_logits):
+        return dict(
+            student=stage(
+                **STUDENT | dict(batch=16),
+                loss="kl_divergence",
+                teacher_logits=teacher_logits,
+                order=order,
+                subset=dict(size=300, labelled=0),
+            )
+        )
+
+    for teacher_logits in ("cached", "live"):
+        resident, read = (
+            kdjax.run(
+                config(students=students(teacher_logits), dataset=dict(resident=r)),
+                tmp_path / f"{teacher_logits}-{r}",
+                quiet=True,
+            )
+            for r in (True, False)
+        )
+        assert values(resident) == values(read)
+
+
+def test_a_grid_has_a_row_for_each_cell_and_trains_in_one_program(tmp_path):
+    grid = dict(seed=2, temperature=(1.0, 4.0), ensemble_size=(1, 3))
+    students = dict(
+        sweep=stage(**STUDENT | dict(members=grid), loss="kl_divergence", teacher_logits="cached")
+    )
+    report = kdjax.run(config(students=students), tmp_path, quiet=True)
+    rows = [row for row in report.rows if row.stage == "sweep"]
+    cells = [(row.cell["temperature"], row.cell["ensemble_size"]) for row in rows]
+    assert sorted(cells) == [(1.0, 1), (1.0, 3), (4.0, 1), (4.0, 3)]
+    assert all(row.members == 2 for row in rows)
+    alone = dict(
+        sweep=stage(**STUDENT, loss="kl_divergence", teacher_logits="cached", temperature=4.0)
+    )
+    expected = kdjax.run(config(students=alone), tmp_path / "alone", quiet=True).row("sweep")
+    row = rows[cells.index((4.0, 3))]
+    assert row.metrics["nll"]["values"] == pytest.approx(
+        expected.metrics["nll"]["values"], rel=1e-4
+    )
+
+
+@pytest.mark.parametrize("mixing", ["one_to_one", "best"])
+def test_each_student_may_have_its_own_teacher(tmp_path, mixing):
+    students = dict(
+        student=stage(
+            **STUDENT | dict(members=dict(seed=3), steps=200, chunk=100),
+            loss="kl_divergence",
+            mixing=mixing,
+            teacher_logits="cached",
+        )
+    )
+    report = kdjax.run(config(students=students), tmp_path, quiet=True)
+    teachers = kdjax.open_stage(tmp_path / "teachers")
+    student = kdjax.open_stage(tmp_path / "student")
+    from kdjax.data import fetch, load
+    from kdjax.spec import DatasetSpec
+
+    test = load(DatasetSpec(), "").splits["test"]
+    inputs = fetch(test, np.arange(len(test)))
+    mine, theirs = student.predict(inputs).argmax(2), teachers.predict(inputs).argmax(2)
+    best = int(np.argmin(teachers.metrics["validation"]["errors"]))
+    of = [0, 1, 2] if mixing == "one_to_one" else [best] * 3
+    agreement = [(mine[m] == theirs[of[m]]).mean() for m in range(3)]
+    assert report.row("student").metrics["agreement"]["values"] == pytest.approx(agreement)
+
+
+def test_a_student_opens_a_stage_of_another_experiment_as_its_teacher(report, workdir, tmp_path):
+    def student(teacher):
+        fields = STUDENT | dict(teacher=teacher, teacher_logits="cached")
+        return stage(**fields, loss="kl_divergence", temperature=2.0)
+
+    near = kdjax.run(config(students=dict(s=student("teachers"))), tmp_path / "near", quiet=True)
+    far = make(stages=dict(s=student(str(workdir / "teachers"))))
+    far = kdjax.run(far, tmp_path / "far", quiet=True)
+    assert values(far)["s", "nll"] == values(near)["s", "nll"]
+    assert far.rows[0].label == "teachers/ensemble"
+
+
+def test_teachers_of_different_models_are_one_ensemble(tmp_path):
+    big = stage(**TEACHERS | dict(model=dict(name="mlp", hidden=(32, 24)), members=dict(seed=2)))
+    student = stage(**STUDENT | dict(teacher="teachers,big"), loss="kl_divergence")
+    report = kdjax.run(config(students=dict(big=big, s=student)), tmp_path, quiet=True)
+    ensemble = report.row("teachers+big/ensemble")
+    single = {row.stage: row.parameters for row in report.rows}
+    assert ensemble.parameters == 3 * single["teachers"] + 2 * single["big"]
+
+
+def test_a_stage_may_start_from_the_parameters_of_another(tmp_path):
+    slow = dict(learning_rate=1e-6)
+    students = dict(
+        again=stage(**TEACHERS | dict(steps=1, optimizer=slow), init_from="teachers"),
+        fresh=stage(**TEACHERS | dict(steps=1, optimizer=slow)),
+    )
+    report = kdjax.run(config(students=students), tmp_path, quiet=True)
+    nll = {row.stage: row.metrics["nll"]["values"] for row in report.rows}
+    assert nll["again"] == pytest.approx(nll["teachers"], rel=1e-3)
+    assert not np.allclose(nll["fresh"], nll["teachers"], rtol=1e-3)
+
+
+def test_a_diverged_member_is_counted_and_left_out_and_all_diverged_is_an_error(tmp_path):
+    fields = STUDENT | dict(optimizer=dict(name="sgd"), steps=40, chunk=40)
+    rates = dict(seed=1, learning_rate=(1e-3, 1e3))
+    students = dict(s=stage(**fields | dict(members=rates), loss="logit_matching"))
+    report = kdjax.run(config(students=students), tmp_path, quiet=True)
+    good, bad = (row for row in report.rows if row.stage == "s")
+    assert (good.diverged, bad.diverged) == (0, 1)
+    assert good.mean("errors") is not None and bad.mean("errors") is None
+    hot = fields | dict(optimizer=dict(name="sgd", learning_rate=1e3))
+    students = dict(s=stage(**hot, loss="logit_matching"))
+    with pytest.raises(Diverged, match="'s': all 2 members have diverged by step 40"):
+        kdjax.run(config(students=students), tmp_path / "all", quiet=True)
+
+
+def test_a_chunk_is_traced_once_per_shape(tmp_path, monkeypatch):
+    traces = []
+    original = population.member.train_step
+    monkeypatch.setattr(
+        population.member, "train_step", lambda *a: traces.append(1) or original(*a)
+    )
+    kdjax.run(config(teachers=dict(steps=44), students={}), tmp_path, quiet=True)
+    assert len(traces) == 2  # chunks of 8 steps, and the last of 4
+    assert jax.local_device_count() == 8
