@@ -70,7 +70,10 @@ def _images() -> Dataset:
     try:
         return _read(DatasetSpec("mnist"))
     except InputError:
-        pass
+        return _random()
+
+
+def _random() -> Dataset:
     random = np.random.default_rng(0)
     inputs = random.integers(0, 256, (54_000, 28, 28, 1), np.uint8)
     train = whole(ArraySource(inputs, random.integers(0, 10, len(inputs))))

@@ -52,7 +52,10 @@ class Row:
 def measure(
     cases: Sequence[Case], repeats: int, clock: Callable[[], float] = time.perf_counter
 ) -> dict[str, Timing]:
-    """Times the cases against each other; by their names, which differ."""
+    """Times the cases against each other; by their names, which must differ."""
+    names = [case.name for case in cases]
+    if len(set(names)) < len(names):
+        raise ValueError(f"a name stands twice among {names}")
     first = {case.name: _seconds(case.run, clock) for case in cases}
     seconds = {case.name: [] for case in cases}
     for _ in range(repeats):

@@ -141,13 +141,18 @@ def environment() -> dict[str, Any]:
     """What the figures depend on beside the config: versions, devices, the command."""
     devices = jax.devices()
     return {
-        "versions": {"python": platform.python_version()} | {p: _version(p) for p in PACKAGES},
+        "versions": versions(),
         "platform": platform.platform(),
         "device": devices[0].device_kind,
         "devices": len(devices),
         "cpus": os.cpu_count(),
         "command": shlex.join(_local(argument) for argument in sys.orig_argv),
     }
+
+
+def versions() -> dict[str, str | None]:
+    """Of Python and the packages that results may depend on; None: not installed."""
+    return {"python": platform.python_version()} | {p: _version(p) for p in PACKAGES}
 
 
 def write(report: Report, directory: str | os.PathLike) -> None:

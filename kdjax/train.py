@@ -1,6 +1,5 @@
 """One stage, from its job to its finished directory: a loop over chunks."""
 
-import importlib.metadata
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -9,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from kdjax import checkpoint, cost, evaluation, member, parallel, population
+from kdjax import checkpoint, cost, evaluation, member, parallel, population, report
 from kdjax.checks import Diverged
 from kdjax.data import Dataset, fetch
 from kdjax.evaluation import Exam
@@ -253,7 +252,7 @@ def _items(setup: Setup, host: State, row: dict[str, Any]) -> tuple[Any, ...]:
         "preprocessing": plain(dataset.preprocessing),
         "dataset": job.identity["dataset"],
         "teachers": [str(path) for path in job.teachers],
-        "versions": {p: importlib.metadata.version(p) for p in ("jax", "flax", "optax", "kdjax")},
+        "versions": report.versions(),
         **row,
     }
     return variables, _training(host), vars(setup.hparams), meta

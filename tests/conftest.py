@@ -1,8 +1,12 @@
 """Eight CPU devices, no silent broadcasting, and equal programs compiled once per session."""
 
+import shutil
 import tempfile
+from pathlib import Path
 
 import jax
+import pytest
+from stages import write_stage
 
 CACHE = tempfile.TemporaryDirectory()  # gone with the session
 
@@ -10,3 +14,14 @@ jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_compilation_cache_dir", CACHE.name)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory) -> Path:
+    return write_stage(tmp_path_factory.mktemp("workdir") / "teachers")
+
+
+@pytest.fixture
+def stage(written, tmp_path) -> Path:
+    """A finished stage with steps 20 and 30, to damage."""
+    return shutil.copytree(written, tmp_path / "workdir" / "teachers")

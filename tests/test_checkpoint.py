@@ -1,119 +1,31 @@
-"""Stage directories: what is written comes back bit for bit, and a kill or damage is survived."""
+"""Stage directories: what is written comes back bit for bit."""
 
-import contextlib
 import hashlib
 import json
 import logging
-import os
 import re
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from stages import (
+    IDENTITY,
+    MEMBERS,
+    assert_restores,
+    assert_same,
+    make,
+    refuses,
+    snapshot,
+    steps_of,
+)
 
 from kdjax import checkpoint
 from kdjax.checkpoint import Checkpoints
-from kdjax.checks import InputError
-from kdjax.optim import OPTIMIZERS, build
-from kdjax.spec import OptimizerSpec
-
-MEMBERS = 3
-IDENTITY = {"stage": {"name": "teachers", "steps": 100, "members": [["seed", [0, 1]]]}, "from": {}}
-
-
-def make(seed: int, optimizer: str = "adamw") -> dict:
-    """The arguments of `save`, with arrays of every dtype a stage may have."""
-    random = np.random.default_rng(seed)
-    params = {
-        "Dense_0": {
-            "kernel": random.normal(size=(MEMBERS, 7, 32)).astype(np.float32),
-            "bias": random.normal(size=(MEMBERS, 32)).astype(jnp.bfloat16),
-        }
-    }
-    hparams = SimpleNamespace(learning_rate=0.1, weight_decay=0.0, momentum=0.9)
-    rule = build(OptimizerSpec(name=optimizer, clip_norm=1.0), 100, hparams)
-    state = jax.tree.map(np.array, jax.vmap(rule.init)(params))
-    return {
-        "variables": {"params": params, "model_state": {}},
-        "opt": {
-            "opt_state": jax.tree.map(
-                lambda x: (x + random.normal(size=x.shape)).astype(x.dtype), state
-            ),
-            "step": np.full(MEMBERS, seed, np.int32),
-            "bad": random.random(MEMBERS) < 0.5,
-        },
-        "hparams": {
-            "seed": random.integers(2**32, size=MEMBERS, dtype=np.uint32),
-            "temperature": np.array([1.0, np.inf, np.nan], np.float32),
-            "mixing": random.random((MEMBERS, 4)),
-        },
-        "meta": {"name": "mlp", "step": seed, "accuracy": float("nan"), "hidden": [7, 32]},
-    }
-
-
-def assert_same(read, saved):
-    """The same structure, and leaves of the same type, dtype, shape and bits."""
-    assert jax.tree.structure(read) == jax.tree.structure(saved)
-    for x, y in zip(jax.tree.leaves(read), jax.tree.leaves(saved), strict=True):
-        assert type(x) is np.ndarray and x.dtype == y.dtype and x.shape == y.shape
-        assert x.tobytes() == y.tobytes()
-
-
-def assert_restores(checkpoints: Checkpoints, step: int, saved: dict):
-    variables, opt, hparams, meta = checkpoints.restore(step, saved["opt"])
-    assert_same((variables, opt, hparams), (saved["variables"], saved["opt"], saved["hparams"]))
-    assert meta["step"] == saved["meta"]["step"] and meta["accuracy"] is None
-
-
-def write_stage(directory: Path, steps=(10, 20, 30)) -> Path:
-    checkpoint.start(directory, IDENTITY)
-    with Checkpoints(directory) as checkpoints:
-        for step in steps:
-            checkpoints.save(step, **make(step))
-    checkpoint.finish(directory, {"accuracy": [0.9]})
-    return directory
-
-
-@pytest.fixture(scope="module")
-def written(tmp_path_factory) -> Path:
-    return write_stage(tmp_path_factory.mktemp("workdir") / "teachers")
-
-
-@pytest.fixture
-def stage(written, tmp_path) -> Path:
-    """A finished stage with steps 20 and 30, to damage."""
-    return shutil.copytree(written, tmp_path / "workdir" / "teachers")
-
-
-def snapshot(directory: Path) -> dict:
-    return {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in directory.rglob("*")}
-
-
-def steps_of(directory: Path) -> list[str]:
-    return sorted(path.name for path in (directory / "checkpoints").iterdir())
-
-
-@contextlib.contextmanager
-def refuses(*words: str):
-    """An InputError in one line that says all of `words`."""
-    with pytest.raises(InputError) as caught:
-        yield
-    message = str(caught.value)
-    assert "\n" not in message and len(message) < 600
-    for word in words:
-        assert word in message
-
-
-# The directory.
+from kdjax.optim import OPTIMIZERS
 
 
 def test_prepare_tells_new_unfinished_and_done(tmp_path):
@@ -330,136 +242,6 @@ def test_opening_is_quiet(stage, caplog):
 
 
 # Damage.
-
-
-def largest(directory: Path, *parts: str) -> Path:
-    files = (
-        path for path in directory.joinpath("checkpoints", *parts).rglob("*") if path.is_file()
-    )
-    return max(files, key=lambda path: path.stat().st_size)
-
-
-def truncate(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-
-
-def flip(path: Path) -> None:
-    """One bit in the middle: Orbax alone reads on, with another number in an array."""
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
-
-
-DAMAGES = {
-    "variables truncated": lambda d: truncate(largest(d, "30", "variables")),
-    "variables flipped": lambda d: flip(largest(d, "30", "variables")),
-    "optimizer truncated": lambda d: truncate(largest(d, "30", "opt")),
-    "optimizer emptied": lambda d: [
-        truncate(p) or p.write_bytes(b"")
-        for p in (d / "checkpoints/30/opt").rglob("*")
-        if p.is_file()
-    ],
-    "index lost": lambda d: (d / "checkpoints/30/hparams/manifest.ocdbt").unlink(),
-    "description lost": lambda d: (d / "checkpoints/30/opt/_METADATA").unlink(),
-    "meta truncated": lambda d: truncate(d / "checkpoints/30/meta/metadata"),
-    "item lost": lambda d: shutil.rmtree(d / "checkpoints/30/variables"),
-    "all lost": lambda d: shutil.rmtree(d / "checkpoints/30") or (d / "checkpoints/30").mkdir(),
-}
-
-
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_newest_step_falls_back_to_the_one_before(stage, damage, caplog):
-    DAMAGES[damage](stage)
-    with Checkpoints(stage) as checkpoints:
-        assert checkpoints.latest() == 20
-        assert_restores(checkpoints, 20, make(20))
-        checkpoints.save(30, **make(30))
-    warnings = [r for r in caplog.records if r.name == "kdjax.checkpoint"]
-    assert len(warnings) <= 1  # none where Orbax takes the directory for no step
-    for record in warnings:
-        assert "checkpoints/30 cannot be read" in record.getMessage()
-        assert "\n" not in record.getMessage()
-    with Checkpoints(stage) as checkpoints:
-        assert checkpoints.latest() == 30
-        assert_restores(checkpoints, 30, make(30))
-
-
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_finished_stage_does_not_open(stage, damage):
-    DAMAGES[damage](stage)
-    if damage.startswith("optimizer") or damage == "description lost":
-        assert_same(checkpoint.open_variables(stage)[0], make(30)["variables"])
-    else:
-        with refuses(f"{stage}/checkpoints", "cannot be read", "delete"):
-            checkpoint.open_variables(stage)
-
-
-def test_where_every_step_is_damaged_there_is_no_start_from_scratch(stage, caplog):
-    for step in ("20", "30"):
-        truncate(largest(stage, step, "variables"))
-    with (
-        Checkpoints(stage) as checkpoints,
-        refuses(f"{stage}/checkpoints/20 cannot be read", "delete"),
-    ):
-        checkpoints.latest()
-    assert steps_of(stage) == ["20", "30"]
-    assert [r.levelname for r in caplog.records if r.name == "kdjax.checkpoint"] == ["WARNING"] * 2
-
-
-def test_what_a_killed_save_left_is_no_step_and_goes(stage):
-    left = stage / "checkpoints" / "35.orbax-checkpoint-tmp"
-    shutil.copytree(stage / "checkpoints" / "30", left)
-    shutil.rmtree(left / "meta")
-    (left / "commit_success.txt").unlink()
-    assert_same(checkpoint.open_variables(stage)[0], make(30)["variables"])
-    assert left.exists()
-    with Checkpoints(stage) as checkpoints:
-        assert checkpoints.latest() == 30
-        checkpoints.save(40, **make(40))
-    assert steps_of(stage) == ["30", "40"]
-
-
-SAVE_FOR_EVER = """
-import itertools, sys
-from pathlib import Path
-import numpy as np
-from kdjax.checkpoint import Checkpoints
-with Checkpoints(Path(sys.argv[1])) as checkpoints:
-    for step in itertools.count((checkpoints.latest() or 0) + 1):
-        array = np.full((3, 400, 1000), step, np.float32)
-        checkpoints.save(step, {"params": {"kernel": array}, "model_state": {}}, {"step": array},
-                         {"seed": array}, {"step": step})
-        print(step, flush=True)
-"""
-
-
-def test_survives_being_killed(tmp_path):
-    """Killed at moments spread over a save; step n is on its way when n is printed."""
-    template = {"step": np.zeros((3, 400, 1000), np.float32)}
-    for n, delay in enumerate([0.0, 0.01, 0.03, 0.06]):
-        with subprocess.Popen(
-            [sys.executable, "-c", SAVE_FOR_EVER, str(tmp_path)],
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=Path(__file__).parent.parent,
-            env=os.environ | {"JAX_PLATFORMS": "cpu"},
-        ) as process:
-            printed = [int(process.stdout.readline()) for _ in range(3 if n else 1)]
-            time.sleep(delay)
-            process.send_signal(signal.SIGKILL)
-            printed += [int(line) for line in process.stdout if line.endswith("\n")]
-        with Checkpoints(tmp_path) as checkpoints:
-            step = checkpoints.latest()
-            safe = printed[-1] - 1
-            assert (step or 0) in (safe, safe + 1, safe + 2)
-            if step is not None:
-                variables, opt, hparams, meta = checkpoints.restore(step, template)
-                for array in (variables["params"]["kernel"], opt["step"], hparams["seed"]):
-                    np.testing.assert_array_equal(array, step)
-                assert meta["step"] == step
-
-
-# Metrics.
 
 
 def test_metrics_round_trip(tmp_path):

@@ -1,0 +1,41 @@
+"""What a user sees while a stage trains: nothing that is not a terminal, TensorBoard if asked."""
+
+import pytest
+from runs import config
+
+import kdjax
+from kdjax import prepare, progress
+from kdjax.checks import InputError
+
+
+def test_tensorboard_gets_a_scalar_per_member_and_chunk(tmp_path):
+    kdjax.run(config(students={}, tensorboard=True), tmp_path, quiet=True)
+    (file,) = (tmp_path / "teachers" / "tensorboard").iterdir()
+    content = file.read_bytes()
+    assert content.count(b"loss/2") == 3  # chunks
+    assert b"validation_accuracy/0" in content
+
+
+def test_tensorboard_that_is_not_installed_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(prepare.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match="tensorboardX is not installed"):
+        kdjax.run(config(tensorboard=True), tmp_path / "run", quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_bar_shows_the_means_of_the_healthy_members_on_a_terminal_only(capsys, monkeypatch):
+    class Job:
+        class stage:
+            steps, name = 20, "teachers"
+
+    row = {"step": 8, "bad": [False, True, False], "loss": [1.0, None, 2.0]}
+    row["validation"] = {"accuracy": [0.5, None, 0.7]}
+    for terminal in (False, True):
+        monkeypatch.setattr("sys.stderr.isatty", lambda t=terminal: t, raising=False)
+        bar = progress.Progress(Job, 4)
+        bar.update(row)
+        bar.close()
+        shown = capsys.readouterr().err
+        assert bool(shown) == terminal
+    assert "teachers" in shown and "8/20" in shown
+    assert "loss=1.5" in shown and "validation=60.00%" in shown
