@@ -17,8 +17,18 @@ def cases() -> list[Case]:
     matrices = jax.pmap(lambda _: matrix)(jnp.arange(devices))
     product, products = jax.jit(jnp.dot), jax.pmap(jnp.dot)
     return [
-        Case(ONE, lambda: product(matrix, matrix).block_until_ready(), flops),
-        Case(EACH, lambda: products(matrices, matrices).block_until_ready(), flops * devices),
+        Case(
+            ONE,
+            run=lambda: product(matrix, matrix).block_until_ready(),
+            units=flops,
+            compile=lambda: product.lower(matrix, matrix).compile(),
+        ),
+        Case(
+            EACH,
+            run=lambda: products(matrices, matrices).block_until_ready(),
+            units=flops * devices,
+            compile=lambda: products.lower(matrices, matrices).compile(),
+        ),
     ]
 
 

@@ -4,7 +4,7 @@ import importlib.metadata
 import importlib.util
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from benchmarks.timing import Case
 from kdjax.data import Dataset, fetch
 
 STEPS = 10  # of a call
+WAITING = "OMP_WAIT_POLICY"  # read when PyTorch is imported
 CORES = len(os.sched_getaffinity(0))
 ABSENT = "PyTorch is not installed: rows that compare with it are left out; pip install torch"
 
@@ -26,17 +27,16 @@ def version() -> str | None:
     return None if absent() else importlib.metadata.version("torch")
 
 
-def cases(net: Net, threads: Sequence[int] = ()) -> list[Case]:
-    """The net with every optimizer of kdjax's side, plain and fused; the unit is a step.
+def cases(net: Net) -> list[Case]:
+    """The net with every optimizer of kdjax's side, plain and fused, on one thread and on all
+    cores; the unit is a step. Nothing without PyTorch.
 
-    Args:
-      threads: each number of threads to try; () for one per core.
-
-    Returns:
-      Nothing without PyTorch.
+    Its threads sleep while they wait, unless the environment says otherwise: where others use the
+    cores as well, threads that spin make a step ten to a hundred times longer.
     """
     if absent():
         return []
+    os.environ.setdefault(WAITING, "PASSIVE")
     import torch
 
     inputs, labels = map(torch.from_numpy, _arrays(dataset(net.data)))
@@ -52,7 +52,7 @@ def cases(net: Net, threads: Sequence[int] = ()) -> list[Case]:
     return [
         Case(f"{name}, threads={n}", _loop(torch, net, make, n, inputs, labels), STEPS)
         for name, make in optimizers.items()
-        for n in sorted(set(threads)) or [CORES]
+        for n in sorted({1, CORES})
     ]
 
 

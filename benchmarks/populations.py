@@ -77,8 +77,14 @@ def _random() -> Dataset:
     random = np.random.default_rng(0)
     inputs = random.integers(0, 256, (54_000, 28, 28, 1), np.uint8)
     train = whole(ArraySource(inputs, random.integers(0, 10, len(inputs))))
-    preprocessing = data.Preprocessing((0.0,), (1 / 255,))
-    return Dataset(RANDOM, 10, inputs.shape[1:], {"train": train}, preprocessing)
+    return Dataset(
+        name=RANDOM,
+        version="",
+        classes=10,
+        input_shape=inputs.shape[1:],
+        splits={"train": train},
+        preprocessing=data.Preprocessing((0.0,), (1 / 255,)),
+    )
 
 
 def _read(spec: DatasetSpec) -> Dataset:
@@ -146,16 +152,17 @@ def case(net: Net, optimizer: str, members: int, plan: str) -> Case:
     inputs = data.fetch(train, np.arange(len(train)))
     resident = parallel.replicate(population.Data(inputs, train.labels, None), layout)
     chunks = [examples(made, len(train), c * net.chunk, net.chunk) for c in range(CHUNKS)]
-    chunks = itertools.cycle(chunks)
+    turns = itertools.cycle(chunks)
 
     def run() -> None:
         nonlocal state
-        state, loss = program(state, hparams, resident, (), next(chunks))
+        state, loss = program(state, hparams, resident, (), next(turns))
         jax.block_until_ready(state)
         if not np.isfinite(loss).all():
             raise FloatingPointError(f"{net.name}, {name} has diverged; its time means nothing")
 
-    return Case(name, run, members * net.chunk)
+    compile = lambda: program.lower(state, hparams, resident, (), chunks[0]).compile()
+    return Case(name, run, members * net.chunk, compile)
 
 
 def examples(made: Setup, available: int, start: int, steps: int) -> Examples:

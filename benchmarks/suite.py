@@ -29,12 +29,12 @@ class Session:
         """The machine, kdjax (one member; ten, and for a small net more, in each plan) and
         PyTorch, all against each other, by name."""
         if net not in self._measured:
-            numbers, threads = ((TEN, MORE), (1, peers.CORES)) if net == SMALL else ((TEN,), ())
+            numbers = (TEN, MORE) if net == SMALL else (TEN,)
             cases = machine.cases()
             for optimizer in OPTIMIZERS:
                 cases.append(case(net, optimizer, 1, set_up(net, optimizer, 1).chosen))
                 cases += [case(net, optimizer, m, plan) for m in numbers for plan in PLANS]
-            cases += peers.cases(net, threads)
+            cases += peers.cases(net)
             self._measured[net] = measure(cases, self.repeats)
         return self._measured[net]
 

@@ -15,17 +15,18 @@ LEAST = 0.3  # seconds that a repeat lasts, at least
 
 @dataclass(frozen=True)
 class Case:
-    """Code to time: a call of `run` does `units` of work and returns when they are done."""
+    """Code to time: a call of `run` does `units` of work and returns when they are done; all that
+    `compile` does, `run` need not do again."""
 
     name: str
-    run: Callable[[], None]
+    run: Callable[[], object]
     units: float
+    compile: Callable[[], object] = lambda: None
 
 
 @dataclass(frozen=True)
 class Timing:
-    """`seconds` of one unit in each repeat; `compile_seconds` are what the first call, which warms
-    up and is not among the repeats, took more than a later one."""
+    """`seconds` of one unit in each repeat. To compile and to warm up is none of them."""
 
     seconds: tuple[float, ...]
     compile_seconds: float
@@ -56,13 +57,14 @@ def measure(
     names = [case.name for case in cases]
     if len(set(names)) < len(names):
         raise ValueError(f"a name stands twice among {names}")
-    first = {case.name: _seconds(case.run, clock) for case in cases}
+    compiling = {case.name: _seconds(case.compile, clock) for case in cases}
+    for case in cases:
+        case.run()
     seconds = {case.name: [] for case in cases}
     for _ in range(repeats):
         for case in cases:
             seconds[case.name].append(_repeat(case, clock))
-    call = {case.name: case.units * statistics.median(seconds[case.name]) for case in cases}
-    return {n: Timing(tuple(seconds[n]), max(first[n] - call[n], 0.0)) for n in seconds}
+    return {name: Timing(tuple(seconds[name]), compiling[name]) for name in names}
 
 
 def best(timings: Iterable[Timing]) -> Timing:
@@ -91,7 +93,7 @@ def row(
     )
 
 
-def _seconds(run: Callable[[], None], clock: Callable[[], float]) -> float:
+def _seconds(run: Callable[[], object], clock: Callable[[], float]) -> float:
     begin = clock()
     run()
     return clock() - begin

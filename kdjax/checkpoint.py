@@ -20,9 +20,11 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from kdjax import files
 from kdjax.checks import InputError
 from kdjax.spec import differences
 
+EXPERIMENT = "experiment.json"
 CONFIG, METRICS, CHECKPOINTS, DONE = "config.json", "metrics.jsonl", "checkpoints", "DONE"
 log = logging.getLogger(__name__)
 
@@ -36,6 +38,27 @@ def check_writable(workdir: Path) -> None:
         raise InputError(f"{workdir} cannot be written ({error}); use another --workdir") from error
 
 
+def check_claim(workdir: Path, claim: dict) -> None:
+    """Whether `workdir` is free, or holds this experiment, perhaps with fewer stages.
+
+    Raises:
+      InputError: it holds another data set, or a stage that this experiment does not have.
+    """
+    if (workdir / EXPERIMENT).exists():
+        old, new = _load(workdir / EXPERIMENT), files.strict(claim)
+        changes = differences(old["dataset"], new["dataset"], "dataset")
+        changes += [f"it has the stage {s}" for s in old["stages"] if s not in new["stages"]]
+        if changes:
+            raise InputError(
+                f"{workdir} holds another experiment ({'; '.join(changes)}); use another --workdir"
+            )
+
+
+def write_claim(workdir: Path, claim: dict) -> None:
+    """Notes which experiment `workdir` holds."""
+    files.write(workdir / EXPERIMENT, files.to_json(claim, indent=2))
+
+
 def prepare(directory: Path, identity: dict) -> str:
     """What there is of a stage: "new", "unfinished" or "done". Writes nothing.
 
@@ -45,11 +68,11 @@ def prepare(directory: Path, identity: dict) -> str:
     if not (directory / CONFIG).exists():
         if directory.exists() and not directory.is_dir():
             raise InputError(f"{directory} is a file; move it away, or use another --workdir")
-        names = {path.name for path in directory.glob("*")} - {f"{CONFIG}.tmp"}
+        names = {path.name for path in directory.glob("*")} - {f".{CONFIG}.tmp"}
         if names:
             raise InputError(f"{directory} has {min(names)}, no {CONFIG}; use another --workdir")
         return "new"
-    changes = differences(_load(directory / CONFIG), _strict(identity))
+    changes = differences(_load(directory / CONFIG), files.strict(identity))
     if changes:
         raise InputError(
             f"{directory} has other settings ({'; '.join(changes)}); use another --workdir"
@@ -60,12 +83,12 @@ def prepare(directory: Path, identity: dict) -> str:
 def start(directory: Path, identity: dict) -> None:
     """Creates the stage directory and its config.json."""
     check_writable(directory)
-    _write(directory / CONFIG, json.dumps(_strict(identity), indent=2))
+    files.write(directory / CONFIG, files.to_json(identity, indent=2))
 
 
 def finish(directory: Path, results: dict) -> None:
     """Marks the stage as done; last of all, when its `Checkpoints` are closed."""
-    _write(directory / DONE, json.dumps(_strict(results), indent=2))
+    files.write(directory / DONE, files.to_json(results, indent=2))
 
 
 def results(directory: Path) -> dict:
@@ -95,7 +118,7 @@ class Checkpoints(contextlib.AbstractContextManager):
         if not all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(trees)):
             raise TypeError("the leaves of a checkpoint must be np.ndarray")
         items = {name: ocp.args.StandardSave(tree) for name, tree in trees.items()}
-        items["meta"] = ocp.args.JsonSave(_strict(meta) | {"digest": digest(variables)})
+        items["meta"] = ocp.args.JsonSave(files.strict(meta) | {"digest": digest(variables)})
         if not self._manager.save(step, args=ocp.args.Composite(**items)):
             raise ValueError(f"step {step} is not above {self._manager.latest_step()}")
 
@@ -151,7 +174,7 @@ def open_variables(directory: Path) -> tuple[Any, dict, dict]:
 def append_metrics(directory: Path, row: dict) -> None:
     """Adds `row` as one line to the stage's metrics; its key "step" says when it was."""
     with (directory / METRICS).open("a") as file:
-        file.write(json.dumps(_strict(row)) + "\n")
+        file.write(files.to_json(row) + "\n")
 
 
 def read_metrics(directory: Path) -> list[dict]:
@@ -170,7 +193,7 @@ def read_metrics(directory: Path) -> list[dict]:
 def truncate_metrics(directory: Path, step: int) -> None:
     """Drops the rows after `step`, which the run will write again, and a torn last line."""
     rows = [row for row in read_metrics(directory) if row["step"] <= step]
-    _write(directory / METRICS, "".join(json.dumps(row) + "\n" for row in rows))
+    files.write(directory / METRICS, "".join(json.dumps(row) + "\n" for row in rows))
 
 
 def digest(variables: Any) -> str:
@@ -232,19 +255,3 @@ def _load(path: Path) -> dict:
         return {**json.loads(path.read_text())}  # a TypeError if it holds no dict
     except (OSError, ValueError, TypeError) as error:
         raise _unreadable(path, error) from error
-
-
-def _write(path: Path, text: str) -> None:
-    """Writes the whole file; a kill leaves what was there before."""
-    temporary = path.with_name(f"{path.name}.tmp")
-    with temporary.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-
-
-def _strict(value: Any) -> Any:
-    """`value` as strict JSON gives it back."""
-    text = json.dumps(value, default=lambda array: array.tolist())
-    return json.loads(text, parse_constant=lambda _: None)

@@ -1,6 +1,7 @@
 """What a configuration value may be, said in words, and the one error a user's input raises."""
 
 import math
+import numbers
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -46,18 +47,16 @@ def fraction() -> Rule:
     return Rule("a number from 0 to below 1", lambda v: _is_number(v) and 0 <= v < 1)
 
 
-def whole(low: int) -> Rule:
-    """An integer of at least `low`, and one that fits 31 bits."""
-    return Rule(
-        f"a whole number from {low} to {2**31 - 1}", lambda v: _is_whole(v) and low <= v < 2**31
-    )
+def whole(low: int, high: int = 2**31 - 1) -> Rule:
+    """An integer in a range; one that fits 31 bits unless told."""
+    return Rule(f"a whole number from {low} to {high}", lambda v: _is_whole(v) and low <= v <= high)
 
 
 def amount() -> Rule:
-    """How many of something: a float from 0.0 to 1.0 is a fraction of all, else it is a count."""
+    """How many of something: up to 1 it is a fraction of all, above 1 a count."""
     return Rule(
-        "a whole number of examples, or a fraction from 0.0 to 1.0",
-        lambda v: _is_number(v) and v >= 0 and (v == int(v) or v < 1),
+        "a fraction from 0 to 1 (1: all), or a whole number of examples above 1",
+        lambda v: _is_number(v) and v >= 0 and (v <= 1 or v == int(v)),
     )
 
 
@@ -82,15 +81,9 @@ def tuple_of(rule: Rule) -> Rule:
     )
 
 
-def either(*rules: Rule) -> Rule:
-    return Rule(
-        ", or ".join(rule.says for rule in rules), lambda v: any(rule.accepts(v) for rule in rules)
-    )
-
-
 def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
 def _is_number(value: Any) -> bool:
-    return (_is_whole(value) or isinstance(value, float)) and math.isfinite(value)
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)

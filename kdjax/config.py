@@ -14,8 +14,8 @@ from kdjax.losses import LOSSES
 from kdjax.models import MODELS
 from kdjax.optim import OPTIMIZERS
 from kdjax.spec import (
+    EVALUATED,
     HPARAMS,
-    SPLITS,
     AugmentSpec,
     DatasetSpec,
     ExecutionSpec,
@@ -26,6 +26,8 @@ from kdjax.spec import (
     hard_term,
     teachers_of,
 )
+
+RESERVED = ("figures",)  # beside the stages in a workdir
 
 
 def experiment(
@@ -44,12 +46,14 @@ def experiment(
         "tensorboard": False,
     }
     _no_others("config", fields, (*defaults, "execution"))
+    stages = _mapping("config.stages", stages)
     config = ConfigDict(defaults | {k: v for k, v in fields.items() if k in defaults})
     config.dataset = _filled(DatasetSpec, "dataset", dataset or {})
     config.execution = _filled(ExecutionSpec, "execution", fields.get("execution", {}))
     config.stages = ConfigDict(sort_keys=False)
     for name, values in stages.items():
-        config.stages[name] = values if isinstance(values, ConfigDict) else stage(**values)
+        values = _mapping(f"config.stages.{name}", values)
+        config.stages[str(name)] = values if isinstance(values, ConfigDict) else stage(**values)
     return config
 
 
@@ -59,8 +63,8 @@ def stage(**fields: Any) -> ConfigDict:
     `members` holds the axes of the grid: `seed`, a count or a tuple, and any other hparam, a
     tuple of values; an empty tuple is no axis.
     """
-    model = dict(fields.pop("model", {}))
-    members = dict(fields.pop("members", {}))
+    model = _mapping("model", fields.pop("model", {}))
+    members = _mapping("members", fields.pop("members", {}))
     config = _filled(StageSpec, "stage", fields)
     name = choose(MODELS, "model.name", model.get("name", "mlp"))
     defaults = {k: getattr(MODELS[name].module, k) for k in MODELS[name].arguments}
@@ -71,6 +75,11 @@ def stage(**fields: Any) -> ConfigDict:
     return ConfigDict(config)
 
 
+def complete(config: Mapping[str, Any] | ConfigDict) -> ConfigDict:
+    """A config that may lack fields, with their defaults."""
+    return experiment(**(config.to_dict() if isinstance(config, ConfigDict) else config))
+
+
 def parse(config: Mapping[str, Any]) -> ExperimentSpec:
     """The frozen specs of a config.
 
@@ -78,27 +87,31 @@ def parse(config: Mapping[str, Any]) -> ExperimentSpec:
       InputError: a field is unknown, out of range, or contradicts another; nothing has been
         computed or written by then.
     """
-    config = config.to_dict() if isinstance(config, ConfigDict) else config
+    config = _mapping("config", config)
     fields = [f.name for f in dataclasses.fields(ExperimentSpec)]
     _no_others("config", config, fields)
     if not config.get("stages"):
         raise InputError("config.stages is empty; it must name at least one stage")
     stages = []
-    for name, values in config["stages"].items():
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
-            raise InputError(f"config.stages has {name!r}; letters, digits, _ and - make a name")
+    for name, values in _mapping("config.stages", config["stages"]).items():
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", str(name)) or name in RESERVED:
+            raise InputError(
+                f"config.stages has {name!r}; letters, digits, _ and - make a name, other than "
+                f"{', '.join(RESERVED)}"
+            )
         stages.append(_stage(f"config.stages.{name}", name, values, stages))
     return ExperimentSpec(
         dataset=_read(DatasetSpec, "config.dataset", config.get("dataset", {})),
         stages=tuple(stages),
         execution=_read(ExecutionSpec, "config.execution", config.get("execution", {})),
         data_dir=check(checks.text(), "config.data_dir", config.get("data_dir", "")),
-        evaluate=choose(SPLITS, "config.evaluate", config.get("evaluate", "test")),
+        evaluate=choose(EVALUATED, "config.evaluate", config.get("evaluate", "test")),
         tensorboard=check(checks.truth(), "config.tensorboard", config.get("tensorboard", False)),
     )
 
 
-def _stage(path: str, name: str, values: Mapping, earlier: list[StageSpec]) -> StageSpec:
+def _stage(path: str, name: str, values: Any, earlier: list[StageSpec]) -> StageSpec:
+    values = _mapping(path, values)
     parts = {"model": _model(f"{path}.model", values.get("model", {}))}
     parts["members"] = _members(f"{path}.members", values.get("members", {}))
     rest = {k: v for k, v in values.items() if k not in parts}
@@ -113,8 +126,14 @@ def _stage(path: str, name: str, values: Mapping, earlier: list[StageSpec]) -> S
             )
     if loss.teacher and not teachers_of(stage.teacher):
         raise InputError(f"{path}.teacher is empty; loss {stage.loss!r} needs a teacher")
-    for field in ("teacher", "init_from"):
-        for reference in teachers_of(getattr(stage, field)):
+    for field, most in (("teacher", None), ("init_from", 1)):
+        references = teachers_of(getattr(stage, field))
+        if len(set(references)) < len(references) or len(references) > (most or len(references)):
+            raise InputError(
+                f"{path}.{field} is {getattr(stage, field)!r}; it must name "
+                f"{'one stage' if most else 'each stage once'}"
+            )
+        for reference in references:
             names = [other.name for other in earlier]
             if reference not in names and not ("/" in reference or os.path.isdir(reference)):
                 raise InputError(
@@ -130,6 +149,18 @@ def _stage(path: str, name: str, values: Mapping, earlier: list[StageSpec]) -> S
         raise InputError(
             f"{path}.subset.labelled is {stage.subset.labelled!r}, but loss {stage.loss!r} has a "
             "label term; show some labels, or set hard_weight to 0"
+        )
+    if stage.loss == "distillation" and not all(
+        m["soft_weight"] or m["hard_weight"] for m in grid(stage)
+    ):
+        raise InputError(
+            f"{path}.soft_weight and .hard_weight are both 0 for a member; it must learn something"
+        )
+    sizes = [member["ensemble_size"] for member in grid(stage)]
+    if stage.mixing != "all" and any(sizes):
+        raise InputError(
+            f"{path}.ensemble_size is {max(sizes)}, but {path}.mixing is {stage.mixing!r}; it must "
+            "be 'all' to learn from the first so many"
         )
     if stage.optimizer.warmup_steps > stage.steps:
         raise InputError(
@@ -152,7 +183,8 @@ def _not_its_own_teacher(path: str, stage: StageSpec, teacher: StageSpec) -> Non
         )
 
 
-def _model(path: str, values: Mapping) -> ModelSpec:
+def _model(path: str, values: Any) -> ModelSpec:
+    values = _mapping(path, values)
     name = choose(MODELS, f"{path}.name", values.get("name", "mlp"))
     rules = MODELS[name].arguments
     _no_others(path, values, ("name", *rules))
@@ -164,13 +196,14 @@ def _model(path: str, values: Mapping) -> ModelSpec:
     )
 
 
-def _members(path: str, values: Mapping) -> tuple[tuple[str, tuple], ...]:
+def _members(path: str, values: Any) -> tuple[tuple[str, tuple], ...]:
+    values = _mapping(path, values)
     _no_others(path, values, HPARAMS)
     axes = []
     for name, rule in HPARAMS.items():
         axis = values.get(name, 1 if name == "seed" else ())
         if name == "seed" and isinstance(axis, int):
-            axis = tuple(range(check(checks.whole(1), f"{path}.seed", axis)))
+            axis = tuple(range(check(checks.whole(1, 10_000), f"{path}.seed", axis)))
         axis = check(checks.tuple_of(rule), f"{path}.{name}", axis)
         if len(set(axis)) < len(axis):
             raise InputError(f"{path}.{name} is {axis!r}; each value must stand there once")
@@ -183,8 +216,7 @@ def _members(path: str, values: Mapping) -> tuple[tuple[str, tuple], ...]:
 
 def _read(spec: type, path: str, values: Any, **given: Any) -> Any:
     """An instance of `spec` from plain data, each field checked by its rule."""
-    if not isinstance(values, Mapping):
-        raise InputError(f"{path} is {values!r}; it must be a dict of fields")
+    values = _mapping(path, values)
     fields = {f.name: f for f in dataclasses.fields(spec) if f.name not in given}
     _no_others(path, values, fields)
     read = dict(given)
@@ -197,6 +229,7 @@ def _read(spec: type, path: str, values: Any, **given: Any) -> Any:
 
 def _filled(spec: type, path: str, values: Mapping) -> dict[str, Any]:
     """The fields of `spec` as a dict: `values`, and defaults for the rest."""
+    values = _mapping(path, values)
     fields = [f for f in dataclasses.fields(spec) if "rule" in f.metadata or "spec" in f.metadata]
     _no_others(path, values, [f.name for f in fields])
     filled = {}
@@ -216,5 +249,16 @@ def _no_others(path: str, values: Mapping, allowed: Any) -> None:
             )
 
 
+def _mapping(path: str, value: Any) -> dict[str, Any]:
+    """A dict or ConfigDict as a dict, whose inner ones stay as they are."""
+    if not isinstance(value, Mapping | ConfigDict):
+        shown = " ".join(repr(value).split())[:60]
+        raise InputError(f"{path} is {shown}; it must be a dict of fields")
+    return dict(value.items())
+
+
 def _frozen(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+    """The value as plain, hashable Python."""
+    if isinstance(value, list | tuple):
+        return tuple(_frozen(element) for element in value)
+    return value.item() if hasattr(value, "item") else value

@@ -30,6 +30,7 @@ class Preprocessing:
 @dataclass(frozen=True)
 class Dataset:
     name: str
+    version: str  # of the data, part of what determines results
     classes: int
     input_shape: tuple[int, ...]  # of one example
     splits: dict[str, Split]  # train, validation, test
@@ -51,18 +52,18 @@ def load(spec: DatasetSpec, data_dir: str) -> Dataset:
       InputError: there is no such set, or it is not what it must be.
     """
     if spec.name == "digits":
-        splits, classes = _digits(), 10
+        splits, classes, version = _digits(), 10, "scikit-learn"
     elif spec.name.endswith(".npz"):
-        splits, classes = sources.from_npz(spec.name)
+        splits, classes, version = sources.from_npz(spec.name)
     else:
-        splits, classes = from_tfds(spec.name, data_dir)
+        splits, classes, version = from_tfds(spec.name, data_dir)
     splits |= _validation(spec, splits)
     example = fetch(splits["train"], np.arange(1))
     unit = 1.0 if example.dtype.kind == "f" else 1.0 / np.iinfo(example.dtype).max
     preprocessing = Preprocessing((0.0,), (1 / 16 if spec.name == "digits" else unit,))
     if spec.normalize == "standard":
         preprocessing = _standard(splits["train"])
-    return Dataset(spec.name, classes, example.shape[1:], splits, preprocessing)
+    return Dataset(spec.name, version, classes, example.shape[1:], splits, preprocessing)
 
 
 def _digits() -> dict[str, Split]:
@@ -150,8 +151,7 @@ def subset(
 
 
 def _count(amount: int | float, available: int, path: str) -> int:
-    fraction = isinstance(amount, float) and amount <= 1  # an override of 1.0 stays a float
-    count = round(amount * available) if fraction else int(amount)
+    count = round(amount * available) if amount <= 1 else int(amount)
     if count > available:
         raise InputError(f"{path} is {amount}; it must be at most {available}, all there are")
     if amount and not count:

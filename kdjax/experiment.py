@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from kdjax import checkpoint, data, evaluation, report
-from kdjax.config import parse
-from kdjax.prepare import Job, prepare
+from kdjax.config import complete, parse
+from kdjax.prepare import Job, claim, prepare
 from kdjax.progress import Displays, Progress, TensorBoard
 from kdjax.report import ENSEMBLE, METRICS, Report, Row, summarise
-from kdjax.spec import ExperimentSpec, cell, grid, teachers_of
+from kdjax.spec import ExperimentSpec, cell, grid
 from kdjax.stage import open_stage
 from kdjax.teachers import Teachers, ensemble_logits
 from kdjax.train import train
@@ -39,8 +39,11 @@ def run(config: Mapping[str, Any], workdir: str | Path, quiet: bool = False) -> 
     dataset = data.load(spec.dataset, spec.data_dir)
     jobs = prepare(spec, dataset, workdir)
     checkpoint.check_writable(workdir)
+    checkpoint.write_claim(workdir, claim(spec, dataset))
     say(f"workdir: {workdir}")
-    opened = functools.cache(lambda paths: Teachers(tuple(open_stage(path) for path in paths)))
+    opened = functools.cache(
+        lambda paths: Teachers(tuple(open_stage(path).healthy() for path in paths))
+    )
     exam = functools.cache(lambda paths: evaluation.exam(dataset, opened(paths)))
     for job in jobs:
         if job.status == "done":
@@ -48,7 +51,7 @@ def run(config: Mapping[str, Any], workdir: str | Path, quiet: bool = False) -> 
         else:
             track = lambda job, done: _display(job, done, spec, quiet)
             train(job, spec, dataset, exam(job.teachers), say, track)
-    result = _report(config, spec, dataset, jobs)
+    result = _report(complete(config).to_dict(), spec, dataset, jobs)
     report.write(result, workdir)
     say(f"\n{result.table()}\n\nreport: {workdir / 'report.md'}")
     return result
@@ -60,23 +63,25 @@ def _display(job: Job, done: int, spec: ExperimentSpec, quiet: bool) -> Displays
 
 
 def _report(
-    config: Mapping[str, Any], spec: ExperimentSpec, dataset: data.Dataset, jobs: tuple[Job, ...]
+    config: dict[str, Any], spec: ExperimentSpec, dataset: data.Dataset, jobs: tuple[Job, ...]
 ) -> Report:
     results = {job.stage.name: checkpoint.results(job.directory) for job in jobs}
-    rows, curves, ensembles = [], {}, set()
+    rows, curves, ensembles = [], {}, {}
     for job in jobs:
         result = results[job.stage.name]
-        reference = "+".join(Path(name).name for name in teachers_of(job.stage.teacher))
-        if result["teacher"] is not None and reference not in ensembles:
-            ensembles.add(reference)
+        if result["teacher"] is not None and job.teachers not in ensembles:
+            name = "+".join(path.name for path in job.teachers)
+            if name in ensembles.values():
+                name = "+".join(map(str, job.teachers))
+            ensembles[job.teachers] = name
             seconds = sum(checkpoint.results(path)["seconds"] for path in job.teachers)
-            rows.append(_ensemble_row(reference, result["teacher"], spec.evaluate, seconds))
+            rows.append(_ensemble_row(name, result["teacher"], spec.evaluate, seconds))
         rows += _rows(job, result, spec.evaluate)
         curves[job.stage.name] = _curves(job, result["diverged"])
     return Report(
         rows=tuple(rows),
         environment=report.environment(),
-        config=dict(config.to_dict() if hasattr(config, "to_dict") else config),
+        config=config,
         evaluate=spec.evaluate,
         curves=curves,
         soft_targets=_soft_targets(dataset, jobs, spec.evaluate),
@@ -104,10 +109,10 @@ def _rows(job: Job, result: dict[str, Any], split: str) -> list[Row]:
     return rows
 
 
-def _ensemble_row(reference: str, teacher: dict[str, Any], split: str, seconds: float) -> Row:
+def _ensemble_row(name: str, teacher: dict[str, Any], split: str, seconds: float) -> Row:
     values = {name: [value] for name, value in teacher["metrics"][split].items()}
     return Row(
-        stage=reference + ENSEMBLE,
+        stage=name + ENSEMBLE,
         cell={},
         members=1,
         diverged=0,
@@ -150,7 +155,8 @@ def _soft_targets(
     examples = dataset.splits[split]
     positions = np.arange(min(len(examples), 500))
     inputs = data.fetch(examples, positions)
-    logits = Teachers(tuple(open_stage(path) for path in taught[0].teachers)).predict(inputs)
+    teachers = Teachers(tuple(open_stage(path).healthy() for path in taught[0].teachers))
+    logits = teachers.predict(inputs)
     mean = np.asarray(ensemble_logits(logits, 1.0))
     unsure = np.argsort(np.sort(mean, axis=1)[:, -1] - np.sort(mean, axis=1)[:, -2])[:PICTURED]
     probabilities = [

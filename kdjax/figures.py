@@ -3,6 +3,7 @@
 matplotlib is imported where it is used (it takes a third of a second), never pyplot.
 """
 
+import io
 import itertools
 import math
 import os
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from kdjax import files
 from kdjax.drawing import MUTED, band, count_axis, is_wide, log_axis, new_figure, place_labels, tidy
 from kdjax.report import ENSEMBLE
 
@@ -223,10 +225,6 @@ def swept(rows: Iterable[Any]) -> list[tuple[str, str]]:
 
 def save(figure: Any, path: str | os.PathLike) -> None:
     """Writes a PNG whose bytes depend on nothing but the figure; whole or not at all."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        figure.savefig(temporary, format="png", dpi=160, metadata={"Software": "kdjax"})
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=160, metadata={"Software": "kdjax"})
+    files.write(Path(path), content.getvalue())

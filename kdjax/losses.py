@@ -78,9 +78,9 @@ def kl_divergence(
     log_p = jax.nn.log_softmax(teacher_logits / temperature)
     # KL = sum(p r - p + q) with r = log(p / q). Each term is non-negative, so nothing cancels as
     # T grows, where sum(p r) would lose all its digits; q (r e^r - (e^r - 1)) is that term for
-    # small r, and the other form cannot overflow for large r.
+    # small r, and the other form cannot overflow for large r. Below -100, p is 0.
     r = log_p - log_q
-    small = jnp.minimum(r, 1.0)
+    small = jnp.clip(r, -100.0, 1.0)
     near = jnp.exp(log_q) * (small * jnp.exp(small) - jnp.expm1(small))
     far = jnp.exp(log_p) * (r - 1) + jnp.exp(log_q)
     return temperature**2 * jnp.sum(jnp.where(r < 1, near, far), axis=1)
@@ -114,7 +114,8 @@ def distillation(
 ) -> jax.Array:
     """`soft_weight * kl_divergence + hard_weight * cross_entropy` (arXiv 1503.02531, section 2).
 
-    The label term is at T = 1, and counts only on examples that have a label.
+    The label term is at T = 1, and is 0 for examples without a label: in a mean over a batch of
+    which a tenth is labelled, it weighs a tenth of `hard_weight`.
 
     Args:
       student_logits, teacher_logits: [B, C].
@@ -136,7 +137,7 @@ class Loss:
 
     `function(student_logits [B, C], teacher_logits [B, C], labels [B], hparams) -> [B]`, for one
     member. `teacher` and `labels` say what it needs; `hparams` which per-member numbers it reads,
-    so that a stage which sets or sweeps another one is refused.
+    so that a sweep of another one is refused.
     """
 
     function: Callable[..., jax.Array]

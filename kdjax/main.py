@@ -6,7 +6,7 @@ from pathlib import Path
 
 import jax
 from absl import app, flags, logging
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from kdjax.checks import Diverged, InputError
 from kdjax.experiment import run
@@ -27,11 +27,25 @@ def main(arguments: list[str]) -> None:
             raise InputError(f"--config is {config_name()[0]!r}; there is no such file")
         if arguments[1:]:
             raise InputError(f"{arguments[1]!r} is no flag; a flag starts with --")
-        run(CONFIG.value, WORKDIR.value or default_workdir())
+        run(read_config(), WORKDIR.value or default_workdir())
     except InputError as error:
         stop(error, BAD_INPUT)
     except Diverged as error:
         stop(error, DIVERGED)
+
+
+def read_config() -> ConfigDict:
+    """The config with its overrides; an InputError if its file does not make one."""
+    try:
+        return CONFIG.value
+    except Exception as error:  # whatever a program may raise
+        raise InputError(f"--config is {config_name()[0]!r}: {last_line(error)}") from error
+
+
+def last_line(error: Exception) -> str:
+    """Of a message that may be a whole traceback, the line that says what is wrong."""
+    lines = str(error.args[0] if error.args else error).strip().splitlines()
+    return lines[-1] if lines else type(error).__name__
 
 
 def quiet() -> None:
@@ -67,14 +81,12 @@ def parse(arguments: list[str]) -> list[str]:
     try:
         return flags.FLAGS(arguments)
     except (flags.Error, InputError) as error:
-        stop(error, BAD_INPUT)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        stop(last_line(error), BAD_INPUT)
+    except Exception as error:  # of the config file, or of ml_collections on an override
         message = " ".join(str(error.args[0] if error.args else error).split())
         overrides = [a for a in arguments if a.startswith("--config.")]
         wrong = [a for a in overrides if any(f"'{n}'" in message for n in _names(a))]
-        if not overrides:
-            raise  # of the config file, which is a program
-        stop(f"{', '.join(wrong or overrides)} cannot be set: {message}", BAD_INPUT)
+        stop(f"{', '.join(wrong or overrides) or '--config'}: {message}", BAD_INPUT)
 
 
 def _names(override: str) -> list[str]:

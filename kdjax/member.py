@@ -74,7 +74,7 @@ class Shards:
 
 def init(recipe: Recipe, hparams: Hparams, inputs: jax.Array) -> State:
     """The state before the first step; `inputs` [1, ...] gives the shape of an example."""
-    variables = recipe.model.init(stream(hparams.seed, "init"), inputs, train=False)
+    variables = recipe.model.init(stream(hparams.seed, "init"), inputs)
     params = variables.pop("params")
     optimizer = optim.build(recipe.stage.optimizer, recipe.stage.steps, hparams)
     return State(
@@ -104,13 +104,13 @@ def train_step(
       the state it had and is marked bad.
     """
     dropout_key = stream(hparams.seed, "dropout", state.step)
-    dropout_key = jax.random.fold_in(dropout_key, shards.number())
+    places = shards.number() * len(batch.labels) + jnp.arange(len(batch.labels))
 
     def objective(params: Any) -> tuple[jax.Array, Any]:
         logits, model_state = recipe.model.apply(
             {"params": params, **state.model_state},
             batch.inputs,
-            train=True,
+            places,
             rngs={"dropout": dropout_key},
             mutable=list(state.model_state),
         )
@@ -143,7 +143,7 @@ def predict(model: nn.Module, variables: dict[str, Any], inputs: jax.Array) -> j
       variables: `params` and the other collections, as one checkpoint item holds them.
     """
     collections = {"params": variables["params"], **variables["model_state"]}
-    return model.apply(collections, inputs, train=False)
+    return model.apply(collections, inputs)
 
 
 def eval_step(

@@ -1,14 +1,31 @@
 """Linen modules, one network each, and the table a stage picks its model from.
 
-Every module maps inputs [B, ...] to logits [B, C] and takes `train`, which switches dropout.
+Every module maps inputs [B, ...] to logits [B, C]. `places` [B] are the examples' places in the
+whole batch, while training; None means evaluation.
 """
 
 from dataclasses import dataclass
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from kdjax.checks import Rule, fraction, tuple_of, whole
+
+
+class Dropout(nn.Module):
+    """Dropout (arXiv 1207.0580) with a mask for each place in the whole batch, so that it is the
+    same however the batch is split over devices."""
+
+    rate: float
+
+    @nn.compact
+    def __call__(self, x: jax.Array, places: jax.Array | None) -> jax.Array:
+        if places is None or self.rate == 0:
+            return x
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(self.make_rng("dropout"), places)
+        draw = lambda key: jax.random.bernoulli(key, 1 - self.rate, x.shape[1:])
+        return jnp.where(jax.vmap(draw)(keys), x / (1 - self.rate), 0.0)
 
 
 class MLP(nn.Module):
@@ -20,12 +37,12 @@ class MLP(nn.Module):
     dropout: float = 0.0
 
     @nn.compact
-    def __call__(self, inputs: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, inputs: jax.Array, places: jax.Array | None = None) -> jax.Array:
         x = inputs.reshape(inputs.shape[0], -1)
-        x = nn.Dropout(self.dropout_input, deterministic=not train)(x)
+        x = Dropout(self.dropout_input)(x, places)
         for width in self.hidden:
             x = nn.relu(nn.Dense(width)(x))
-            x = nn.Dropout(self.dropout, deterministic=not train)(x)
+            x = Dropout(self.dropout)(x, places)
         return nn.Dense(self.classes)(x)
 
 
@@ -38,14 +55,14 @@ class CNN(nn.Module):
     dropout: float = 0.0
 
     @nn.compact
-    def __call__(self, inputs: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, inputs: jax.Array, places: jax.Array | None = None) -> jax.Array:
         x = inputs
         for width in self.channels:
             x = nn.relu(nn.Conv(width, (3, 3))(x))
             x = nn.max_pool(x, (2, 2), strides=(2, 2))
         x = x.reshape(x.shape[0], -1)
         x = nn.relu(nn.Dense(self.dense)(x))
-        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        x = Dropout(self.dropout)(x, places)
         return nn.Dense(self.classes)(x)
 
 

@@ -4,8 +4,9 @@ Outside this module arrays are [M, ...]; inside, [D, M/Dm, ...] with D = Dm memb
 data shards, device d holding member shard d // Dd and data shard d % Dd.
 """
 
+import dataclasses
 import functools
-import math
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -33,7 +34,8 @@ class Layout:
 
 
 def layout(execution: ExecutionSpec, members: int, batch: int, path: str) -> Layout:
-    """The layout asked for; what is left open shares members first, then the batch.
+    """The layout asked for; what is left open gives members as many devices as divide them, and
+    the batch as many of the rest.
 
     Raises:
       InputError: what is asked for does not divide, with the numbers.
@@ -44,26 +46,29 @@ def layout(execution: ExecutionSpec, members: int, batch: int, path: str) -> Lay
         raise InputError(
             f"config.execution.devices is {devices}; it must be at most the {available} there are"
         )
-    member_shards, data_shards = execution.member_shards, execution.data_shards
-    if not member_shards:
-        member_shards = math.gcd(members, devices // data_shards if data_shards else devices)
-    if not data_shards:
-        data_shards = math.gcd(batch, max(devices // member_shards, 1))
-    for name, shards, what in (
-        ("member_shards", member_shards, members),
-        ("data_shards", data_shards, batch),
+    shards = {}
+    for name, asked, total, what in (
+        ("member_shards", execution.member_shards, members, "members"),
+        ("data_shards", execution.data_shards, batch, "examples of a batch"),
     ):
-        if what % shards:
-            kind = "members" if name == "member_shards" else "examples of a batch"
+        if asked and total % asked:
             raise InputError(
-                f"config.execution.{name} is {shards}; it must divide the {what} {kind} of {path}"
+                f"config.execution.{name} is {asked}; it must divide the {total} {what} of {path}"
             )
-    if member_shards * data_shards > devices:
+        shards[name] = [asked] if asked else [n for n in range(1, devices + 1) if total % n == 0]
+    layouts = itertools.product(shards["member_shards"], shards["data_shards"])
+    fitting = [(m, d) for m, d in layouts if m * d <= devices]
+    if execution.devices:
+        fitting = [(m, d) for m, d in fitting if m * d == devices]
+    if not fitting:
+        asked = [f"{k} {v}" for k, v in dataclasses.asdict(execution).items() if v and k != "plan"]
         raise InputError(
-            f"config.execution asks for {member_shards} member shards x {data_shards} data shards"
-            f" in {path}; their product must be at most the {devices} devices"
+            f"config.execution asks for {', '.join(asked)}, but member_shards x data_shards must "
+            f"be {'the' if execution.devices else 'at most the'} {devices} devices, where "
+            f"member_shards divides the {members} members and data_shards the batch of {batch} of "
+            f"{path}"
         )
-    return Layout(member_shards, data_shards)
+    return Layout(*max(fitting))
 
 
 def pmap(function: Callable, layout: Layout, donate: tuple[int, ...] = ()) -> Callable:

@@ -19,7 +19,7 @@ from kdjax.data import Preprocessing
 from kdjax.keys import stream
 from kdjax.member import Batch, Hparams, Recipe, Shards, State
 
-CACHE_BYTES = 2**23  # a device's members are small if their state stays in its cache
+SMALL_BYTES = 2**18  # of one member's state; larger ones are faster one after another
 
 
 @dataclass(frozen=True)
@@ -42,13 +42,13 @@ PLANS = {
 
 
 def choose_plan(asked: str, backend: str, kind: str, state_bytes: int) -> Plan:
-    """The row of `PLANS` for a net of `kind` whose members hold `state_bytes` on a device."""
+    """The row of `PLANS` for a net of `kind`, one member of which has `state_bytes`."""
     if backend != "cpu":
         plan = PLANS["accelerator"]
     elif kind == "convolutional":
         plan = PLANS["cpu, convolutional"]
     else:
-        size = "small" if state_bytes <= CACHE_BYTES else "large"
+        size = "small" if state_bytes <= SMALL_BYTES else "large"
         plan = PLANS[f"cpu, dense, {size}"]
     return plan if asked == "auto" else Plan(asked, plan.scan)
 
@@ -175,12 +175,6 @@ def train_chunk(
         return over_members(learn, plan.members, (0, 0, own, own))(state, hparams, examples, taught)
 
     return chunk
-
-
-def evaluate(recipe: Recipe, plan: Plan) -> Callable:
-    """(state [M, ...], hparams [M], batch, teacher_logits [K, B, C] or None) -> sums [M, ...]."""
-    one = lambda *arguments: member.eval_step(recipe, *arguments)
-    return over_members(one, plan.members, (0, 0, None, None))
 
 
 def hparams(members: list[dict[str, Any]], mixing: np.ndarray) -> Hparams:

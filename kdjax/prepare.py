@@ -1,11 +1,11 @@
 """Everything that can be known, and be wrong, about an experiment before any compute."""
 
-import dataclasses
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from kdjax import checkpoint, parallel
@@ -16,7 +16,7 @@ from kdjax.losses import LOSSES
 from kdjax.models import MODELS
 from kdjax.parallel import Layout
 from kdjax.spec import ExperimentSpec, StageSpec, grid, hard_term, plain, teachers_of
-from kdjax.stage import Stage, open_stage
+from kdjax.stage import Stage, build_model, open_stage
 from kdjax.teachers import mixing_matrix
 
 
@@ -56,23 +56,25 @@ def prepare(spec: ExperimentSpec, dataset: Dataset, workdir: Path) -> tuple[Job,
             "config.tensorboard is True, but tensorboardX is not installed; "
             "pip install 'kdjax[tensorboard]'"
         )
+    checkpoint.check_claim(workdir, claim(spec, dataset))
     jobs: dict[str, Job] = {}
     for stage in spec.stages:
         jobs[stage.name] = _job(stage, spec, dataset, workdir, jobs)
     return tuple(jobs.values())
 
 
+def claim(spec: ExperimentSpec, dataset: Dataset) -> dict[str, Any]:
+    """What makes an experiment another one, whose report must not replace this one's."""
+    names = [stage.name for stage in spec.stages]
+    return {"dataset": dataset_identity(spec, dataset), "stages": names}
+
+
 def _job(
     stage: StageSpec, spec: ExperimentSpec, dataset: Dataset, workdir: Path, earlier: dict[str, Job]
 ) -> Job:
     path = f"config.stages.{stage.name}"
-    rank = MODELS[stage.model.name].rank
-    if len(dataset.input_shape) < rank:
-        raise InputError(
-            f"{path}.model.name is {stage.model.name!r}, which needs examples of {rank} axes; "
-            f"those of {dataset.name!r} have the shape {dataset.input_shape}"
-        )
     check_augment(stage.augment, dataset.input_shape, f"{path}.augment")
+    _check_model(stage, dataset, path)
     positions, labels = subset(
         dataset.splits["train"].labels, dataset.classes, stage.subset, f"{path}.subset"
     )
@@ -95,7 +97,7 @@ def _job(
         mixing_matrix(stage, count, np.zeros(count), path)
     identity = {
         "stage": plain(stage),
-        "dataset": plain(dataset_identity(spec, dataset)),
+        "dataset": dataset_identity(spec, dataset),
         "from": {
             reference: checkpoint.digest(opened.variables)
             if opened
@@ -119,11 +121,28 @@ def _job(
     )
 
 
-def dataset_identity(spec: ExperimentSpec, dataset: Dataset) -> Any:
+def dataset_identity(spec: ExperimentSpec, dataset: Dataset) -> dict[str, Any]:
     """The data set as far as it determines results: where and how it is read does not."""
-    return dataclasses.replace(
-        spec.dataset, validation=len(dataset.splits["validation"]), resident=True
-    )
+    identity = plain(spec.dataset) | {"version": dataset.version}
+    return identity | {"validation": len(dataset.splits["validation"]), "resident": True}
+
+
+def _check_model(stage: StageSpec, dataset: Dataset, path: str) -> None:
+    """Whether the net takes examples of this shape; nothing is computed."""
+    shape, rank = dataset.input_shape, MODELS[stage.model.name].rank
+    if len(shape) < rank:
+        raise InputError(
+            f"{path}.model.name is {stage.model.name!r}, which needs examples of {rank} axes; "
+            f"those of {dataset.name!r} have the shape {shape}"
+        )
+    model = build_model(stage.model, dataset.classes)
+    try:
+        jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, *shape), "float32"))
+    except Exception as error:  # whatever a module does with a shape that it does not fit
+        raise InputError(
+            f"{path}.model is {dict(stage.model.arguments)}, which does not take examples of the "
+            f"shape {shape}: {(str(error).splitlines() or [repr(error)])[0]}"
+        ) from error
 
 
 def _check_labels(stage: StageSpec, labels: np.ndarray, path: str) -> None:

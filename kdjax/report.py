@@ -1,7 +1,6 @@
 """What a run found: a row per population, statistics over its members, a table and files."""
 
 import importlib.metadata
-import json
 import math
 import os
 import platform
@@ -16,7 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from kdjax import table
+from kdjax import files, table
 from kdjax.losses import LOSSES
 from kdjax.spec import StageSpec, teachers_of
 
@@ -164,10 +163,10 @@ def write(report: Report, directory: str | os.PathLike) -> None:
     drawn = figures.of_report(report)
     for name, figure in drawn.items():
         figures.save(figure, directory / "figures" / f"{name}.png")
-    _replace(directory / "report.md", _document(report, list(drawn)))
+    files.write(directory / "report.md", _document(report, list(drawn)))
     content = {"rows": [vars(row) for row in report.rows]}
     content |= {"environment": report.environment, "config": report.config}
-    _replace(directory / "report.json", json.dumps(_plain(content), indent=1, allow_nan=False))
+    files.write(directory / "report.json", files.to_json(content, indent=1))
 
 
 def _document(report: Report, figures: list[str]) -> str:
@@ -232,23 +231,3 @@ def _local(argument: str) -> str:
         return os.path.basename(path) if path.startswith("..") else path
 
     return re.sub(r"(?<![\w.~/-])(?:/|~|\.\.)[^,=()'\"]*", local, argument)
-
-
-def _plain(value: Any) -> Any:
-    """As strict JSON has it: plain numbers, and None for those that are not finite."""
-    if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    if isinstance(value, np.generic | np.ndarray | jax.Array):
-        return _plain(value.tolist())
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _replace(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -1,5 +1,6 @@
 """Where raw inputs and labels come from, and the sources that are arrays in memory."""
 
+import hashlib
 import os
 import zipfile
 from dataclasses import dataclass
@@ -60,8 +61,9 @@ def digits() -> ArraySource:
     return ArraySource(images.reshape(-1, 8, 8, 1).astype(np.uint8), labels)
 
 
-def from_npz(path: str) -> tuple[dict[str, Split], int]:
-    """Train, test and perhaps validation of the user's own file; the number of classes."""
+def from_npz(path: str) -> tuple[dict[str, Split], int, str]:
+    """Train, test and perhaps validation of the user's own file, the number of classes, and the
+    SHA-256 of all arrays."""
     says = f"{FIELD} is {path!r}"
     needed = [f"{split}_{part}" for split in ("train", "test") for part in ("inputs", "labels")]
     own = ["validation_inputs", "validation_labels"]
@@ -97,7 +99,14 @@ def from_npz(path: str) -> tuple[dict[str, Split], int]:
                 f"{says}, whose {s}_labels reach {labels[s].max()}; they must be among those of "
                 f"train_labels, 0 to {classes - 1}"
             )
-    return {s: whole(ArraySource(inputs[s], labels[s])) for s in splits}, classes
+    digest = hashlib.sha256()
+    for name in asked:
+        digest.update(np.ascontiguousarray(found[name]).data)
+    return (
+        {s: whole(ArraySource(inputs[s], labels[s])) for s in splits},
+        classes,
+        digest.hexdigest(),
+    )
 
 
 def _read_npz(path: str, says: str, names: list[str]) -> dict[str, np.ndarray]:

@@ -16,9 +16,9 @@ from kdjax.checks import Rule
 from kdjax.losses import LOSSES
 from kdjax.optim import OPTIMIZERS, SCHEDULES
 
-SPLITS = ("train", "validation", "test")
+EVALUATED = ("validation", "test")  # splits that a report may be of
 TEMPERATURE = checks.number(1e-3, 1e4)
-WEIGHT = checks.number(0)
+WEIGHT = checks.number(0, 1e6)
 
 
 def _field(default: Any, rule: Rule, hparam: bool = False) -> Any:
@@ -58,8 +58,8 @@ class SubsetSpec:
 
     classes: tuple[int, ...] = _field((), checks.tuple_of(checks.whole(0)))  # kept; (): all
     without: tuple[int, ...] = _field((), checks.tuple_of(checks.whole(0)))  # left out
-    size: int | float = _field(1.0, checks.amount())
-    labelled: int | float = _field(1.0, checks.amount())
+    size: float = _field(1.0, checks.amount())
+    labelled: float = _field(1.0, checks.amount())
 
 
 @dataclass(frozen=True)

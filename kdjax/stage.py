@@ -1,5 +1,6 @@
 """A finished stage, opened without the config that made it."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import numpy as np
 
 from kdjax import checkpoint, parallel
 from kdjax.augment import preprocess
+from kdjax.checks import InputError
 from kdjax.data import Preprocessing
 from kdjax.member import predict
 from kdjax.models import MODELS
@@ -21,7 +23,7 @@ from kdjax.spec import ModelSpec
 BATCH = 1000  # examples of one prediction call
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Stage:
     """A finished stage: M members of one model.
 
@@ -30,6 +32,7 @@ class Stage:
       spec: the stage's fields, as its config gave them.
       members: the numbers of each member (seed, temperature, ...).
       metrics: split to metric name to [M] values, at the last step.
+      diverged: [M] whether a member did; its predictions mean nothing.
       meta: model, classes, input shape, preprocessing, data set, teacher, versions.
       variables: {"params", "model_state"}, each leaf [M, ...].
     """
@@ -38,6 +41,7 @@ class Stage:
     spec: dict[str, Any]
     members: list[dict[str, Any]]
     metrics: dict[str, dict[str, list[float | None]]]
+    diverged: list[bool]
     meta: dict[str, Any]
     variables: dict[str, Any]
 
@@ -61,9 +65,33 @@ class Stage:
         """(variables [M, ...], preprocessed inputs [B, ...]) -> logits [M, B, C], traceable."""
         return _forward(self.model_spec, self.meta["classes"])
 
+    def healthy(self) -> "Stage":
+        """The stage less the members that diverged.
+
+        Raises:
+          InputError: all did.
+        """
+        kept = np.flatnonzero(~np.array(self.diverged))
+        if not len(kept):
+            raise InputError(f"{self.path} has no member that did not diverge; train it again")
+        pick = lambda values: [values[m] for m in kept]
+        return dataclasses.replace(
+            self,
+            members=pick(self.members),
+            diverged=pick(self.diverged),
+            metrics={s: {k: pick(v) for k, v in m.items()} for s, m in self.metrics.items()},
+            variables=jax.tree.map(lambda x: x[kept], self.variables),
+        )
+
     def predict(self, inputs: np.ndarray) -> np.ndarray:
-        """Logits [M, B, C] of raw inputs [B, ...], as the data set has them."""
+        """Logits [M, B, C] of raw inputs [B, ...], as the data set has them.
+
+        Raises:
+          ValueError: an input has another shape than the data set's.
+        """
         inputs = np.asarray(inputs)
+        if not len(inputs):
+            return np.zeros((len(self.members), 0, self.meta["classes"]), np.float32)
         if inputs.shape[1:] != tuple(self.meta["input_shape"]):
             raise ValueError(
                 f"inputs have the shape {inputs.shape}; it must be "
@@ -111,4 +139,12 @@ def open_stage(path: str | Path) -> Stage:
     path = Path(path)
     variables, _, meta = checkpoint.open_variables(path)
     results = checkpoint.results(path)
-    return Stage(path, meta["stage"], meta["members"], results["metrics"], meta, variables)
+    return Stage(
+        path=path,
+        spec=meta["stage"],
+        members=meta["members"],
+        metrics=results["metrics"],
+        diverged=results["diverged"],
+        meta=meta,
+        variables=variables,
+    )

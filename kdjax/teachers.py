@@ -52,7 +52,8 @@ def ensemble_logits(
         log_p = jax.nn.log_softmax(logits / temperature)
         return temperature * jax.nn.logsumexp(log_p, axis=0, b=weights[:, None, None])
     if mean == "geometric":
-        return jnp.tensordot(weights, logits, axes=1)
+        heard = jnp.where(weights[:, None, None] > 0, logits, 0.0)  # not 0 times infinity
+        return jnp.tensordot(weights, heard, axes=1)
     raise ValueError(f"mean is {mean!r}; it must be one of: {', '.join(MEANS)}")
 
 

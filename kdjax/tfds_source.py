@@ -45,8 +45,8 @@ def _read(records: Sequence, indices: list[int]) -> Iterator[Sequence]:
     return (records.__getitems__(indices[at : at + READ]) for at in range(0, len(indices), READ))
 
 
-def from_tfds(name: str, data_dir: str) -> tuple[dict[str, Split], int]:
-    """Train and test of a set, and its number of classes.
+def from_tfds(name: str, data_dir: str) -> tuple[dict[str, Split], int, str]:
+    """Train, test and perhaps validation of a set, its number of classes, its name and version.
 
     The test split is "test" if there is one with labels, else "validation".
 
@@ -70,7 +70,10 @@ def from_tfds(name: str, data_dir: str) -> tuple[dict[str, Split], int]:
                 f"{FIELD} is {name!r}, of splits {', '.join(builder.info.splits)}; it must have a "
                 f"split {' or '.join(candidates)} with labels"
             )
-    return splits, builder.info.features[label].num_classes
+    own = labelled_split(builder, "validation", image, label)
+    if own is not None and labelled_split(builder, "test", image, label) is not None:
+        splits["validation"] = own
+    return splits, builder.info.features[label].num_classes, builder.info.full_name
 
 
 def labelled_split(builder: Any, name: str, image: str, label: str) -> Split | None:

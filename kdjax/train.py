@@ -1,5 +1,6 @@
 """One stage, from its job to its finished directory: a loop over chunks."""
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -66,10 +67,12 @@ def train(
     checkpoint.start(job.directory, job.identity)
     hparams = parallel.split_members(setup.hparams, layout)
     evaluate = evaluation.program(setup.recipe, setup.plan.members, dataset, layout)
-    with checkpoint.Checkpoints(job.directory) as checkpoints:
+    with contextlib.ExitStack() as opened:
+        checkpoints = opened.enter_context(checkpoint.Checkpoints(job.directory))
         state, done, before = _begin(setup, checkpoints, hparams)
+        _stop_if_all_bad(stage.name, parallel.join_members(state.bad, layout), done)
         clock = lambda: before + time.perf_counter() - began
-        display = track(job, done)
+        display = opened.enter_context(contextlib.closing(track(job, done)))
         chunks = _chunks(setup, state, hparams, done, spec.dataset.resident)
         for step, state, loss in chunks:
             numbers = evaluation.evaluate(
@@ -86,12 +89,7 @@ def train(
             checkpoint.append_metrics(job.directory, row)
             checkpoints.save(step, *_items(setup, host, row))
             display.update(row)
-            if host.bad.all():
-                raise Diverged(
-                    f"stage {stage.name!r}: all {len(host.bad)} members have diverged by step "
-                    f"{step}; try a smaller learning_rate, warmup_steps or clip_norm"
-                )
-        display.close()
+            _stop_if_all_bad(stage.name, host.bad, step)
     finals = {
         name: evaluation.evaluate(evaluate, state, hparams, split, layout)
         for name, split in exam.splits.items()
@@ -123,7 +121,7 @@ def set_up(job: Job, spec: ExperimentSpec, dataset: Dataset, exam: Exam) -> Setu
             spec.execution.plan,
             jax.default_backend(),
             MODELS[stage.model.name].kind,
-            state_bytes // job.layout.member_shards,
+            state_bytes // len(grid(stage)),
         ),
         exam=exam,
         live=LOSSES[stage.loss].teacher and stage.teacher_logits == "live",
@@ -149,6 +147,14 @@ def describe(setup: Setup) -> str:
         live = f"live, {forwards} forward passes a step" if setup.live else "cached"
         parts.append(f"{setup.exam.teachers.count} teachers, {live}")
     return f"{stage.name}: {'; '.join(parts)}"
+
+
+def _stop_if_all_bad(name: str, bad: np.ndarray, step: int) -> None:
+    if bad.all():
+        raise Diverged(
+            f"stage {name!r}: all {len(bad)} members have diverged by step {step}; delete it and "
+            "try a smaller learning_rate, warmup_steps or clip_norm"
+        )
 
 
 def _begin(

@@ -20,6 +20,7 @@ def config(teachers=None, students=None, **fields):
                 teacher_logits="cached",
             ),
         )
+    fields = dict(execution=dict(devices=1)) | fields  # the fastest for nets as small as these
     return experiment(
         stages=dict(teachers=stage(**TEACHERS | (teachers or {})), **students), **fields
     )

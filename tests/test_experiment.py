@@ -2,7 +2,6 @@
 
 import json
 
-import jax
 import numpy as np
 import pytest
 from runs import STUDENT, TEACHERS, config, values
@@ -116,20 +115,18 @@ def test_a_stage_stopped_after_a_chunk_goes_on_bit_for_bit(
     assert steps == [8, 16, 20]
 
 
-def test_a_checkpoint_goes_on_on_another_number_of_devices(report, tmp_path):
-    part = config(teachers=dict(members=dict(seed=4)))
-    whole = kdjax.run(part, tmp_path / "whole", quiet=True)
+def test_eight_devices_agree_with_one_and_go_on_from_its_checkpoint(tmp_path):
+    wide = dict(members=dict(seed=4), model=dict(name="mlp", hidden=(24,), dropout=0.2))
+    one, eight = (config(teachers=wide, students={}, execution=dict(devices=n)) for n in (1, 8))
+    expected = values(kdjax.run(one, tmp_path / "one", quiet=True))["teachers", "nll"]
+    together = values(kdjax.run(eight, tmp_path / "eight", quiet=True))["teachers", "nll"]
+    np.testing.assert_allclose(together, expected, rtol=1e-4)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(experiment, "Progress", _Stop)
         with pytest.raises(KeyboardInterrupt):
-            kdjax.run(part, tmp_path / "split")
-    part.execution.devices = 1
-    resumed = kdjax.run(part, tmp_path / "split", quiet=True)
-    np.testing.assert_allclose(
-        [v for v in values(resumed)["teachers", "nll"]],
-        values(whole)["teachers", "nll"],
-        rtol=1e-4,
-    )
+            kdjax.run(one, tmp_path / "both")
+    resumed = values(kdjax.run(eight, tmp_path / "both", quiet=True))["teachers", "nll"]
+    np.testing.assert_allclose(resumed, expected, rtol=1e-4)
 
 
 class _Stop:
@@ -139,12 +136,15 @@ class _Stop:
     def update(self, row):
         raise KeyboardInterrupt
 
+    def close(self):
+        pass
+
 
 def test_changed_settings_are_refused_with_the_keys_and_nothing_is_lost(report, workdir):
     before = sorted(p.name for p in workdir.rglob("*"))
     for change, words in (
         (dict(teachers=dict(steps=21)), r"stage.steps: 20 -> 21"),
-        (dict(dataset=dict(validation=150)), r"dataset.validation: 200 -> 150"),
+        (dict(dataset=dict(validation=150)), r"another experiment .*validation: 200 -> 150"),
     ):
         with pytest.raises(InputError, match=words):
             kdjax.run(config(**change), workdir, quiet=True)
@@ -152,7 +152,7 @@ def test_changed_settings_are_refused_with_the_keys_and_nothing_is_lost(report, 
 
 
 def test_other_execution_settings_are_the_same_experiment(report, workdir):
-    again = config(execution=dict(devices=1, plan="map"), dataset=dict(resident=False))
+    again = config(execution=dict(devices=2, plan="map"), dataset=dict(resident=False))
     assert values(kdjax.run(again, workdir, quiet=True)) == values(report)
 
 
@@ -232,7 +232,7 @@ def test_a_student_opens_a_stage_of_another_experiment_as_its_teacher(report, wo
         return stage(**fields, loss="kl_divergence", temperature=2.0)
 
     near = kdjax.run(config(students=dict(s=student("teachers"))), tmp_path / "near", quiet=True)
-    far = make(stages=dict(s=student(str(workdir / "teachers"))))
+    far = make(stages=dict(s=student(str(workdir / "teachers"))), execution=dict(devices=1))
     far = kdjax.run(far, tmp_path / "far", quiet=True)
     assert values(far)["s", "nll"] == values(near)["s", "nll"]
     assert far.rows[0].label == "teachers/ensemble"
@@ -269,8 +269,42 @@ def test_a_diverged_member_is_counted_and_left_out_and_all_diverged_is_an_error(
     assert good.mean("errors") is not None and bad.mean("errors") is None
     hot = fields | dict(optimizer=dict(name="sgd", learning_rate=1e3))
     students = dict(s=stage(**hot, loss="logit_matching"))
-    with pytest.raises(Diverged, match="'s': all 2 members have diverged by step 40"):
-        kdjax.run(config(students=students), tmp_path / "all", quiet=True)
+    for _ in range(2):  # a rerun does not carry on as if nothing had been
+        with pytest.raises(Diverged, match="'s': all 2 members have diverged by step 40"):
+            kdjax.run(config(students=students), tmp_path / "all", quiet=True)
+    assert not (tmp_path / "all" / "s" / "DONE").exists()
+
+
+@pytest.mark.parametrize("mean", ["arithmetic", "geometric"])
+def test_a_diverged_teacher_does_not_teach(tmp_path, mean):
+    sgd = dict(optimizer=dict(name="sgd"), members=dict(seed=1, weight_decay=(0.0, 1e-4, 1e6)))
+    students = dict(s=stage(**STUDENT, loss="kl_divergence", mean=mean, teacher_logits="cached"))
+    report = kdjax.run(config(teachers=sgd, students=students), tmp_path, quiet=True)
+    assert [row.diverged for row in report.rows if row.stage == "teachers"] == [0, 0, 1]
+    assert report.row("s").diverged == 0
+    assert report.row("teachers/ensemble").parameters == 2 * report.rows[0].parameters
+
+
+def test_another_experiment_in_the_workdir_is_refused_and_a_longer_one_goes_on(report, workdir):
+    other = dict(other=stage(**STUDENT))
+    with pytest.raises(InputError, match=r"holds another experiment .*it has the stage baseline"):
+        kdjax.run(config(students=other), workdir, quiet=True)
+
+
+def test_changed_data_of_the_same_name_is_another_experiment(tmp_path):
+    rng = np.random.default_rng(0)
+    arrays = {"train_inputs": rng.random((80, 5), np.float32), "train_labels": np.arange(80) % 2}
+    arrays |= {k.replace("train", "test"): v for k, v in arrays.items()}
+    own = tmp_path / "own.npz"
+    made = make(
+        dataset=dict(name=str(own)), stages=dict(t=stage(**TEACHERS)), execution=dict(devices=1)
+    )
+    np.savez(own, **arrays)
+    kdjax.run(made, tmp_path / "run", quiet=True)
+    arrays["train_inputs"][0] += 1
+    np.savez(own, **arrays)
+    with pytest.raises(InputError, match=r"holds another experiment \(dataset.version"):
+        kdjax.run(made, tmp_path / "run", quiet=True)
 
 
 def test_a_chunk_is_traced_once_per_shape(tmp_path, monkeypatch):
@@ -281,4 +315,3 @@ def test_a_chunk_is_traced_once_per_shape(tmp_path, monkeypatch):
     )
     kdjax.run(config(teachers=dict(steps=44), students={}), tmp_path, quiet=True)
     assert len(traces) == 2  # chunks of 8 steps, and the last of 4
-    assert jax.local_device_count() == 8

@@ -1,7 +1,8 @@
 """Members over devices, the batch over devices, both: the same results."""
 
+from unittest import mock
+
 import chex
-import jax
 import numpy as np
 import pytest
 from digits import ONE, a_stage, teacher_logits, train
@@ -54,14 +55,13 @@ def test_layouts_agree_on_shared_batches(shards):
     )
 
 
-def test_data_shards_draw_different_dropout():
-    spec = a_stage(model=dict(name="mlp", hidden=(64,), dropout=0.5), steps=1, batch=24)
-    keys = []
-    shards = parallel.shards(Layout(1, 4))
-    draw = lambda x: jax.random.bits(jax.random.fold_in(jax.random.key(0), shards.number())) + x
-    keys = np.asarray(parallel.pmap(draw, Layout(1, 4))(np.zeros(4, np.uint32)))
-    assert len(set(keys.tolist())) == 4
-    assert np.isfinite(train(spec, Layout(1, 4))[1]).all()
+def test_dropout_does_not_depend_on_how_the_batch_is_split():
+    net = dict(name="mlp", hidden=(16,), dropout_input=0.1, dropout=0.5)
+    spec = a_stage(model=net, batch=24, members=dict(seed=2))
+    one = train(spec, ONE)
+    assert not np.allclose(one[1], train(a_stage(batch=24, members=dict(seed=2)), ONE)[1])
+    for shards in ((1, 4), (2, 2)):
+        chex.assert_trees_all_close(train(spec, Layout(*shards)), one, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("shards", [(4, 1), (2, 2)])
@@ -76,15 +76,19 @@ def test_a_diverged_member_stays_alone_on_its_devices(shards):
 
 @given(st.integers(1, 24), st.integers(1, 200), st.integers(1, 8))
 def test_the_chosen_layout_divides_and_fits(members, batch, devices):
-    layout = parallel.layout(ExecutionSpec(devices=devices), members, batch, "here")
+    with mock.patch.object(parallel.jax, "local_device_count", lambda: devices):
+        layout = parallel.layout(ExecutionSpec(), members, batch, "here")
     assert members % layout.member_shards == 0 and batch % layout.data_shards == 0
     assert layout.devices <= devices
+    assert not any(members % m == 0 for m in range(layout.member_shards + 1, devices + 1))
 
 
 def test_members_come_before_the_batch():
     assert parallel.layout(ExecutionSpec(), 16, 100, "here") == Layout(8, 1)
-    assert parallel.layout(ExecutionSpec(), 10, 100, "here") == Layout(2, 4)
-    assert parallel.layout(ExecutionSpec(), 1, 100, "here") == Layout(1, 4)
+    assert parallel.layout(ExecutionSpec(), 10, 100, "here") == Layout(5, 1)
+    assert parallel.layout(ExecutionSpec(devices=8), 10, 100, "here") == Layout(2, 4)
+    assert parallel.layout(ExecutionSpec(), 2, 100, "here") == Layout(2, 4)
+    assert parallel.layout(ExecutionSpec(), 1, 100, "here") == Layout(1, 5)
     assert parallel.layout(ExecutionSpec(data_shards=8), 8, 80, "here") == Layout(1, 8)
 
 
@@ -94,7 +98,8 @@ def test_members_come_before_the_batch():
         (dict(devices=9), "devices is 9; it must be at most the 8"),
         (dict(member_shards=4), "member_shards is 4; it must divide the 10 members of here"),
         (dict(data_shards=8), "data_shards is 8; it must divide the 100 examples of a batch"),
-        (dict(member_shards=5, data_shards=2), "5 member shards x 2 data shards in here"),
+        (dict(member_shards=5, data_shards=2), "asks for member_shards 5, data_shards 2, but"),
+        (dict(devices=3), "asks for devices 3, but member_shards x data_shards must be the 3"),
     ],
 )
 def test_a_layout_that_does_not_divide_is_refused_with_the_numbers(execution, words):

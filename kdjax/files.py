@@ -1,0 +1,40 @@
+"""Small files: written whole or not at all, and JSON that any reader takes."""
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+
+def write(path: Path, content: str | bytes) -> None:
+    """Writes the whole file; a kill or an error leaves what was there."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def to_json(value: Any, indent: int | None = None) -> str:
+    """Strict JSON: a number that is not finite becomes null."""
+    return json.dumps(strict(value), indent=indent, allow_nan=False)
+
+
+def strict(value: Any) -> Any:
+    """The value as strict JSON gives it back."""
+    if isinstance(value, np.ndarray | np.generic | jax.Array):
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        return {str(key): strict(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [strict(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
