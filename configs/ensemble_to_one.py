@@ -33,10 +33,10 @@ TUNED = {
         logit_matching=dict(learning_rate=0.01, weight_decay=0.0),
     ),
     "mnist": dict(  # and any other set
-        baseline=dict(learning_rate=0.005, weight_decay=0.1),
-        distilled=dict(learning_rate=0.005, weight_decay=0.0, temperature=4.0),
-        soft_only=dict(learning_rate=0.005, weight_decay=0.0, temperature=4.0),
-        logit_matching=dict(learning_rate=0.005, weight_decay=0.0),
+        baseline=dict(learning_rate=0.01, weight_decay=0.1),
+        distilled=dict(learning_rate=0.01, weight_decay=0.03, temperature=2.0),
+        soft_only=dict(learning_rate=0.005, weight_decay=0.03, temperature=2.0),
+        logit_matching=dict(learning_rate=0.01, weight_decay=0.03),
     ),
 }
 
