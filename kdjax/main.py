@@ -13,7 +13,7 @@ from kdjax.experiment import run
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment.", lock_config=True)
 WORKDIR = flags.DEFINE_string("workdir", None, "Default: runs/NAME in the current directory.")
-BAD_INPUT, DIVERGED = 2, 3  # exit codes
+BAD_INPUT, DIVERGED, INTERRUPTED = 2, 3, 130  # exit codes
 
 
 def main(arguments: list[str]) -> None:
@@ -32,6 +32,8 @@ def main(arguments: list[str]) -> None:
         stop(error, BAD_INPUT)
     except Diverged as error:
         stop(error, DIVERGED)
+    except KeyboardInterrupt:
+        stop("stopped; the same command goes on from the last checkpoint", INTERRUPTED)
 
 
 def read_config() -> ConfigDict:

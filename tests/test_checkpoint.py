@@ -33,7 +33,7 @@ def test_prepare_tells_new_unfinished_and_done(tmp_path):
     assert checkpoint.prepare(directory, IDENTITY) == "new"
     assert not directory.parent.exists()
     directory.mkdir(parents=True)
-    (directory / "config.json.tmp").write_text('{"sta')  # killed in `start`
+    (directory / ".config.json.tmp").write_text('{"sta')  # killed in `start`
     assert checkpoint.prepare(directory, IDENTITY) == "new"
     checkpoint.start(directory, IDENTITY)
     before = snapshot(directory)
