@@ -6,6 +6,7 @@ All JSON is strict: NaN and infinity are written as null.
 """
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import logging
@@ -13,6 +14,7 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ from kdjax import files
 from kdjax.checks import InputError
 from kdjax.spec import differences
 
-EXPERIMENT = "experiment.json"
+EXPERIMENT, LOCK = "experiment.json", ".lock"
 CONFIG, METRICS, CHECKPOINTS, DONE = "config.json", "metrics.jsonl", "checkpoints", "DONE"
 log = logging.getLogger(__name__)
 
@@ -38,6 +40,23 @@ def check_writable(workdir: Path) -> None:
         raise InputError(f"{workdir} cannot be written ({error}); use another --workdir") from error
 
 
+@contextlib.contextmanager
+def lock(workdir: Path) -> Iterator[None]:
+    """Keeps other runs out of `workdir`; a killed process leaves no lock behind.
+
+    Raises:
+      InputError: another run is at work there.
+    """
+    with (workdir / LOCK).open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(
+                f"{workdir} is in use by another run; wait for it, or use another --workdir"
+            ) from error
+        yield
+
+
 def check_claim(workdir: Path, claim: dict) -> None:
     """Whether `workdir` is free, or holds this experiment, perhaps with fewer stages.
 
@@ -45,7 +64,8 @@ def check_claim(workdir: Path, claim: dict) -> None:
       InputError: it holds another data set, or a stage that this experiment does not have.
     """
     if (workdir / EXPERIMENT).exists():
-        old, new = _load(workdir / EXPERIMENT), files.strict(claim)
+        old = _load(workdir / EXPERIMENT, "delete that file, if the stages are this experiment's")
+        new = files.strict(claim)
         changes = differences(old["dataset"], new["dataset"], "dataset")
         changes += [f"it has the stage {s}" for s in old["stages"] if s not in new["stages"]]
         if changes:
@@ -93,7 +113,7 @@ def finish(directory: Path, results: dict) -> None:
 
 def results(directory: Path) -> dict:
     """What `finish` wrote."""
-    return _load(directory / DONE)
+    return _load(directory / DONE, "delete that file, and the stage goes on from its checkpoint")
 
 
 class Checkpoints(contextlib.AbstractContextManager):
@@ -250,8 +270,8 @@ def _unreadable(path: Path, why: Any, advice: str = "delete the stage directory"
     return InputError(f"{path} cannot be read ({why[:200]}); {advice}")
 
 
-def _load(path: Path) -> dict:
+def _load(path: Path, advice: str = "delete the stage directory") -> dict:
     try:
         return {**json.loads(path.read_text())}  # a TypeError if it holds no dict
     except (OSError, ValueError, TypeError) as error:
-        raise _unreadable(path, error) from error
+        raise _unreadable(path, error, advice) from error

@@ -1,7 +1,7 @@
 """An experiment: its stages in order, then the report."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +37,27 @@ def run(config: Mapping[str, Any], workdir: str | Path, quiet: bool = False) -> 
     say = (lambda line: None) if quiet else print
     spec = parse(config)
     dataset = data.load(spec.dataset, spec.data_dir)
-    jobs = prepare(spec, dataset, workdir)
+    prepare(spec, dataset, workdir)  # all refusals, before anything is written
     checkpoint.check_writable(workdir)
-    checkpoint.write_claim(workdir, claim(spec, dataset))
-    say(f"workdir: {workdir}")
+    with checkpoint.lock(workdir):
+        jobs = prepare(spec, dataset, workdir)  # again: another run may have ended since
+        checkpoint.write_claim(workdir, claim(spec, dataset))
+        say(f"workdir: {workdir}")
+        _train_all(jobs, spec, dataset, say, quiet)
+        result = _report(complete(config).to_dict(), spec, dataset, jobs)
+        report.write(result, workdir)
+    say(f"\n{result.table()}\n\nreport: {workdir / 'report.md'}")
+    return result
+
+
+def _train_all(
+    jobs: tuple[Job, ...],
+    spec: ExperimentSpec,
+    dataset: data.Dataset,
+    say: Callable[[str], None],
+    quiet: bool,
+) -> None:
+    """Trains the stages that are not finished; each set of teachers sits one exam a run."""
     opened = functools.cache(
         lambda paths: Teachers(tuple(open_stage(path).healthy() for path in paths))
     )
@@ -51,10 +68,6 @@ def run(config: Mapping[str, Any], workdir: str | Path, quiet: bool = False) -> 
         else:
             track = lambda job, done: _display(job, done, spec, quiet)
             train(job, spec, dataset, exam(job.teachers), say, track)
-    result = _report(complete(config).to_dict(), spec, dataset, jobs)
-    report.write(result, workdir)
-    say(f"\n{result.table()}\n\nreport: {workdir / 'report.md'}")
-    return result
 
 
 def _display(job: Job, done: int, spec: ExperimentSpec, quiet: bool) -> Displays:

@@ -291,6 +291,12 @@ def test_another_experiment_in_the_workdir_is_refused_and_a_longer_one_goes_on(r
         kdjax.run(config(students=other), workdir, quiet=True)
 
 
+def test_a_second_run_in_the_same_workdir_is_refused_while_the_first_is_at_work(report, workdir):
+    with checkpoint.lock(workdir), pytest.raises(InputError, match="is in use by another run"):
+        kdjax.run(config(), workdir, quiet=True)
+    assert values(kdjax.run(config(), workdir, quiet=True)) == values(report)
+
+
 def test_changed_data_of_the_same_name_is_another_experiment(tmp_path):
     rng = np.random.default_rng(0)
     arrays = {"train_inputs": rng.random((80, 5), np.float32), "train_labels": np.arange(80) % 2}
