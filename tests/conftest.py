@@ -1,5 +1,6 @@
 """Eight CPU devices, no silent broadcasting, and equal programs compiled once per session."""
 
+import gc
 import shutil
 import tempfile
 from pathlib import Path
@@ -14,6 +15,14 @@ jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_compilation_cache_dir", CACHE.name)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forget_programs():
+    """Compiled programs hold memory maps, of which a process may not have many thousands."""
+    yield
+    jax.clear_caches()
+    gc.collect()
 
 
 @pytest.fixture(scope="module")
