@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         found = suite.BENCHMARKS[name](session)
         print(f"\n{name}\n\n{as_table(found)}", flush=True)
         rows += found
-    environment[peers.WAITING] = os.environ.get(peers.WAITING)
+    environment["OMP_WAIT_POLICY"] = os.environ.get("OMP_WAIT_POLICY")  # of PyTorch's threads
     environment["data"] = [dataset.name for dataset in populations.DATASETS.values()]
     print(f"\nData: {', '.join(environment['data'])}.")
     if flags.json:

@@ -1,10 +1,13 @@
 """PyTorch's side: one net at a time in a plain eager loop, its data in memory."""
 
+import functools
 import importlib.metadata
 import importlib.util
+import multiprocessing
 import os
 import sys
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
@@ -14,7 +17,6 @@ from benchmarks.timing import Case
 from kdjax.data import Dataset, fetch
 
 STEPS = 10  # of a call
-WAITING = "OMP_WAIT_POLICY"  # read when PyTorch is imported
 CORES = len(os.sched_getaffinity(0))
 ABSENT = "PyTorch is not installed: rows that compare with it are left out; pip install torch"
 
@@ -31,12 +33,33 @@ def cases(net: Net) -> list[Case]:
     """The net with every optimizer of kdjax's side, plain and fused, on one thread and on all
     cores; the unit is a step. Nothing without PyTorch.
 
-    Its threads sleep while they wait, unless the environment says otherwise: where others use the
-    cores as well, threads that spin make a step ten to a hundred times longer.
+    They run in a process of their own, as a user would run them, which rests while others take
+    their turn: beside JAX in one process PyTorch loses a quarter of its speed.
     """
     if absent():
         return []
-    os.environ.setdefault(WAITING, "PASSIVE")
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    context.Process(target=_serve, args=(there, net, CORES), daemon=True).start()
+
+    def run(number: int) -> None:
+        here.send(number)
+        failure = here.recv()
+        if failure:
+            raise RuntimeError(f"PyTorch: {failure}")
+
+    names = [f"{name}, threads={n}" for name, n in _variants(CORES)]
+    return [Case(name, functools.partial(run, i), STEPS) for i, name in enumerate(names)]
+
+
+def _variants(cores: int) -> list[tuple[str, int]]:
+    """(optimizer, threads) of every case."""
+    names = [f"torch {name}{fused}" for name in OPTIMIZERS for fused in ("", " fused")]
+    return [(name, n) for name in names for n in sorted({1, cores})]
+
+
+def _serve(connection: Connection, net: Net, cores: int) -> None:
+    """Runs the case of each number that comes, and answers when it is done."""
     import torch
 
     inputs, labels = map(torch.from_numpy, _arrays(dataset(net.data)))
@@ -49,11 +72,18 @@ def cases(net: Net) -> list[Case]:
         "torch adamw": lambda p: torch.optim.AdamW(p, **adamw),
         "torch adamw fused": lambda p: torch.optim.AdamW(p, **adamw, fused=True),
     }
-    return [
-        Case(f"{name}, threads={n}", _loop(torch, net, make, n, inputs, labels), STEPS)
-        for name, make in optimizers.items()
-        for n in sorted({1, CORES})
+    loops = [
+        _loop(torch, net, optimizers[name], threads, inputs, labels)
+        for name, threads in _variants(cores)
     ]
+    while True:
+        try:
+            loops[connection.recv()]()
+            connection.send(None)
+        except EOFError:
+            return
+        except Exception as error:
+            connection.send(repr(error))
 
 
 def _loop(

@@ -48,7 +48,10 @@ def exam(dataset: Dataset, teachers: Teachers) -> Exam:
     ensemble = None
     if teachers.count:
         ensemble = ensemble_cost(teachers, example(dataset))
-        ensemble["metrics"] = {name: ensemble_metrics(split) for name, split in splits.items()}
+        ensemble["metrics"] = {
+            name: ensemble_metrics(split.teacher_logits, split.labels)
+            for name, split in splits.items()
+        }
     return Exam(teachers, splits, ensemble)
 
 
@@ -92,12 +95,15 @@ def evaluate(
     return metrics.finish(jax.tree.map(lambda *sums: np.sum(sums, axis=0), *totals))
 
 
-def ensemble_metrics(split: Examined) -> dict[str, float]:
-    """The metrics of the teachers as one classifier: the arithmetic mean of their distributions."""
+def ensemble_metrics(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """The metrics of K nets as one classifier: the arithmetic mean of their distributions.
+
+    Args:
+      logits: [K, N, C].
+      labels: [N].
+    """
     mean = jax.jit(lambda v, y: metrics.sums(ensemble_logits(v, 1.0), y, None))
-    totals = jax.tree.map(
-        lambda x: np.asarray(x, np.float64), mean(split.teacher_logits, split.labels)
-    )
+    totals = jax.tree.map(lambda x: np.asarray(x, np.float64), mean(logits, labels))
     return {name: float(value) for name, value in metrics.finish(totals).items()}
 
 

@@ -35,8 +35,10 @@ def of_report(report: Any) -> dict[str, Any]:
         figures["errors_against_parameters"] = errors_against_parameters(report.rows, report.taught)
     if report.soft_targets:
         figures["soft_targets"] = soft_targets(report.soft_targets)
-    for stage, axis in swept(report.rows):
-        figures[f"sweep_{stage}_{axis}"] = sweep(report.rows, stage, axis)
+    for axis, stages in swept(report.rows).items():
+        figures[f"sweep_{axis}"] = sweep(report.rows, stages, axis)
+    if report.missing:
+        figures["missing_classes"] = missing_classes(report.missing)
     return figures
 
 
@@ -81,7 +83,7 @@ def _members(values: Sequence[float | None]) -> str:
 
 
 def errors_against_parameters(rows: Sequence[Any], taught: Container[str] = ()) -> Any:
-    """One point per row, with an arrow from the ensemble to the best student of each size.
+    """One point per row, with an arrow from the largest ensemble to the best student of each size.
 
     Args:
       rows: `report.Row`s; those without errors (all members diverged) are left out. Rows of the
@@ -113,8 +115,11 @@ def errors_against_parameters(rows: Sequence[Any], taught: Container[str] = ()) 
         labels[text] = (x, y, text if row.is_ensemble else f"{text} ({n})", colour)
         if row.stage in taught:
             students[row.parameters] = (x, y)  # in the end, the best
-    ensembles = [point[:2] for point, row in zip(points, rows, strict=True) if row.is_ensemble]
-    arrows = [(ensembles[0], student) for student in students.values() if len(ensembles) == 1]
+    ensembles = [(row, p[:2]) for p, row in zip(points, rows, strict=True) if row.is_ensemble]
+    arrows = []
+    if len({row.stage for row, _ in ensembles}) == 1:
+        _, largest = max(ensembles, key=lambda ensemble: ensemble[0].parameters)
+        arrows = [(largest, student) for student in students.values()]
     for start, end in arrows:
         style = {"arrowstyle": "->", "color": MUTED, "ls": "--", "shrinkA": 6, "shrinkB": 6}
         axes.annotate("", end, start, arrowprops=style, zorder=1)
@@ -186,29 +191,37 @@ def _picture(axes: Any, image: np.ndarray) -> None:
     axes.set_yticks([])
 
 
-def sweep(rows: Sequence[Any], stage: str, axis: str) -> Any:
-    """Errors of one stage against one numeric axis of its grid."""
-    rows = sorted((row for row in rows if row.stage == stage), key=lambda row: row.cell[axis])
-    x = [row.cell[axis] for row in rows]
-    errors = np.array([row.metrics["errors"]["values"] for row in rows], float)
-    counts = np.isfinite(errors).sum(axis=1)
-    n = " to ".join(map(str, sorted({counts.min(), counts.max()})))
-    figure = new_figure(6, 4)
+def sweep(rows: Sequence[Any], stages: Sequence[str], axis: str) -> Any:
+    """Errors of each stage against one numeric axis of their grids."""
+    figure = new_figure(6, 3.8 + 0.2 * len(stages))
     axes = figure.subplots()
-    band(axes, x, errors, color=COLOURS[0], marker="o", markersize=5)
-    if is_wide(x):
+    values, means = set(), []
+    for i, stage in enumerate(stages):
+        own = sorted((row for row in rows if row.stage == stage), key=lambda row: row.cell[axis])
+        x = [row.cell[axis] for row in own]
+        errors = np.array([row.metrics["errors"]["values"] for row in own], float)
+        counts = np.isfinite(errors).sum(axis=1)
+        n = " to ".join(map(str, sorted({counts.min(), counts.max()})))
+        style = {"color": COLOURS[i % len(COLOURS)], "linestyle": LINES[i % len(LINES)]}
+        label = f"{stage} (n = {n})"
+        means.append(band(axes, x, errors, marker="o", markersize=5, label=label, **style))
+        values |= set(x)
+    if is_wide(sorted(values)):
         log_axis(axes.xaxis)
-        axes.set_xticks(x, [f"{value:g}" for value in x])
+        axes.set_xticks(sorted(values), [f"{value:g}" for value in sorted(values)])
     count_axis(axes.yaxis)
+    if len(stages) > 1 and is_wide(np.ma.concatenate(means)):
+        log_axis(axes.yaxis)
     axes.set_xlabel(axis.replace("_", " "))
     axes.set_ylabel(ERRORS)
-    axes.set_title(f"{stage}: mean over n = {n} members, band: \u00b1 1 s.d.", fontsize=10)
+    axes.set_title("mean over n members, band: \u00b1 1 s.d.", fontsize=10)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
     tidy(axes)
     return figure
 
 
-def swept(rows: Iterable[Any]) -> list[tuple[str, str]]:
-    """(stage, axis) for every stage whose cells differ in exactly one axis, at two values or more.
+def swept(rows: Iterable[Any]) -> dict[str, list[str]]:
+    """{axis: stages} for the stages whose cells differ in exactly one axis, at two values or more.
 
     Cells in which every member diverged do not count.
     """
@@ -216,11 +229,46 @@ def swept(rows: Iterable[Any]) -> list[tuple[str, str]]:
     for row in rows:
         if row.mean("errors") is not None:
             cells.setdefault(row.stage, []).append(row.cell)
-    found = []
+    found: dict[str, list[str]] = {}
     for stage, points in cells.items():
         varied = [axis for axis in points[0] if len({cell[axis] for cell in points}) > 1]
-        found += [(stage, axis) for axis in varied if len(varied) == 1]
+        for axis in varied if len(varied) == 1 else []:
+            found.setdefault(axis, []).append(stage)
     return found
+
+
+def missing_classes(found: Sequence[dict[str, Any]]) -> Any:
+    """Errors against the shift of the missing classes' biases, a panel for each student.
+
+    Args:
+      found: as `missing.examine` returns them, each with the `label` of its row.
+    """
+    figure = new_figure(5 * len(found), 3.9)
+    for axes, student in zip(figure.subplots(1, len(found), squeeze=False)[0], found, strict=True):
+        shifts, some = student["curve"]["shift"], np.array(student["curve"]["missing_errors"])
+        others = np.array(student["curve"]["errors"]) - some
+        names = ",".join(map(str, student["classes"]))
+        for values, text, i in (
+            (others + some, "all", 6),
+            (some, f"missing classes ({names})", 1),
+            (others, "other classes", 0),
+        ):
+            style = {"color": COLOURS[i], "linestyle": LINES[i % len(LINES)], "label": text}
+            band(axes, shifts, values.T.astype(float), **style)
+        for name, text, line in (
+            ("matched", "shift matched, without labels", "-"),
+            ("best", "best shift on these labels", ":"),
+        ):
+            place = float(np.mean(student[name]["shift"]))
+            axes.axvline(place, color=MUTED, linestyle=line, linewidth=1, label=text)
+        axes.set_xlabel("shift of the missing classes' biases (logits)")
+        axes.set_ylabel(ERRORS)
+        axes.set_title(
+            f"{student['label']}: mean over n = {len(some)}, band: \u00b1 1 s.d.", fontsize=9
+        )
+        axes.legend(frameon=False, fontsize=8)
+        tidy(axes)
+    return figure
 
 
 def save(figure: Any, path: str | os.PathLike) -> None:

@@ -66,10 +66,13 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Shards:
-    """How a step sees the other parts of its batch: `mean` over them, and its own number."""
+    """What a step may know of other devices: the `mean` over the parts of its batch, and the
+    `number` of its own. `share(f, xs)` is f(xs), where each member shard works out its part of
+    the leading axis."""
 
     mean: Callable[[Any], Any] = lambda tree: tree
     number: Callable[[], jax.Array | int] = lambda: 0
+    share: Callable[[Callable, Any], Any] = lambda function, xs: function(xs)
 
 
 def init(recipe: Recipe, hparams: Hparams, inputs: jax.Array) -> State:

@@ -6,37 +6,45 @@ different rates.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 
 SCHEDULES = {
     "constant": lambda steps: optax.constant_schedule(1.0),
     "cosine": lambda steps: optax.cosine_decay_schedule(1.0, steps),
     "linear": lambda steps: optax.linear_schedule(1.0, 0.0, steps),
+    # arXiv 1207.0580: times 0.998 after each of 3000 epochs; here over the steps there are.
+    "exponential": lambda steps: optax.exponential_decay(1.0, steps, 0.998**3000),
+    "halving": lambda steps: optax.exponential_decay(1.0, steps / 10, 0.5, staircase=True),
 }
 
 
 @dataclass(frozen=True)
 class Optimizer:
-    """An entry of `OPTIMIZERS`: `direction(hparams)` and the per-member numbers it reads."""
+    """An entry of `OPTIMIZERS`: `direction(hparams, steps)` and the per-member numbers it reads."""
 
-    direction: Callable[[Any], optax.GradientTransformation]
+    direction: Callable[[Any, int], optax.GradientTransformation]
     hparams: tuple[str, ...]
 
 
 OPTIMIZERS = {
     "sgd": Optimizer(
-        lambda h: optax.chain(_decay(h.weight_decay), optax.trace(h.momentum, nesterov=False)),
+        lambda h, _: optax.chain(_decay(h.weight_decay), optax.trace(h.momentum, nesterov=False)),
         hparams=("learning_rate", "weight_decay", "momentum"),
     ),
     "nesterov": Optimizer(
-        lambda h: optax.chain(_decay(h.weight_decay), optax.trace(h.momentum, nesterov=True)),
+        lambda h, _: optax.chain(_decay(h.weight_decay), optax.trace(h.momentum, nesterov=True)),
+        hparams=("learning_rate", "weight_decay", "momentum"),
+    ),
+    "rising_momentum": Optimizer(
+        lambda h, steps: optax.chain(_decay(h.weight_decay), rising_momentum(h.momentum, steps)),
         hparams=("learning_rate", "weight_decay", "momentum"),
     ),
     "adamw": Optimizer(
-        lambda h: optax.chain(optax.scale_by_adam(), _decay(h.weight_decay)),
+        lambda h, _: optax.chain(optax.scale_by_adam(), _decay(h.weight_decay)),
         hparams=("learning_rate", "weight_decay"),
     ),
 }
@@ -56,9 +64,50 @@ def build(spec: Any, steps: int, hparams: Any) -> optax.GradientTransformation:
     multiplier = optax.join_schedules([warmup, decay], [spec.warmup_steps])
     return optax.chain(
         clip,
-        OPTIMIZERS[spec.name].direction(hparams),
+        OPTIMIZERS[spec.name].direction(hparams, steps),
         optax.scale_by_schedule(lambda step: -hparams.learning_rate * multiplier(step)),
+        max_norm(spec.max_squared_norm) if spec.max_squared_norm else optax.identity(),
     )
+
+
+def max_norm(limit: float) -> optax.GradientTransformation:
+    """Shrinks what would become too long: the last transformation of a chain (arXiv 1207.0580).
+
+    After the update, the squared length of each unit's incoming weights (a kernel's entries for
+    one place of its last axis) is at most `limit`, up to rounding. Biases are left alone.
+    """
+
+    def project(update: jax.Array, old: jax.Array) -> jax.Array:
+        if old.ndim < 2:
+            return update
+        new = old + update
+        squared = jnp.sum(new**2, axis=tuple(range(new.ndim - 1)), keepdims=True)
+        return new * jax.lax.rsqrt(jnp.maximum(squared / limit, 1.0)) - old
+
+    return optax.stateless(lambda updates, params: jax.tree.map(project, updates, params))
+
+
+class RisingMomentumState(NamedTuple):
+    count: jax.Array
+    trace: optax.Updates
+
+
+def rising_momentum(final: jax.Array | float, steps: int) -> optax.GradientTransformation:
+    """Momentum p that rises from 0.5 to `final` over the first sixth of `steps`, then stays:
+    `trace = p trace + (1 - p) gradient` (arXiv 1207.0580: to 0.99 in 500 of 3000 epochs)."""
+    momentum = optax.linear_schedule(0.5, final, max(steps // 6, 1))
+
+    def init(params: optax.Params) -> RisingMomentumState:
+        return RisingMomentumState(jnp.zeros((), jnp.int32), jax.tree.map(jnp.zeros_like, params))
+
+    def update(
+        updates: optax.Updates, state: RisingMomentumState, params: optax.Params | None = None
+    ) -> tuple[optax.Updates, RisingMomentumState]:
+        p = momentum(state.count)
+        trace = jax.tree.map(lambda t, g: p * t + (1 - p) * g, state.trace, updates)
+        return trace, RisingMomentumState(state.count + 1, trace)
+
+    return optax.GradientTransformation(init, update)
 
 
 def _decay(weight_decay: jax.Array | float) -> optax.GradientTransformation:

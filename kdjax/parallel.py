@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from kdjax.checks import InputError
@@ -82,14 +83,29 @@ def pmap(function: Callable, layout: Layout, donate: tuple[int, ...] = ()) -> Ca
 
 
 def shards(layout: Layout) -> Shards:
-    """What a member's step may know of the other data shards."""
-    if layout.data_shards == 1:
-        return Shards()
+    """What a step may know of the other devices of this layout."""
     ids = np.arange(layout.devices).reshape(layout.member_shards, layout.data_shards)
-    return Shards(
-        mean=lambda tree: jax.lax.pmean(tree, AXIS, axis_index_groups=ids.tolist()),
-        number=lambda: jax.lax.axis_index(AXIS) % layout.data_shards,
-    )
+    found = Shards()
+    if layout.data_shards > 1:
+        found = dataclasses.replace(
+            found,
+            mean=lambda tree: jax.lax.pmean(tree, AXIS, axis_index_groups=ids.tolist()),
+            number=lambda: jax.lax.axis_index(AXIS) % layout.data_shards,
+        )
+    if layout.member_shards > 1:
+        found = dataclasses.replace(found, share=functools.partial(_share, ids))
+    return found
+
+
+def _share(ids: np.ndarray, function: Callable, xs: Any) -> Any:
+    """`function(xs)` [S, ...]; the member shards, the rows of `ids`, each work out a part of S."""
+    steps = len(jax.tree.leaves(xs)[0])
+    part = -(-steps // len(ids))
+    first = jax.lax.axis_index(AXIS) // ids.shape[1] * part
+    rows = jnp.minimum(first + jnp.arange(part), steps - 1)  # the last may be short
+    ys = function(jax.tree.map(lambda x: x[rows], xs))
+    every = jax.lax.all_gather(ys, AXIS, axis_index_groups=ids.T.tolist(), tiled=True)
+    return jax.tree.map(lambda y: y[:steps], every)
 
 
 def split_members(tree: Any, layout: Layout) -> Any:

@@ -156,7 +156,11 @@ def train_chunk(
             every_step = over_steps(teach_step, plan.scan)
             run = lambda e: every_step((), e)[1]
             how = "unroll" if plan.members == "unroll" else "map"
-            taught = run(examples) if own is None else over_members(run, how, (0,))(examples)
+            taught = (
+                shards.share(run, examples)
+                if own is None
+                else over_members(run, how, (0,))(examples)
+            )
 
         if plan.members == "vmap":
             every_member = over_members(learn_step, "vmap", (0, 0, own, own))

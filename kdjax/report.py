@@ -17,7 +17,7 @@ import numpy as np
 
 from kdjax import files, table
 from kdjax.losses import LOSSES
-from kdjax.spec import StageSpec, teachers_of
+from kdjax.spec import StageSpec
 
 METRICS = ("errors", "accuracy", "nll", "ece", "brier", "agreement", "teacher_kl")
 ENSEMBLE = "/ensemble"  # after the teacher stages (a+b) whose members are one classifier
@@ -71,6 +71,7 @@ class Report:
     evaluate: str  # the split
     curves: dict[str, dict]  # as `figures.training_curves` takes them; may be empty
     soft_targets: dict[str, Any] | None  # as `figures.soft_targets` takes them
+    missing: tuple[dict[str, Any], ...] = ()  # as `missing.examine`, with the `label` of a row
 
     @property
     def taught(self) -> set[str]:
@@ -156,52 +157,19 @@ def versions() -> dict[str, str | None]:
 
 def write(report: Report, directory: str | os.PathLike) -> None:
     """Writes figures/*.png, report.md and, last, report.json; each appears whole or not at all."""
-    from kdjax import figures
+    from kdjax import document, figures
 
     directory = Path(directory)
     (directory / "figures").mkdir(parents=True, exist_ok=True)
     drawn = figures.of_report(report)
     for name, figure in drawn.items():
         figures.save(figure, directory / "figures" / f"{name}.png")
-    files.write(directory / "report.md", _document(report, list(drawn)))
+    files.write(directory / "report.md", document.page(report, list(drawn)))
     content = {"rows": [vars(row) for row in report.rows]}
     content |= {"environment": report.environment, "config": report.config}
+    if report.missing:
+        content["missing_classes"] = list(report.missing)
     files.write(directory / "report.json", files.to_json(content, indent=1))
-
-
-def _document(report: Report, figures: list[str]) -> str:
-    env = report.environment
-    versions = ", ".join(f"{k} {v}" for k, v in env["versions"].items() if v)
-    parts = [
-        f"# {report.config['dataset']['name']}, {report.evaluate} split",
-        f"All numbers are of the last step: the mean, and after ± the s.d., over the n members of "
-        f"a row, less those that diverged; every s.d. is in report.json. Device: {env['devices']} "
-        f"x {env['device']}, {env['cpus']} CPU cores, {env['platform']}; {versions}. "
-        f"Command: `{env['command']}`",
-        report.table(),
-        _differences(report),
-        "\n".join(f"![{name}](figures/{name}.png)" for name in figures),
-    ]
-    return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def _differences(report: Report) -> str:
-    """Every row's errors less those of the first stage that is neither teacher nor taught."""
-    teachers = (teachers_of(s.get("teacher", "")) for s in report.config["stages"].values())
-    known = report.taught.union(*teachers)
-    rows = [row for row in report.rows if not row.is_ensemble and row.std("errors") is not None]
-    first = next((row for row in rows if row.stage not in known), None)
-    others = [row for row in rows if row is not first]
-    if first is None or not others:
-        return ""
-    gaps = [report.difference(row.label, first.label) for row in others]
-    columns = [
-        ("stage", [row.label for row in others]),
-        (f"errors minus {first.label}", [f"{gap['mean']:+.1f}" for gap in gaps]),
-        ("standard error", [f"{gap['standard_error']:.1f}" for gap in gaps]),
-        ("ratio", [table.number(gap["ratio"], "+.1f") for gap in gaps]),
-    ]
-    return "## Differences\n\n" + table.markdown(columns)
 
 
 def _record(row: Row) -> dict[str, Any]:

@@ -43,6 +43,7 @@ class OptimizerSpec:
     schedule: str = _field("cosine", checks.one_of(SCHEDULES))
     warmup_steps: int = _field(0, checks.whole(0))
     clip_norm: float = _field(0.0, checks.number(0))  # of the whole gradient; 0: no clipping
+    max_squared_norm: float = _field(0.0, checks.number(0))  # of a unit's weights; 0: no limit
     learning_rate: float = _field(1e-3, checks.number(0, 1e3, above=True), hparam=True)
     weight_decay: float = _field(0.0, WEIGHT, hparam=True)
     momentum: float = _field(0.9, checks.fraction(), hparam=True)
@@ -145,6 +146,19 @@ def grid(stage: StageSpec) -> list[dict[str, Any]]:
 def cell(stage: StageSpec, member: Mapping[str, Any]) -> dict[str, Any]:
     """Where a member stands in the grid, seeds aside: the values of the other axes."""
     return {name: member[name] for name, _ in stage.members if name != "seed"}
+
+
+def cells(stage: StageSpec) -> list[tuple[dict[str, Any], list[int]]]:
+    """Every cell of the grid, in order, and the places of its members."""
+    found: list[tuple[dict[str, Any], list[int]]] = []
+    for place, member in enumerate(grid(stage)):
+        here = cell(stage, member)
+        places = next((places for c, places in found if c == here), None)
+        if places is None:
+            places = []
+            found.append((here, places))
+        places.append(place)
+    return found
 
 
 def hard_term(stage: StageSpec) -> bool:

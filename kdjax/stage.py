@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from kdjax.member import predict
 from kdjax.models import MODELS
 from kdjax.population import choose_plan, over_members
 from kdjax.spec import ModelSpec
+from kdjax.teachers import Teachers
 
 BATCH = 1000  # examples of one prediction call
 
@@ -74,13 +75,17 @@ class Stage:
         kept = np.flatnonzero(~np.array(self.diverged))
         if not len(kept):
             raise InputError(f"{self.path} has no member that did not diverge; train it again")
-        pick = lambda values: [values[m] for m in kept]
+        return self.part(kept)
+
+    def part(self, members: Sequence[int]) -> "Stage":
+        """The stage with these of its members alone."""
+        pick = lambda values: [values[m] for m in members]
         return dataclasses.replace(
             self,
             members=pick(self.members),
             diverged=pick(self.diverged),
             metrics={s: {k: pick(v) for k, v in m.items()} for s, m in self.metrics.items()},
-            variables=jax.tree.map(lambda x: x[kept], self.variables),
+            variables=jax.tree.map(lambda x: x[np.array(members)], self.variables),
         )
 
     def predict(self, inputs: np.ndarray) -> np.ndarray:
@@ -108,6 +113,11 @@ class Stage:
             out = np.asarray(program(variables, parallel.split_batch(padded, layout, axis=0)))
             logits.append(np.concatenate(list(out), axis=1)[:, : len(batch)])
         return np.concatenate(logits, axis=1)
+
+
+def open_teachers(paths: Sequence[Path]) -> Teachers:
+    """The members that did not diverge of all these finished stages."""
+    return Teachers(tuple(open_stage(path).healthy() for path in paths))
 
 
 def _forward(spec: ModelSpec, classes: int) -> Callable[[Any, jax.Array], jax.Array]:

@@ -71,6 +71,15 @@ class Teachers:
     def variables(self) -> tuple:
         return tuple(stage.variables for stage in self.stages)
 
+    def first(self, size: int) -> Teachers:
+        """The first `size` of the K nets."""
+        kept, left = [], size
+        for stage in self.stages:
+            if left > 0:
+                kept.append(stage.part(range(min(left, len(stage.members)))))
+            left -= len(stage.members)
+        return Teachers(tuple(kept))
+
     def predict(self, inputs: np.ndarray) -> np.ndarray:
         """Raw logits [K, B, C] of raw inputs [B, ...] on the host."""
         return np.concatenate([stage.predict(inputs) for stage in self.stages])

@@ -6,6 +6,7 @@ import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.neural_network import MLPClassifier
 
+from kdjax.missing import examine
 from kdjax.report import METRICS, Report, Row, summarise
 
 STUDENT = [31, 28, 35, 30, 26]
@@ -54,6 +55,28 @@ def a_report(*rows, **fields):
     defaults = {"environment": ENVIRONMENT, "config": CONFIG}
     defaults |= {"evaluate": "test", "curves": {}, "soft_targets": None}
     return Report(rows=rows, **defaults | fields)
+
+
+@functools.cache
+def a_missing():
+    """Two linear nets that never saw a three, as `missing.examine` describes them."""
+    digits = load_digits()
+    inputs, labels = digits.data / 16, digits.target
+    train, validation, test = slice(0, 900), slice(900, 1200), slice(1200, None)
+
+    def logits(seed, seen):
+        model = MLPClassifier((16,), random_state=seed, max_iter=15, learning_rate_init=0.01)
+        model.partial_fit(inputs[train][:1], labels[train][:1], classes=range(10))
+        rows = np.flatnonzero(seen(labels[train]))
+        for _ in range(15):
+            model.partial_fit(inputs[train][rows], labels[train][rows])
+        return {n: model.predict_log_proba(inputs[s]) for n, s in SPLITS.items()}
+
+    SPLITS = {"validation": validation, "test": test}
+    students = [logits(seed, lambda y: y != 3) for seed in range(2)]
+    student = {name: np.stack([s[name] for s in students]) for name in SPLITS}
+    teacher = logits(2, lambda y: y >= 0)["validation"]
+    return {"label": "without_3"} | examine(student, teacher, labels[test], (3,))
 
 
 def small():

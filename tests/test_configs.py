@@ -6,12 +6,22 @@ from pathlib import Path
 import pytest
 
 import kdjax
+from configs import mnist
+from kdjax.checks import InputError
+from kdjax.config import parse
 
 CONFIGS = sorted(p.stem for p in (Path(__file__).parents[1] / "configs").glob("[a-z]*.py"))
+MNIST = [name for name in CONFIGS if name.startswith("mnist")]
 
 
-@pytest.mark.parametrize("name", CONFIGS)
-@pytest.mark.parametrize("words", ["smoke", "few_labels,smoke"])
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("ensemble_to_one", "smoke"),
+        ("ensemble_to_one", "few_labels,smoke"),
+        *(pytest.param(name, "smoke", marks=pytest.mark.mnist) for name in MNIST),
+    ],
+)
 def test_a_shipped_config_runs(tmp_path, name, words):
     config = importlib.import_module(f"configs.{name}").get_config(words)
     config.lock()
@@ -26,3 +36,21 @@ def test_the_main_config_runs_on_mnist(tmp_path):
     report = kdjax.run(config, tmp_path, quiet=True)
     assert report.row("teachers/ensemble").members == 1
     assert len(report.rows) == 6
+
+
+def test_every_config_is_tried():
+    assert {*CONFIGS} == {"ensemble_to_one", *MNIST}
+
+
+@pytest.mark.parametrize("name", MNIST)
+@pytest.mark.parametrize("length", mnist.LENGTHS)
+def test_every_length_of_the_paper_section_is_a_valid_experiment(name, length):
+    spec = parse(importlib.import_module(f"configs.{name}").get_config(length))
+    assert all(stage.steps % stage.chunk == 0 for stage in spec.stages)
+
+
+def test_a_wrong_word_is_one_sentence():
+    with pytest.raises(InputError, match=r"has the words cpus; there may be one of paper, cpu, qu"):
+        mnist.get_config("cpus")
+    with pytest.raises(InputError, match=r"has the words cpu, quick"):
+        mnist.get_config("cpu,quick")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from legible import assert_legible, band_of, curve_of, words
 from PIL import Image
-from reports import RATES, a_report, row, small
+from reports import RATES, a_missing, a_report, row, small
 from reports import study as make_study
 
 from kdjax import drawing, figures
@@ -24,7 +24,7 @@ def test_a_report_has_every_figure_and_each_is_legible(study):
     drawn = figures.of_report(study)
     assert list(drawn) == [
         *("training_curves", "errors_against_parameters", "soft_targets"),
-        "sweep_students_learning_rate",
+        "sweep_learning_rate",
     ]
     for figure in drawn.values():
         assert_legible(figure)
@@ -111,6 +111,9 @@ class TestErrorsAgainstParameters:
         ]
         best = min(r.mean("errors") for r in study.rows if r.stage == "students")
         assert arrows(study.rows) == [(study.row("teachers/ensemble").mean("errors"), best)]
+        half = row("teachers/ensemble", [99], {"ensemble_size": 2}, parameters=2 * 4810)
+        assert arrows([*study.rows, half]) == arrows(study.rows)
+        assert arrows([*study.rows, row("others/ensemble", [99])]) == []
         assert arrows([r for r in study.rows if not r.is_ensemble]) == []
         assert arrows(study.rows, taught=("others",)) == []
         [_, drawn] = list(figures.of_report(study).values())[:2]
@@ -174,44 +177,74 @@ class TestSoftTargets:
 
 class TestSweep:
     def test_mean_and_band_against_the_axis_in_order(self, study):
-        figure = figures.sweep(study.rows[::-1], "students", "learning_rate")
+        figure = figures.sweep(study.rows[::-1], ["students"], "learning_rate")
         [axes] = figure.axes
         values = np.array([r.metrics["errors"]["values"] for r in study.rows[2:]])
         np.testing.assert_allclose(curve_of(axes), np.array([RATES, values.mean(axis=1)]).T)
         np.testing.assert_allclose(band_of(axes)[1], values.mean(axis=1) + values.std(1, ddof=1))
         assert axes.get_xscale() == "log" and axes.get_xlabel() == "learning rate"
         assert [t.get_text() for t in axes.get_xticklabels()] == ["0.002", "0.01", "0.05"]
-        assert "students: mean over n = 4 members" in axes.get_title()
+        assert "students (n = 4)" in words(figure)
+
+    def test_stages_that_sweep_the_same_axis_share_a_figure(self):
+        small = [row("small", [300 - t, 310 - t], {"temperature": t}) for t in (1, 2, 20)]
+        large = [row("large", [20 + t, 22 + t, 24 + t], {"temperature": t}) for t in (1, 5, 20)]
+        figure = figures.sweep(small + large, ["small", "large"], "temperature")
+        [axes] = figure.axes
+        np.testing.assert_allclose(curve_of(axes, 0)[:, 1], [304, 303, 285])
+        np.testing.assert_allclose(curve_of(axes, 1)[:, 0], [1, 5, 20])
+        assert [t.get_text() for t in axes.get_xticklabels()] == ["1", "2", "5", "20"]
+        assert {"small (n = 2)", "large (n = 3)"} <= {*words(figure)}
+        assert axes.get_yscale() == "log"
+        assert_legible(figure)
 
     def test_linear_within_a_factor_of_eight_or_from_zero(self):
         for values, scale in (((1, 8), "linear"), ((1, 9), "log"), ((0, 9), "linear")):
             rows = [row("s", [3, 4], {"soft_weight": v}) for v in values]
-            assert figures.sweep(rows, "s", "soft_weight").axes[0].get_xscale() == scale
+            assert figures.sweep(rows, ["s"], "soft_weight").axes[0].get_xscale() == scale
 
     def test_diverged_members(self):
         errors = {1: [30, 31, 32], 2: [30, None, 34], 3: [None, None, None]}
         rows = [row("s", e, {"temperature": t}) for t, e in errors.items()]
-        figure = figures.sweep(rows, "s", "temperature")
+        figure = figures.sweep(rows, ["s"], "temperature")
         assert curve_of(figure.axes[0])[:2, 1].tolist() == [31, 32]
         assert np.ma.masked_invalid(curve_of(figure.axes[0]))[2, 1] is np.ma.masked
-        assert "n = 0 to 3 members" in figure.axes[0].get_title()
+        assert "s (n = 0 to 3)" in words(figure)
 
     @pytest.mark.parametrize(
         ("cells", "found"),
         [
-            ([{"temperature": 1}, {"temperature": 2}], [("s", "temperature")]),
+            ([{"temperature": 1}, {"temperature": 2}], {"temperature": ["s"]}),
             (
                 [{"temperature": 1, "soft_weight": 1}, {"temperature": 2, "soft_weight": 1}],
-                [("s", "temperature")],
+                {"temperature": ["s"]},
             ),
-            ([{"temperature": 1, "soft_weight": 1}, {"temperature": 2, "soft_weight": 2}], []),
-            ([{"temperature": 1}], []),
-            ([{}], []),
+            ([{"temperature": 1, "soft_weight": 1}, {"temperature": 2, "soft_weight": 2}], {}),
+            ([{"temperature": 1}], {}),
+            ([{}], {}),
         ],
     )
     def test_a_stage_is_swept_along_exactly_one_axis(self, cells, found):
         assert figures.swept([row("s", [1, 2], cell) for cell in cells]) == found
-        assert figures.swept([row("s", [None], cell) for cell in cells]) == []
+        assert figures.swept([row("s", [None], cell) for cell in cells]) == {}
+
+
+class TestMissingClasses:
+    def test_curves_are_the_errors_and_lines_the_shifts(self):
+        found = a_missing()
+        figure = figures.missing_classes([found, found | {"label": "other"}])
+        axes = figure.axes[0]
+        every, some = (np.array(found["curve"][k]) for k in ("errors", "missing_errors"))
+        for i, values in enumerate((every, some, every - some)):
+            np.testing.assert_allclose(curve_of(axes, i)[:, 1], values.mean(axis=0))
+        places = [line.get_xdata()[0] for line in axes.get_lines()[3:]]
+        np.testing.assert_allclose(
+            places, [np.mean(found[k]["shift"]) for k in ("matched", "best")]
+        )
+        assert "missing classes (3)" in words(figure)
+        assert axes.get_title().startswith("without_3: mean over n = 2")
+        assert len(figure.axes) == 2
+        assert_legible(figure)
 
 
 class TestSave:
@@ -219,7 +252,7 @@ class TestSave:
         for name in ("a.png", "b.png"):
             figures.save(figures.training_curves(study.curves), tmp_path / name)
         assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
-        figures.save(figures.sweep(study.rows, "students", "learning_rate"), tmp_path / "b.png")
+        figures.save(figures.sweep(study.rows, ["students"], "learning_rate"), tmp_path / "b.png")
         with Image.open(io.BytesIO((tmp_path / "b.png").read_bytes())) as image:
             image.load()
             assert image.size == (960, 640) and len(image.convert("RGB").getcolors(10**6)) > 10

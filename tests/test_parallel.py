@@ -3,6 +3,7 @@
 from unittest import mock
 
 import chex
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from digits import ONE, a_stage, teacher_logits, train
@@ -53,6 +54,20 @@ def test_layouts_agree_on_shared_batches(shards):
     chex.assert_trees_all_close(
         train(spec, Layout(*shards)), train(spec, ONE), rtol=1e-4, atol=1e-5
     )
+
+
+@pytest.mark.parametrize(
+    ("shards", "plan"),
+    [((8, 1), VMAP), ((4, 1), MAP), ((2, 4), MAP), ((4, 1), PLANS[2])],  # 6 steps: not 8, not 4
+)
+def test_member_shards_share_the_work_of_live_teachers(shards, plan):
+    fields = dict(loss="kl_divergence", teacher="teachers", order="shared", augment=dict(shift=1))
+    spec = a_stage(**fields, batch=24, members=dict(seed=8))
+    weights = np.float32(np.random.default_rng(0).normal(size=(3, 64, 10)))
+    teach = lambda _, x: jnp.einsum("bd,kdc->kbc", x.reshape(len(x), -1), weights)
+    one = train(spec, ONE, teach=teach)
+    result = train(spec, Layout(*shards), plan, teach=teach)
+    chex.assert_trees_all_close(result, one, rtol=1e-4, atol=1e-5)
 
 
 def test_dropout_does_not_depend_on_how_the_batch_is_split():

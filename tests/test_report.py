@@ -9,9 +9,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
-from reports import BASELINE, CONFIG, ENVIRONMENT, STUDENT, a_report, cells, config, row, small
+from reports import (
+    BASELINE,
+    CONFIG,
+    ENVIRONMENT,
+    STUDENT,
+    a_missing,
+    a_report,
+    cells,
+    config,
+    row,
+    small,
+)
 
-from kdjax import report
+from kdjax import document, report
 from kdjax.report import METRICS, summarise
 
 
@@ -150,12 +161,10 @@ class TestWrite:
     def test_leaves_only_whole_files(self, tmp_path):
         for _ in range(2):  # the second over the first
             report.write(small(), tmp_path)
-            names = ["errors_against_parameters.png", "sweep_sweep_temperature.png"]
+            names = ["errors_against_parameters.png", "sweep_temperature.png"]
             assert files(tmp_path) == [*(f"figures/{n}" for n in names), "report.json", "report.md"]
 
-    @pytest.mark.parametrize(
-        "name", ["report.json", "report.md", "figures/sweep_s_temperature.png"]
-    )
+    @pytest.mark.parametrize("name", ["report.json", "report.md", "figures/sweep_temperature.png"])
     def test_a_failure_keeps_the_old_file(self, name, tmp_path, monkeypatch):
         rows = [row("s", [1, 2], {"temperature": t}) for t in (1, 2, 3)]
         report.write(a_report(*rows[:2]), tmp_path)
@@ -223,6 +232,21 @@ class TestWrite:
     def test_no_differences_without_a_stage_to_compare_with(self, rows, fields, tmp_path):
         report.write(a_report(*rows, **fields), tmp_path)
         assert "Differences" not in (tmp_path / "report.md").read_text(encoding="utf-8")
+
+    def test_missing_classes_have_a_section_with_every_repair(self, tmp_path):
+        found = a_missing()
+        report.write(a_report(row("without_3", [1, 2]), missing=(found,)), tmp_path)
+        text = (tmp_path / "report.md").read_text(encoding="utf-8")
+        _, _, *rows = cells(text.split("## Missing classes\n\n")[1].split("\n\n")[1])
+        assert [line[2] for line in rows] == list(document.REPAIRS.values())
+        for line, name in zip(rows, document.REPAIRS, strict=True):
+            errors, missed = found[name]["errors"], found[name]["missing_errors"]
+            assert line[:2] == ["without_3", "3"] and line[-1] == str(found["examples"])
+            assert line[4] == f"{np.mean(errors):.1f} ± {np.std(errors, ddof=1):.1f}"
+            assert line[5] == f"{100 * np.mean(errors) / found['of']:.2f}"
+            assert line[6] == f"{np.mean(missed):.1f} ± {np.std(missed, ddof=1):.1f}"
+        assert strict(tmp_path / "report.json")["missing_classes"] == [found]
+        assert "missing_classes.png" in text
 
     def test_all_members_diverged(self, tmp_path):
         report.write(a_report(row("a", [None, None])), tmp_path)

@@ -1,0 +1,159 @@
+"""The table of the paper's MNIST section (arXiv 1503.02531, section 3), with error bars.
+
+    python -m kdjax.main --config configs/mnist.py[:WORD[,WORD ...]]
+
+    paper  full length, for a GPU or a TPU
+    cpu    the default: under two hours on two CPU cores
+    quick  under half an hour on two CPU cores
+    smoke  a few steps of everything
+    tune   how the rates below were chosen: short runs of the small net, on validation data only
+
+Large nets with jittered inputs, small nets on labels alone, and small nets taught by the first
+large net, by ensembles of the first so many, on the images as they are or on the same jittered
+views as their teachers. Results: docs/mnist.md.
+"""
+
+from dataclasses import dataclass
+
+from ml_collections import ConfigDict
+
+from kdjax.checks import InputError
+from kdjax.config import experiment, stage
+
+TRAIN, VALIDATION, BATCH = 59_000, 1_000, 250  # examples
+EPOCH = TRAIN // BATCH  # steps
+SMALL = dict(name="mlp", hidden=(800, 800))
+RATES = (5e-4, 1e-3, 2e-3, 4e-3)
+CLIP = 5.0  # with AdamW, what keeps the large gradients of a high temperature harmless
+# The paper's net and the schedule that reproduces its 67 errors in 1000 epochs.
+PAPER_LARGE = dict(
+    model=dict(name="mlp", hidden=(1200, 1200), dropout_input=0.2, dropout=0.5),
+    optimizer=dict(
+        name="sgd", learning_rate=0.01, momentum=0.9, schedule="halving", max_squared_norm=15.0
+    ),
+)
+# What a tenth of that time is better spent on.
+SHORT_LARGE = dict(
+    model=dict(name="mlp", hidden=(1200, 1200), dropout=0.25),
+    optimizer=dict(learning_rate=2e-3, weight_decay=0.01, clip_norm=CLIP, max_squared_norm=15.0),
+)
+
+
+@dataclass(frozen=True)
+class Length:
+    """How long, in epochs, and how many seeds of everything."""
+
+    large: dict
+    large_epochs: int
+    large_nets: int
+    label_epochs: int
+    soft_epochs: int  # on the images as they are
+    view_epochs: int  # on jittered views
+    sweep_epochs: int  # of each temperature
+    seeds: int
+    ensembles: tuple[int, ...]  # sizes; 1 is the single large net
+
+
+LENGTHS = {
+    "paper": Length(PAPER_LARGE, 1000, 10, 40, 100, 1000, 100, 10, tuple(range(1, 11))),
+    "cpu": Length(SHORT_LARGE, 40, 6, 20, 30, 60, 15, 6, (1, 2, 4, 6)),
+    "quick": Length(SHORT_LARGE, 10, 6, 10, 12, 20, 4, 4, (1, 2, 6)),
+}
+
+
+def get_config(argument: str = "") -> ConfigDict:
+    length, config, words = read_words(argument)
+    config.stages.large = large(length, length.large_nets)
+    config.stages.labels = small(
+        length, length.label_epochs, learning_rate=1e-3, loss="cross_entropy"
+    )
+    config.stages.distilled = small(
+        length,
+        length.soft_epochs,
+        loss="kl_divergence",
+        temperature=20.0,
+        members=dict(ensemble_size=length.ensembles),
+    )
+    config.stages.consistent = small(
+        length,
+        length.view_epochs,
+        loss="kl_divergence",
+        temperature=4.0,
+        teacher_logits="live",
+        order="shared",  # one forward pass of the teachers for all students
+        augment=dict(shift=2),
+    )
+    config.stages.logit_matching = small(
+        length, length.soft_epochs, loss="logit_matching", mean="geometric"
+    )
+    if "tune" in words:
+        tune(config)
+    return shortened(config, words)
+
+
+def read_words(argument: str) -> tuple[Length, ConfigDict, list[str]]:
+    """The length that the words name, an experiment on MNIST without a stage, and the words."""
+    words = [word for word in argument.split(",") if word]
+    unknown = [word for word in words if word not in (*LENGTHS, "smoke", "tune")]
+    lengths = [word for word in words if word in LENGTHS]
+    if unknown or len(lengths) > 1:
+        raise InputError(
+            f"--config has the words {', '.join(unknown or lengths)}; there may be one of "
+            f"{', '.join(LENGTHS)}, and smoke or tune"
+        )
+    dataset = dict(name="mnist", validation=VALIDATION)
+    length = LENGTHS[lengths[0] if lengths else "cpu"]
+    return length, experiment(dataset=dataset, stages={}), words
+
+
+def large(length: Length, nets: int) -> ConfigDict:
+    """The paper's large nets: dropout, inputs jittered by up to two pixels."""
+    return stage(
+        **length.large,
+        augment=dict(shift=2),
+        steps=EPOCH * length.large_epochs,
+        batch=BATCH,
+        chunk=EPOCH,
+        members=dict(seed=nets),
+    )
+
+
+def small(
+    length: Length,
+    epochs: int,
+    learning_rate: float = 2e-3,
+    hidden: tuple[int, ...] = SMALL["hidden"],
+    members: dict | None = None,
+    **fields,
+) -> ConfigDict:
+    """The paper's small net, with no regularisation but what its teacher gives."""
+    return stage(
+        model=SMALL | dict(hidden=hidden),
+        optimizer=dict(learning_rate=learning_rate, clip_norm=CLIP, warmup_steps=EPOCH // 4),
+        steps=EPOCH * epochs,
+        batch=BATCH,
+        chunk=EPOCH,
+        teacher="large",
+        **dict(teacher_logits="cached") | fields,
+        members=dict(seed=length.seeds) | (members or {}),
+    )
+
+
+def tune(config: ConfigDict) -> None:
+    """Both ways to teach the small net on the same grid of rates, on a larger validation split."""
+    config.evaluate, config.dataset.validation = "validation", 10_000
+    for name in ("consistent", "logit_matching"):
+        del config.stages[name]
+    for name in ("labels", "distilled"):
+        config.stages[name].members.update(seed=2, ensemble_size=(), learning_rate=RATES)
+
+
+def shortened(config: ConfigDict, words: list[str]) -> ConfigDict:
+    """With the word smoke, two members of everything for a few steps."""
+    for each in config.stages.values() if "smoke" in words else ():
+        each.update(steps=4, chunk=2, batch=20)
+        each.optimizer.warmup_steps = 0
+        each.members.seed = 2
+        if each.members.ensemble_size:
+            each.members.ensemble_size = (1, 2)
+    return config
