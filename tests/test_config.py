@@ -20,7 +20,7 @@ REFUSED = [
     (lambda: experiment(stages={}), r"config.stages is empty"),
     (lambda: experiment(stages={"a b": stage()}), r"config.stages has 'a b'"),
     (lambda: students(loss="kl"), r"stages.s.loss is 'kl'; it must be one of: cross_entropy, "),
-    (lambda: students(optimizer=dict(name="adm")), r"optimizer.name is 'adm'.*sgd, nesterov, ad"),
+    (lambda: students(optimizer=dict(name="adm")), r"optimizer.name is 'adm'.*sgd, nesterov, ri"),
     (lambda: students(optimizer=dict(schedule="cos")), r"schedule is 'cos'.*constant, cosine"),
     (lambda: students(temperature=0.0), r"temperature is 0.0; it must be a number of at least 0.0"),
     (lambda: students(temperature=float("nan")), r"temperature is nan; it must be a number"),
