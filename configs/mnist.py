@@ -149,11 +149,11 @@ def tune(config: ConfigDict) -> None:
 
 
 def shortened(config: ConfigDict, words: list[str]) -> ConfigDict:
-    """With the word smoke, two members of everything for a few steps."""
+    """With the word smoke, two members of everything for a few steps on 500 images."""
     for each in config.stages.values() if "smoke" in words else ():
         each.update(steps=4, chunk=2, batch=20)
         each.optimizer.warmup_steps = 0
-        each.members.seed = 2
+        each.members.seed, each.subset.size = 2, 500.0
         if each.members.ensemble_size:
             each.members.ensemble_size = (1, 2)
     return config

@@ -220,8 +220,9 @@ def test_a_student_that_never_saw_a_class_learns_it_from_its_teacher(tmp_path):
     assert soft["classes"] == [3] and soft["of"] == 797 and 60 < threes < 100
     assert soft["as_trained"]["errors"] == report.row("soft").metrics["errors"]["values"]
     wrong = {name: np.mean(soft[name]["missing_errors"]) for name in ("as_trained", "matched")}
-    assert wrong["as_trained"] > 2 * wrong["matched"] and wrong["matched"] < 0.2 * threes
-    assert np.mean(labels["matched"]["missing_errors"]) > wrong["matched"]
+    assert wrong["matched"] < wrong["as_trained"] < 0.3 * threes
+    assert np.mean(labels["as_trained"]["missing_errors"]) == threes
+    assert np.mean(labels["matched"]["missing_errors"]) > 2 * wrong["matched"]
     assert all(
         best <= matched
         for best, matched in zip(soft["best"]["errors"], soft["matched"]["errors"], strict=True)
