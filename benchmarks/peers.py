@@ -16,7 +16,7 @@ from benchmarks.populations import BATCH, OPTIMIZERS, Net, dataset
 from benchmarks.timing import Case
 from kdjax.data import Dataset, fetch
 
-STEPS = 10  # of a call
+STEPS = 50  # of a call
 CORES = len(os.sched_getaffinity(0))
 ABSENT = "PyTorch is not installed: rows that compare with it are left out; pip install torch"
 
@@ -43,8 +43,11 @@ def cases(net: Net) -> list[Case]:
     context.Process(target=_serve, args=(there, net, CORES), daemon=True).start()
 
     def run(number: int) -> None:
-        here.send(number)
-        failure = here.recv()
+        try:
+            here.send(number)
+            failure = here.recv()
+        except (EOFError, OSError):
+            failure = "its process has ended; it says why above"
         if failure:
             raise RuntimeError(f"PyTorch: {failure}")
 

@@ -157,6 +157,10 @@ def _stage(path: str, name: str, values: Any, earlier: list[StageSpec]) -> Stage
             f"{path}.soft_weight and .hard_weight are both 0 for a member; it must learn something"
         )
     sizes = [member["ensemble_size"] for member in grid(stage)]
+    if len(set(sizes)) > 1 and 0 in sizes:
+        raise InputError(
+            f"{path}.members.ensemble_size has 0 among others; it must be how many teachers, from 1"
+        )
     if stage.mixing != "all" and any(sizes):
         raise InputError(
             f"{path}.ensemble_size is {max(sizes)}, but {path}.mixing is {stage.mixing!r}; it must "

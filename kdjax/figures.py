@@ -243,8 +243,13 @@ def missing_classes(found: Sequence[dict[str, Any]]) -> Any:
     Args:
       found: as `missing.examine` returns them, each with the `label` of its row.
     """
-    figure = new_figure(5 * len(found), 3.9)
-    for axes, student in zip(figure.subplots(1, len(found), squeeze=False)[0], found, strict=True):
+    columns = min(len(found), 3)
+    lines = -(-len(found) // columns)
+    figure = new_figure(5 * columns, 3.9 * lines)
+    panels = figure.subplots(lines, columns, squeeze=False).ravel()
+    for axes in panels[len(found) :]:
+        axes.remove()
+    for axes, student in zip(panels, found, strict=False):
         shifts, some = student["curve"]["shift"], np.array(student["curve"]["missing_errors"])
         others = np.array(student["curve"]["errors"]) - some
         names = ",".join(map(str, student["classes"]))

@@ -6,10 +6,9 @@ from typing import Any
 import numpy as np
 
 from kdjax import checkpoint, evaluation, missing
-from kdjax import report as reporting
 from kdjax.data import Dataset, fetch
 from kdjax.prepare import Job
-from kdjax.report import ENSEMBLE, METRICS, Report, Row, summarise
+from kdjax.report import ENSEMBLE, METRICS, Report, Row, environment, summarise
 from kdjax.spec import ExperimentSpec, cells, grid
 from kdjax.stage import open_stage, open_teachers
 from kdjax.teachers import ensemble_logits
@@ -38,7 +37,7 @@ def report_of(
         curves[job.stage.name] = _curves(job, result["diverged"])
     return Report(
         rows=tuple(rows),
-        environment=reporting.environment(),
+        environment=environment(),
         config=config,
         evaluate=spec.evaluate,
         curves=curves,
@@ -72,25 +71,23 @@ def _ensembles(
     dataset: Dataset,
     split: str,
 ) -> list[Row]:
-    """The job's teachers as one classifier: all, or the first so many for each size that students
-    of theirs are swept over."""
+    """The job's teachers as one classifier: all of them and, where students of theirs learn from
+    the first so many, the first so many."""
     seconds = sum(checkpoint.results(path)["seconds"] for path in job.teachers)
-    swept = [
-        other
-        for other in jobs
-        if other.teachers == job.teachers and "ensemble_size" in dict(other.stage.members)
-    ]
-    if not swept:
-        return [_ensemble_row(name, {}, whole, split, seconds)]
     teachers = open_teachers(job.teachers)
     count = teachers.count
-    sizes = {member["ensemble_size"] or count for other in swept for member in grid(other.stage)}
+    alike = [other for other in jobs if other.teachers == job.teachers]
+    sizes = {member["ensemble_size"] or count for other in alike for member in grid(other.stage)}
+    if sizes == {count}:
+        return [_ensemble_row(name, {}, whole, split, seconds)]
     labels = dataset.splits[split].labels
     logits = teachers.predict(_inputs(dataset, split))
     rows = []
-    for size in sorted({min(size, count) for size in sizes} | {count}):
-        measured = evaluation.ensemble_cost(teachers.first(size), evaluation.example(dataset))
-        measured["metrics"] = {split: evaluation.ensemble_metrics(logits[:size], labels)}
+    for size in sorted(sizes | {count}):
+        measured = whole
+        if size < count:
+            measured = evaluation.ensemble_cost(teachers.first(size), evaluation.example(dataset))
+            measured["metrics"] = {split: evaluation.ensemble_metrics(logits[:size], labels)}
         cell = {"ensemble_size": size}
         rows.append(_ensemble_row(name, cell, measured, split, seconds * size / count))
     return rows
@@ -114,7 +111,10 @@ def _ensemble_row(
 def _missing(
     job: Job, rows: list[Row], diverged: list[bool], dataset: Dataset, split: str
 ) -> Iterator[dict[str, Any]]:
-    """What each cell of a taught stage makes of the classes of which it saw no example."""
+    """What each cell of a stage with teachers makes of the classes that its subset left out.
+
+    The honest shift follows the mean of all these teachers, whichever of them a member heard.
+    """
     classes = missing.missing_classes(job.stage.subset, dataset.classes)
     if not classes or not job.teachers:
         return

@@ -67,8 +67,8 @@ class Recipe:
 @dataclass(frozen=True)
 class Shards:
     """What a step may know of other devices: the `mean` over the parts of its batch, and the
-    `number` of its own. `share(f, xs)` is f(xs), where each member shard works out its part of
-    the leading axis."""
+    `number` of its own. For a chunk, `share(f, xs)` is f(xs) with its leading axis, of
+    steps, divided among them."""
 
     mean: Callable[[Any], Any] = lambda tree: tree
     number: Callable[[], jax.Array | int] = lambda: 0

@@ -15,11 +15,11 @@ import numpy as np
 
 from kdjax.spec import SubsetSpec
 
-SHIFTS = 121  # points of a curve
+SHIFTS = 61  # points of a curve
 
 
 def missing_classes(subset: SubsetSpec, classes: int) -> tuple[int, ...]:
-    """The classes of which the subset has no example."""
+    """The classes that the subset leaves out, by name."""
     kept = set(subset.classes or range(classes)) - set(subset.without)
     return tuple(sorted(set(range(classes)) - kept))
 

@@ -94,7 +94,8 @@ class RisingMomentumState(NamedTuple):
 
 def rising_momentum(final: jax.Array | float, steps: int) -> optax.GradientTransformation:
     """Momentum p that rises from 0.5 to `final` over the first sixth of `steps`, then stays:
-    `trace = p trace + (1 - p) gradient` (arXiv 1207.0580: to 0.99 in 500 of 3000 epochs)."""
+    `trace = p trace + (1 - p) gradient`. After arXiv 1207.0580 (to 0.99 in 500 of 3000 epochs),
+    where the learning rate stands before the gradient; here it stands before the trace."""
     momentum = optax.linear_schedule(0.5, final, max(steps // 6, 1))
 
     def init(params: optax.Params) -> RisingMomentumState:

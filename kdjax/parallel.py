@@ -98,8 +98,11 @@ def shards(layout: Layout) -> Shards:
 
 
 def _share(ids: np.ndarray, function: Callable, xs: Any) -> Any:
-    """`function(xs)` [S, ...]; the member shards, the rows of `ids`, each work out a part of S."""
+    """`function(xs)` [S, ...]; the member shards, the rows of `ids`, each work out a part of S,
+    unless S is less than they are."""
     steps = len(jax.tree.leaves(xs)[0])
+    if steps < len(ids):
+        return function(xs)
     part = -(-steps // len(ids))
     first = jax.lax.axis_index(AXIS) // ids.shape[1] * part
     rows = jnp.minimum(first + jnp.arange(part), steps - 1)  # the last may be short

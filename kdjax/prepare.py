@@ -136,16 +136,18 @@ def _check_model(stage: StageSpec, dataset: Dataset, path: str) -> None:
             f"those of {dataset.name!r} have the shape {shape}"
         )
     model = build_model(stage.model, dataset.classes)
-    example = jax.ShapeDtypeStruct((1, *shape), "float32")
+    example, why = jax.ShapeDtypeStruct((1, *shape), "float32"), None
     try:
         variables = jax.eval_shape(model.init, jax.random.key(0), example)
         if not all(leaf.size for leaf in jax.tree.leaves(variables)):
-            raise ValueError("a layer would have no inputs")
+            why = "a layer would have no inputs"
     except Exception as error:  # whatever a module does with a shape that it does not fit
+        why = (str(error).splitlines() or [repr(error)])[0]
+    if why:
         raise InputError(
             f"{path}.model is {dict(stage.model.arguments)}, which does not take examples of the "
-            f"shape {shape}: {(str(error).splitlines() or [repr(error)])[0]}"
-        ) from error
+            f"shape {shape}: {why}"
+        )
 
 
 def _check_labels(stage: StageSpec, labels: np.ndarray, path: str) -> None:

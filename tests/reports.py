@@ -63,6 +63,7 @@ def a_missing():
     digits = load_digits()
     inputs, labels = digits.data / 16, digits.target
     train, validation, test = slice(0, 900), slice(900, 1200), slice(1200, None)
+    splits = {"validation": validation, "test": test}
 
     def logits(seed, seen):
         model = MLPClassifier((16,), random_state=seed, max_iter=15, learning_rate_init=0.01)
@@ -70,11 +71,10 @@ def a_missing():
         rows = np.flatnonzero(seen(labels[train]))
         for _ in range(15):
             model.partial_fit(inputs[train][rows], labels[train][rows])
-        return {n: model.predict_log_proba(inputs[s]) for n, s in SPLITS.items()}
+        return {n: model.predict_log_proba(inputs[s]) for n, s in splits.items()}
 
-    SPLITS = {"validation": validation, "test": test}
     students = [logits(seed, lambda y: y != 3) for seed in range(2)]
-    student = {name: np.stack([s[name] for s in students]) for name in SPLITS}
+    student = {name: np.stack([s[name] for s in students]) for name in splits}
     teacher = logits(2, lambda y: y >= 0)["validation"]
     return {"label": "without_3"} | examine(student, teacher, labels[test], (3,))
 

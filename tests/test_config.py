@@ -93,6 +93,10 @@ REFUSED = [
         lambda: students(**KD, mixing="best", members=dict(ensemble_size=(1, 2))),
         r"ensemble_size is 2, but config.stages.s.mixing is 'best'",
     ),
+    (
+        lambda: students(**KD, members=dict(ensemble_size=(0, 2))),
+        r"members.ensemble_size has 0 among others; it must be how many teachers, from 1",
+    ),
     (lambda: config(datadir="x"), r"config has no field 'datadir'"),
     (lambda: config(execution=dict(plan="fast")), r"execution.plan is 'fast'; .* auto, vmap, map"),
     (lambda: config(execution=dict(devices=-1)), r"execution.devices is -1; it must be a whole"),

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import kdjax
-from configs import mnist
+from configs import mnist, mnist_missing
 from kdjax.checks import InputError
 from kdjax.config import parse
 
@@ -54,3 +54,12 @@ def test_a_wrong_word_is_one_sentence():
         mnist.get_config("cpus")
     with pytest.raises(InputError, match=r"has the words cpu, quick"):
         mnist.get_config("cpu,quick")
+    with pytest.raises(InputError, match=r"has the words tune; .* and smoke$"):
+        mnist_missing.get_config("tune")
+
+
+def test_rates_are_tuned_alike_and_on_validation_data():
+    spec = parse(mnist.get_config("quick,tune"))
+    axes = {stage.name: dict(stage.members).get("learning_rate") for stage in spec.stages}
+    assert spec.evaluate == "validation"
+    assert axes == {"large": None, "labels": mnist.RATES, "distilled": mnist.RATES}

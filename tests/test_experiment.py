@@ -12,6 +12,7 @@ from kdjax.checks import Diverged, InputError
 from kdjax.config import experiment as make
 from kdjax.config import stage
 from kdjax.report import METRICS
+from kdjax.teachers import Teachers
 
 
 @pytest.fixture(scope="module")
@@ -196,6 +197,11 @@ def test_a_grid_has_a_row_for_each_cell_and_trains_in_one_program(tmp_path):
     first = report.row("teachers").metrics["errors"]["values"][0]
     assert ensembles[0].mean("errors") == first
     assert ensembles[1].parameters == 3 * ensembles[0].parameters
+    both = Teachers((kdjax.open_stage(tmp_path / "teachers"),) * 2)
+    inputs = np.random.default_rng(0).integers(0, 17, (5, 8, 8, 1))
+    for size in (2, 3, 4, 6):
+        first = both.first(size).predict(inputs)
+        np.testing.assert_array_equal(first, both.predict(inputs)[:size])
     alone = dict(
         sweep=stage(**STUDENT, loss="kl_divergence", teacher_logits="cached", temperature=4.0)
     )

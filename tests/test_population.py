@@ -39,8 +39,15 @@ def test_a_population_equals_its_members_one_by_one(order_of_batches):
         np.testing.assert_allclose(losses[m], loss[0], rtol=1e-5)
 
 
-def test_a_chunk_equals_the_members_step_in_a_python_loop():
-    spec = a_stage(members=dict(seed=1), optimizer=dict(weight_decay=0.1, clip_norm=0.5))
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        dict(weight_decay=0.1, clip_norm=0.5),
+        dict(name="rising_momentum", schedule="exponential", max_squared_norm=0.5),
+    ],
+)
+def test_a_chunk_equals_the_members_step_in_a_python_loop(optimizer):
+    spec = a_stage(members=dict(seed=1), optimizer=optimizer)
     recipe = Recipe(build_model(spec.model, 10), spec)
     images, labels = arrays()
     hparams = pick(population.hparams(grid(spec), np.zeros((1, 0))), 0)
