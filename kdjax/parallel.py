@@ -1,7 +1,8 @@
 """Devices: the only pmap, its axis and collectives, and the layout of arrays over it.
 
 Outside this module arrays are [M, ...]; inside, [D, M/Dm, ...] with D = Dm member shards x Dd
-data shards, device d holding member shard d // Dd and data shard d % Dd.
+data shards, device d holding member shard d // Dd and data shard d % Dd. Where Dm does not divide
+M, the last member is there more than once, and the copies are dropped on the way out.
 """
 
 import dataclasses
@@ -24,10 +25,11 @@ AXIS = "devices"
 
 @dataclass(frozen=True)
 class Layout:
-    """Dm member shards and Dd data shards."""
+    """Dm member shards and Dd data shards; `copies` of the last member fill the last shard."""
 
     member_shards: int = 1
     data_shards: int = 1
+    copies: int = 0
 
     @property
     def devices(self) -> int:
@@ -35,8 +37,11 @@ class Layout:
 
 
 def layout(execution: ExecutionSpec, members: int, batch: int, path: str) -> Layout:
-    """The layout asked for; what is left open gives members as many devices as divide them, and
-    the batch as many of the rest.
+    """The layout asked for. Left open, the members are spread so that no device has more than need
+    be, and the batch takes as many of the other devices as divide it.
+
+    Splitting members is worth an idle place: on two CPU cores, five large nets with their batches
+    split run at half the speed of six on three places each.
 
     Raises:
       InputError: what is asked for does not divide, with the numbers.
@@ -47,6 +52,11 @@ def layout(execution: ExecutionSpec, members: int, batch: int, path: str) -> Lay
         raise InputError(
             f"config.execution.devices is {devices}; it must be at most the {available} there are"
         )
+    if not (execution.devices or execution.member_shards or execution.data_shards):
+        most = -(-members // devices)  # of a device
+        spread = -(-members // most)
+        rest = [n for n in range(1, devices // spread + 1) if batch % n == 0]
+        return Layout(spread, max(rest), spread * most - members)
     shards = {}
     for name, asked, total, what in (
         ("member_shards", execution.member_shards, members, "members"),
@@ -115,7 +125,7 @@ def split_members(tree: Any, layout: Layout) -> Any:
     """Host arrays [M, ...] to device arrays [D, M/Dm, ...], repeated for every data shard."""
 
     def split(x: Any) -> np.ndarray:
-        x = np.asarray(x)
+        x = _filled(np.asarray(x), layout)
         m = len(x) // layout.member_shards
         x = x.reshape(layout.member_shards, m, *x.shape[1:])
         return np.repeat(x, layout.data_shards, axis=0)
@@ -125,14 +135,22 @@ def split_members(tree: Any, layout: Layout) -> Any:
 
 def join_members(tree: Any, layout: Layout) -> Any:
     """[D, M/Dm, ...] to private host arrays [M, ...]; data shards agree, the first is taken."""
-    return jax.tree.map(lambda x: np.concatenate(_by_shard(x, layout)[:, 0]), tree)
+
+    def join(x: Any) -> np.ndarray:
+        x = np.concatenate(_by_shard(x, layout)[:, 0])
+        return x[: len(x) - layout.copies]
+
+    return jax.tree.map(join, tree)
 
 
 def sum_shards(tree: Any, layout: Layout) -> Any:
     """Sums [D, M/Dm, ...] over part of a batch each to float64 host sums [M, ...]."""
-    return jax.tree.map(
-        lambda x: np.concatenate(_by_shard(x, layout).astype(np.float64).sum(axis=1)), tree
-    )
+
+    def total(x: Any) -> np.ndarray:
+        x = np.concatenate(_by_shard(x, layout).astype(np.float64).sum(axis=1))
+        return x[: len(x) - layout.copies]
+
+    return jax.tree.map(total, tree)
 
 
 def split_batch(x: np.ndarray, layout: Layout, axis: int, by_member: bool = False) -> np.ndarray:
@@ -140,6 +158,7 @@ def split_batch(x: np.ndarray, layout: Layout, axis: int, by_member: bool = Fals
 
     With `by_member` the array's axis 0 is M, and is split over the member shards as well.
     """
+    x = _filled(x, layout) if by_member else x
     parts = np.stack(np.split(x, layout.data_shards, axis=axis))  # [Dd, ...]
     if not by_member:
         return np.concatenate([parts] * layout.member_shards)
@@ -150,6 +169,11 @@ def split_batch(x: np.ndarray, layout: Layout, axis: int, by_member: bool = Fals
 def replicate(tree: Any, layout: Layout) -> Any:
     """A host tree to device arrays [D, ...], the same on every device."""
     return _copied(layout)(np.arange(layout.devices), tree)
+
+
+def _filled(x: np.ndarray, layout: Layout) -> np.ndarray:
+    """[M, ...] with the copies of the last member."""
+    return np.concatenate([x, *[x[-1:]] * layout.copies]) if layout.copies else x
 
 
 @functools.cache

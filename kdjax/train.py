@@ -139,7 +139,9 @@ def describe(setup: Setup) -> str:
         f"{setup.state_bytes / 2**20:.1f} MiB of state",
         f"{len(job.labels):,} examples, {labelled:,} labelled, {stage.order} order",
         f"{layout.devices} {jax.default_backend()} devices as {layout.member_shards} member x "
-        f"{layout.data_shards} data shards",
+        f"{layout.data_shards} data shards"
+        + f", {layout.copies} idle places"
+        * bool(layout.copies),
         f"plan {plan.members}, {'steps in a scan' if plan.scan else 'a call per step'}",
     ]
     if LOSSES[stage.loss].teacher:

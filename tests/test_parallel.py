@@ -49,6 +49,15 @@ def test_every_layout_and_plan_agrees_with_one_device(spec, on_one_device, shard
     chex.assert_trees_all_close(result, on_one_device, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("layout", [Layout(2, 1, copies=1), Layout(3, 2, copies=1)])
+@pytest.mark.parametrize("order", ["own", "shared"])
+def test_members_that_no_number_of_devices_divides_agree_with_one_device(layout, order):
+    spec = a_stage(order=order, batch=24, members=dict(seed=5), augment=dict(shift=1))
+    result = train(spec, layout)
+    assert len(result[0].bad) == len(result[1]) == 5
+    chex.assert_trees_all_close(result, train(spec, ONE), rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("shards", [(8, 1), (1, 8), (2, 4)])
 def test_layouts_agree_on_shared_batches(shards):
     spec = a_stage(order="shared", batch=24, members=dict(seed=8), augment=dict(shift=1))
@@ -94,14 +103,18 @@ def test_a_diverged_member_stays_alone_on_its_devices(shards):
 def test_the_chosen_layout_divides_and_fits(members, batch, devices):
     with mock.patch.object(parallel.jax, "local_device_count", lambda: devices):
         layout = parallel.layout(ExecutionSpec(), members, batch, "here")
-    assert members % layout.member_shards == 0 and batch % layout.data_shards == 0
+    places = members + layout.copies
+    assert places % layout.member_shards == 0 and batch % layout.data_shards == 0
     assert layout.devices <= devices
-    assert not any(members % m == 0 for m in range(layout.member_shards + 1, devices + 1))
+    most = -(-members // devices)
+    assert places // layout.member_shards == most and layout.copies < most
 
 
 def test_members_come_before_the_batch():
     assert parallel.layout(ExecutionSpec(), 16, 100, "here") == Layout(8, 1)
     assert parallel.layout(ExecutionSpec(), 10, 100, "here") == Layout(5, 1)
+    assert parallel.layout(ExecutionSpec(), 11, 100, "here") == Layout(6, 1, copies=1)
+    assert parallel.layout(ExecutionSpec(), 3, 100, "here") == Layout(3, 2)
     assert parallel.layout(ExecutionSpec(devices=8), 10, 100, "here") == Layout(2, 4)
     assert parallel.layout(ExecutionSpec(), 2, 100, "here") == Layout(2, 4)
     assert parallel.layout(ExecutionSpec(), 1, 100, "here") == Layout(1, 5)
@@ -149,3 +162,13 @@ def test_every_device_gets_its_part_of_members_and_batch():
     np.testing.assert_array_equal(split[2], index[2:, :, :3])
     shared = parallel.split_batch(index[0], layout, axis=1)
     np.testing.assert_array_equal(shared[3], index[0, :, 3:])
+
+
+def test_copies_of_the_last_member_fill_the_last_shard_and_are_dropped_again():
+    layout = Layout(2, 2, copies=1)
+    index = np.arange(3 * 2 * 4).reshape(3, 2, 4)  # [M, S, B]
+    split = parallel.split_batch(index, layout, axis=2, by_member=True)
+    np.testing.assert_array_equal(split[3], index[[2, 2], :, 2:])
+    members = parallel.split_members(np.float32(index), layout)
+    np.testing.assert_array_equal(parallel.join_members(members, layout), index)
+    np.testing.assert_array_equal(parallel.sum_shards(members, layout), 2 * index)
