@@ -102,7 +102,7 @@ def read_words(
     if unknown or len(lengths) > 1:
         raise InputError(
             f"--config has the words {', '.join(unknown or lengths)}; there may be one of "
-            f"{', '.join(LENGTHS)}, and {' or '.join(others)}"
+            f"{', '.join(LENGTHS)}, and beside it {' or '.join(others)}"
         )
     dataset = dict(name="mnist", validation=VALIDATION)
     length = LENGTHS[lengths[0] if lengths else "cpu"]

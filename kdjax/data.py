@@ -136,8 +136,8 @@ def subset(
     pool = np.flatnonzero(kept)
     if not len(pool):
         raise InputError(
-            f"{path} has classes {spec.classes} without {spec.without}, of which there is no "
-            f"example among {len(labels)}; it must leave at least one"
+            f"{path} has classes {spec.classes or 'all'} without {spec.without}, of which there is "
+            f"no example among {len(labels)}; it must leave at least one"
         )
     size = _count(spec.size, len(pool), f"{path}.size")
     if not size:

@@ -62,13 +62,13 @@ def count_axis(axis: Any) -> None:
 def band(axes: Any, x: Sequence[float], values: np.ndarray, **style: Any) -> np.ndarray:
     """The mean of `values` [S, M] over its finite members, and one s.d. around it.
 
-    The band ends at the lowest member: a mean less its s.d. may be negative where no value is,
-    which a logarithmic axis would draw as a fall to the bottom.
+    Where a mean less its s.d. is not above 0, the band ends at the lowest member: a logarithmic
+    axis would draw a fall to the bottom.
     """
     known = np.ma.masked_invalid(values)
     mean = known.mean(axis=1)
     std = known.std(axis=1, ddof=1).filled(0) if values.shape[1] > 1 else 0 * mean
-    low = np.ma.maximum(mean - std, known.min(axis=1))
+    low = np.ma.where(mean - std > 0, mean - std, known.min(axis=1))
     style = {"marker": "o" if len(x) == 1 else None} | style
     axes.plot(x, mean, linewidth=1.5, **style)
     axes.fill_between(x, low, mean + std, color=style["color"], alpha=0.18, linewidth=0)

@@ -14,13 +14,24 @@ from typing import Any
 import numpy as np
 
 from kdjax import files
-from kdjax.drawing import MUTED, band, count_axis, is_wide, log_axis, new_figure, place_labels, tidy
+from kdjax.drawing import (
+    INK,
+    MUTED,
+    band,
+    count_axis,
+    is_wide,
+    log_axis,
+    new_figure,
+    place_labels,
+    tidy,
+)
 from kdjax.report import ENSEMBLE
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart, without its yellow.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 LINES = ("-", "--", ":", "-.")  # with the colours: curves that coincide still show
 SHOWN = 10  # most classes of one bar chart
+TICKS = 12  # most values of an axis that each have a tick
 CROWD = 6  # most points of one size that are all labelled
 ERRORS = "errors (examples)"
 
@@ -208,6 +219,7 @@ def sweep(rows: Sequence[Any], stages: Sequence[str], axis: str) -> Any:
         values |= set(x)
     if is_wide(sorted(values)):
         log_axis(axes.xaxis)
+    if len(values) <= TICKS:
         axes.set_xticks(sorted(values), [f"{value:g}" for value in sorted(values)])
     count_axis(axes.yaxis)
     if len(stages) > 1 and is_wide(np.ma.concatenate(means)):
@@ -245,34 +257,44 @@ def missing_classes(found: Sequence[dict[str, Any]]) -> Any:
     """
     columns = min(len(found), 3)
     lines = -(-len(found) // columns)
-    figure = new_figure(5 * columns, 3.9 * lines)
+    figure = new_figure(max(4.2 * columns, 6), 3.2 * lines + 1)
     panels = figure.subplots(lines, columns, squeeze=False).ravel()
     for axes in panels[len(found) :]:
         axes.remove()
     for axes, student in zip(panels, found, strict=False):
-        shifts, some = student["curve"]["shift"], np.array(student["curve"]["missing_errors"])
-        others = np.array(student["curve"]["errors"]) - some
-        names = ",".join(map(str, student["classes"]))
+        curve = student["curve"]
+        some = np.array(curve["missing_errors"], float)
+        every = np.array(curve["errors"], float)
         for values, text, i in (
-            (others + some, "all", 6),
-            (some, f"missing classes ({names})", 1),
-            (others, "other classes", 0),
+            (every, "all classes", 6),
+            (some, "missing classes", 1),
+            (every - some, "other classes", 0),
         ):
             style = {"color": COLOURS[i], "linestyle": LINES[i % len(LINES)], "label": text}
-            band(axes, shifts, values.T.astype(float), **style)
-        for name, text, line in (
-            ("matched", "shift matched, without labels", "-"),
-            ("best", "best shift on these labels", ":"),
+            band(axes, curve["shift"], values.T, **style)
+        for name, text, marker in (
+            ("matched", "shift matched without labels", "o"),
+            ("best", "best shift on these labels", "*"),
         ):
-            place = float(np.mean(student[name]["shift"]))
-            axes.axvline(place, color=MUTED, linestyle=line, linewidth=1, label=text)
-        axes.set_xlabel("shift of the missing classes' biases (logits)")
-        axes.set_ylabel(ERRORS)
-        axes.set_title(
-            f"{student['label']}: mean over n = {len(some)}, band: \u00b1 1 s.d.", fontsize=9
-        )
-        axes.legend(frameon=False, fontsize=8)
+            shift = np.mean(student[name]["shift"])
+            points = [np.mean(student[name][kind]) for kind in ("errors", "missing_errors")]
+            style = {"marker": marker, "markersize": 8, "linestyle": "", "color": INK}
+            axes.plot([shift, shift], points, markerfacecolor="white", label=text, **style)
+        axes.set_xlabel("shift of the missing classes' biases (logits)", fontsize=9)
+        axes.set_ylabel(ERRORS, fontsize=9)
+        names = ",".join(map(str, student["classes"]))
+        axes.set_title(f"{student['label']}\nmissing: {names} (n = {len(some)})", fontsize=9)
+        count_axis(axes.yaxis)
         tidy(axes)
+    handles, texts = panels[0].get_legend_handles_labels()
+    title = (
+        "curves: one shift for all, mean over the n members, band: \u00b1 1 s.d.; "
+        "marks: means, each member with its own shift"
+    )
+    style = {"frameon": False, "fontsize": 9, "title_fontsize": 8}
+    figure.legend(
+        handles, texts, loc="outside lower center", ncols=columns + 1, title=title, **style
+    )
     return figure
 
 

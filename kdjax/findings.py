@@ -111,26 +111,21 @@ def _ensemble_row(
 def _missing(
     job: Job, rows: list[Row], diverged: list[bool], dataset: Dataset, split: str
 ) -> Iterator[dict[str, Any]]:
-    """What each cell of a stage with teachers makes of the classes that its subset left out.
-
-    The honest shift follows the mean of all these teachers, whichever of them a member heard.
-    """
+    """What each cell of a stage with teachers makes of the classes that its subset left out."""
     classes = missing.missing_classes(job.stage.subset, dataset.classes)
     if not classes or not job.teachers:
         return
     inputs = _inputs(dataset, "validation")
-    teacher_logits = ensemble_logits(open_teachers(job.teachers).predict(inputs), 1.0)
-    student = open_stage(job.directory)
-    logits = {
-        "validation": student.predict(inputs),
-        "test": student.predict(_inputs(dataset, split)),
-    }
+    student, teachers = open_stage(job.directory), open_teachers(job.teachers).predict(inputs)
+    logits = student.predict(inputs), student.predict(_inputs(dataset, split))
+    _, hparams, _ = checkpoint.open_variables(job.directory)
     for row, (_, places) in zip(rows, cells(job.stage), strict=True):
         places = [place for place in places if not diverged[place]]
         if places:
-            own = {name: values[places] for name, values in logits.items()}
+            taught = [ensemble_logits(teachers, 1.0, weights=hparams["mixing"][m]) for m in places]
+            unlabelled, examined = (values[places] for values in logits)
             labels = dataset.splits[split].labels
-            found = missing.examine(own, np.asarray(teacher_logits), labels, classes)
+            found = missing.examine(unlabelled, np.stack(taught), examined, labels, classes)
             yield {"label": row.label, **found}
 
 

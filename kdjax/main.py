@@ -1,6 +1,7 @@
 """python -m kdjax.main --config FILE[:ARGUMENT] [--config.FIELD=VALUE ...] [--workdir DIR]"""
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -47,7 +48,7 @@ def read_config() -> ConfigDict:
 def last_line(error: Exception) -> str:
     """Of a message that may be a whole traceback, the line that says what is wrong."""
     lines = str(error.args[0] if error.args else error).strip().splitlines()
-    return lines[-1] if lines else type(error).__name__
+    return lines[-1].removeprefix("kdjax.checks.InputError: ") if lines else type(error).__name__
 
 
 def quiet() -> None:
@@ -86,6 +87,8 @@ def parse(arguments: list[str]) -> list[str]:
         stop(last_line(error), BAD_INPUT)
     except Exception as error:  # of the config file, or of ml_collections on an override
         message = " ".join(str(error.args[0] if error.args else error).split())
+        if re.fullmatch(r"['\"]*\w*['\"]*", message):  # the key that ml_collections did not find
+            message = "there is no such field"
         overrides = [a for a in arguments if a.startswith("--config.")]
         wrong = [a for a in overrides if any(f"'{n}'" in message for n in _names(a))]
         stop(f"{', '.join(wrong or overrides) or '--config'}: {message}", BAD_INPUT)

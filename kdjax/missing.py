@@ -53,12 +53,13 @@ def errors_by_shift(
 
 
 def best_shift(logits: np.ndarray, labels: np.ndarray, missing: Sequence[int]) -> float:
-    """The shift with the fewest errors on labelled examples: the middle of the first interval
-    that has them. This is the paper's choice, made on the test set."""
+    """The shift with the fewest errors on labelled examples: 0 if that is one, else the middle of
+    the interval nearest to 0. This is the paper's choice, made on the test set."""
     gap = np.unique(_gap(logits, missing)[0])
     between = (gap[1:] + gap[:-1]) / 2
-    shifts = np.concatenate([gap[:1] - 1, between, gap[-1:] + 1])
-    return float(shifts[errors_by_shift(logits, labels, missing, shifts)[0].argmin()])
+    shifts = np.concatenate([[0.0], gap[:1] - 1, between, gap[-1:] + 1])
+    errors, _ = errors_by_shift(logits, labels, missing, shifts)
+    return float(shifts[np.lexsort((np.abs(shifts), errors))[0]])
 
 
 def matching_shift(logits: np.ndarray, missing: Sequence[int], fraction: float) -> float:
@@ -70,19 +71,20 @@ def matching_shift(logits: np.ndarray, missing: Sequence[int], fraction: float) 
 
 
 def examine(
-    student: dict[str, np.ndarray],
+    unlabelled: np.ndarray,
     teacher_logits: np.ndarray,
+    logits: np.ndarray,
     labels: np.ndarray,
     missing: Sequence[int],
 ) -> dict[str, Any]:
     """The errors of a stage's members, as trained and with their biases repaired in two ways.
 
     Args:
-      student: logits [M, N, C] of the "validation" split and of the "test" split, on which
-        errors are counted.
-      teacher_logits: [N, C] on the validation split. How often the teacher sees a missing class
-        there decides the honest shift; no label does.
-      labels: [N] of the test split.
+      unlabelled: [M, N', C] logits on examples whose labels are not used.
+      teacher_logits: [M, N', C] of each member's teachers there. How often they name a missing
+        class decides the honest shift.
+      logits: [M, N, C] on the examples whose errors are counted.
+      labels: [N].
       missing: the classes.
 
     Returns:
@@ -90,18 +92,21 @@ def examine(
       "as_trained", "matched" and "best" the `shift` [M], `errors` [M] and `missing_errors` [M];
       `curve` with `shift` [S], `errors` [M][S] and `missing_errors` [M][S].
     """
-    fraction = float(np.isin(teacher_logits.argmax(axis=1), missing).mean())
+    fractions = np.isin(teacher_logits.argmax(axis=2), missing).mean(axis=1)
     shifts = {
-        "as_trained": [0.0 for _ in student["test"]],
-        "matched": [matching_shift(z, missing, fraction) for z in student["validation"]],
-        "best": [best_shift(z, labels, missing) for z in student["test"]],
+        "as_trained": [0.0 for _ in logits],
+        "matched": [
+            matching_shift(z, missing, fraction)
+            for z, fraction in zip(unlabelled, fractions, strict=True)
+        ],
+        "best": [best_shift(z, labels, missing) for z in logits],
     }
     found: dict[str, Any] = {"classes": list(missing)}
     found |= {"examples": int(np.isin(labels, missing).sum()), "of": len(labels)}
     for name, values in shifts.items():
         pairs = [
             errors_by_shift(z, labels, missing, np.array([s]))
-            for z, s in zip(student["test"], values, strict=True)
+            for z, s in zip(logits, values, strict=True)
         ]
         found[name] = {
             "shift": values,
@@ -110,7 +115,7 @@ def examine(
         }
     chosen = shifts["matched"] + shifts["best"]
     points = np.linspace(2 * min(0.0, *chosen), 2 * max(0.5, *chosen), SHIFTS)
-    curves = [errors_by_shift(z, labels, missing, points) for z in student["test"]]
+    curves = [errors_by_shift(z, labels, missing, points) for z in logits]
     found["curve"] = {
         "shift": points.tolist(),
         "errors": [every.tolist() for every, _ in curves],

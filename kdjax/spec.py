@@ -43,7 +43,7 @@ class OptimizerSpec:
     schedule: str = _field("cosine", checks.one_of(SCHEDULES))
     warmup_steps: int = _field(0, checks.whole(0))
     clip_norm: float = _field(0.0, checks.number(0))  # of the whole gradient; 0: no clipping
-    max_squared_norm: float = _field(0.0, checks.number(0))  # of a unit's weights; 0: no limit
+    max_squared_norm: float = _field(0.0, WEIGHT)  # of a unit's weights; 0: no limit
     learning_rate: float = _field(1e-3, checks.number(0, 1e3, above=True), hparam=True)
     weight_decay: float = _field(0.0, WEIGHT, hparam=True)
     momentum: float = _field(0.9, checks.fraction(), hparam=True)

@@ -54,7 +54,7 @@ def test_a_wrong_word_is_one_sentence():
         mnist.get_config("cpus")
     with pytest.raises(InputError, match=r"has the words cpu, quick"):
         mnist.get_config("cpu,quick")
-    with pytest.raises(InputError, match=r"has the words tune; .* and smoke$"):
+    with pytest.raises(InputError, match=r"has the words tune; .* beside it smoke$"):
         mnist_missing.get_config("tune")
 
 

@@ -52,20 +52,32 @@ def test_the_matching_shift_makes_a_missing_class_win_that_often(fraction):
     assert wins.mean() == pytest.approx(fraction)
 
 
+def test_a_shift_that_helps_nothing_is_none():
+    assert missing.best_shift(10 * np.eye(5)[LABELS], LABELS, (3,)) == 0
+
+
 def test_the_matching_shift_reads_no_label_and_no_test_example():
-    teacher = np.eye(5)[LABELS]
-    split = {"validation": LOGITS, "test": LOGITS}
-    found = missing.examine(split, teacher, LABELS, (3,))
+    taught = np.stack([np.eye(5)[LABELS]] * 3)
+    found = missing.examine(LOGITS, taught, LOGITS, LABELS, (3,))
     shuffled = RANDOM.permutation(60)
-    moved = missing.examine(
-        split | {"test": LOGITS[:, shuffled]}, teacher, RANDOM.permutation(LABELS), (3,)
-    )
+    moved = missing.examine(LOGITS, taught, LOGITS[:, shuffled], RANDOM.permutation(LABELS), (3,))
     assert found["matched"]["shift"] == moved["matched"]["shift"]
     assert found["best"]["errors"] != moved["best"]["errors"]
 
 
+def test_each_members_shift_follows_its_own_teachers():
+    taught = np.stack([np.eye(5)[np.full(60, c)] for c in (0, 3, 3)])
+    found = missing.examine(LOGITS, taught, LOGITS, LABELS, (3,))
+    wins = [
+        ((z + s * (np.arange(5) == 3)).argmax(axis=1) == 3).mean()
+        for z, s in zip(LOGITS, found["matched"]["shift"], strict=True)
+    ]
+    assert wins == [0, 1, 1]
+
+
 def test_examine_counts_each_member_with_its_own_shift():
-    found = missing.examine({"validation": LOGITS, "test": LOGITS}, np.eye(5)[LABELS], LABELS, (3,))
+    taught = np.stack([np.eye(5)[LABELS]] * 3)
+    found = missing.examine(LOGITS, taught, LOGITS, LABELS, (3,))
     assert found["examples"] == (LABELS == 3).sum() and found["of"] == 60
     for name in ("as_trained", "matched", "best"):
         pairs = [
