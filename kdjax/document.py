@@ -69,13 +69,13 @@ def _missing(report: Report) -> str:
         ),
         ("of", [str(found["examples"]) for found, _ in lines]),
     ]
-    return (
-        "## Missing classes\n\nStages that saw no example of some classes, with a shift added to "
-        "the logits of those (taking it from the others is the same), each member its own. "
-        "Matched: a missing class wins as often as the member's teachers name one, on the validation split, "
-        "whose labels are not used. Best: fewest errors on the split of this report, with its "
-        "labels.\n\n" + table.markdown(columns)
+    about = (
+        "Stages that saw no example of some classes, with a shift added to the logits of those "
+        "(taking it from the others is the same), each member its own. Matched: a missing class "
+        "wins as often as the member's teachers name one, on the validation split, whose labels "
+        "are not used. Best: fewest errors on the split of this report, with its labels."
     )
+    return f"## Missing classes\n\n{about}\n\n" + table.markdown(columns)
 
 
 def _spread(values: Sequence[float | None], form: str) -> str:
