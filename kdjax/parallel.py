@@ -40,8 +40,8 @@ def layout(execution: ExecutionSpec, members: int, batch: int, path: str) -> Lay
     """The layout asked for. Left open, the members are spread so that no device has more than need
     be, and the batch takes as many of the other devices as divide it.
 
-    Splitting members is worth an idle place: on two CPU cores, five large nets with their batches
-    split run at half the speed of six on three places each.
+    Spreading members is worth an idle place: on two CPU cores, large nets whose batches are split
+    run at six tenths of the speed of nets that have a core each (benchmarks, `grid`).
 
     Raises:
       InputError: what is asked for does not divide, with the numbers.
