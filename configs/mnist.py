@@ -24,7 +24,7 @@ from kdjax.config import experiment, stage
 TRAIN, VALIDATION, BATCH = 59_000, 1_000, 250  # examples
 EPOCH = TRAIN // BATCH  # steps; of fewer images, so many steps are more than an epoch
 SMALL = dict(name="mlp", hidden=(800, 800))
-RATES = (5e-4, 1e-3, 2e-3, 4e-3)
+RATES = (1e-3, 2e-3, 4e-3, 8e-3)
 CLIP = 5.0  # with AdamW, what keeps the large gradients of a high temperature harmless
 # The paper's net, trained after a public reproduction of it (one run, without the limit on norms).
 PAPER_LARGE = dict(
@@ -65,9 +65,7 @@ LENGTHS = {
 def get_config(argument: str = "") -> ConfigDict:
     length, config, words = read_words(argument, ("smoke", "tune"))
     config.stages.large = large(length, length.large_nets)
-    config.stages.labels = small(
-        length, length.label_epochs, learning_rate=1e-3, loss="cross_entropy"
-    )
+    config.stages.labels = small(length, length.label_epochs, loss="cross_entropy")
     config.stages.distilled = small(
         length,
         length.soft_epochs,
@@ -124,7 +122,7 @@ def large(length: Length, nets: int) -> ConfigDict:
 def small(
     length: Length,
     epochs: int,
-    learning_rate: float = 2e-3,
+    learning_rate: float = 4e-3,  # by `tune`, for labels and soft targets
     hidden: tuple[int, ...] = SMALL["hidden"],
     members: dict | None = None,
     **fields,
