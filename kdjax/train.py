@@ -131,11 +131,12 @@ def set_up(job: Job, spec: ExperimentSpec, dataset: Dataset, exam: Exam) -> Setu
 
 
 def describe(setup: Setup) -> str:
-    """One line: members, parameters, bytes, data, devices and plan."""
+    """One line: members and their axes, parameters, bytes, data, devices and plan."""
     job, stage, layout, plan = setup.job, setup.job.stage, setup.job.layout, setup.plan
     labelled = int((job.labels >= 0).sum())
+    axes = " x ".join(f"{len(values)} of {name}" for name, values in stage.members)
     parts = [
-        f"{len(grid(stage))} x {stage.model.name}, {setup.parameters:,} parameters each, "
+        f"{len(grid(stage))} x {stage.model.name} ({axes}), {setup.parameters:,} parameters each, "
         f"{setup.state_bytes / 2**20:.1f} MiB of state",
         f"{len(job.labels):,} examples, {labelled:,} labelled, {stage.order} order",
         f"{layout.devices} {jax.default_backend()} devices as {layout.member_shards} member x "

@@ -182,12 +182,14 @@ def test_data_read_by_grain_gives_the_same_bits_as_resident_data(tmp_path, order
         assert values(resident) == values(read)
 
 
-def test_a_grid_has_a_row_for_each_cell_and_trains_in_one_program(tmp_path):
+def test_a_grid_has_a_row_for_each_cell_and_trains_in_one_program(tmp_path, capsys):
     grid = dict(seed=2, temperature=(1.0, 4.0), ensemble_size=(1, 3))
     students = dict(
         sweep=stage(**STUDENT | dict(members=grid), loss="kl_divergence", teacher_logits="cached")
     )
-    report = kdjax.run(config(students=students), tmp_path, quiet=True)
+    report = kdjax.run(config(students=students), tmp_path)
+    started = "sweep: 8 x mlp (2 of temperature x 2 of ensemble_size x 2 of seed), 1,210 parameters"
+    assert started in capsys.readouterr().out
     rows = [row for row in report.rows if row.stage == "sweep"]
     cells = [(row.cell["temperature"], row.cell["ensemble_size"]) for row in rows]
     assert sorted(cells) == [(1.0, 1), (1.0, 3), (4.0, 1), (4.0, 3)]
