@@ -57,7 +57,7 @@ class Length:
 
 LENGTHS = {
     "paper": Length(PAPER_LARGE, 1000, 10, 40, 100, 1000, 100, 10, tuple(range(1, 11))),
-    "cpu": Length(SHORT_LARGE, 40, 6, 20, 30, 60, 15, 6, (1, 2, 4, 6)),
+    "cpu": Length(SHORT_LARGE, 40, 6, 20, 30, 80, 15, 6, (1, 2, 4, 6)),
     "quick": Length(SHORT_LARGE, 10, 6, 10, 12, 20, 4, 4, (1, 2, 6)),
 }
 
