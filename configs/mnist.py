@@ -3,7 +3,7 @@
     python -m kdjax.main --config configs/mnist.py[:WORD[,WORD ...]]
 
     paper  full length, for a GPU or a TPU
-    cpu    the default: under two hours on two CPU cores
+    cpu    the default: under two hours on two CPU cores, as predicted from quick
     quick  under half an hour on two CPU cores
     smoke  a few steps of everything
     tune   how the small nets' learning rates were chosen: labels and soft targets over the same
