@@ -140,10 +140,10 @@ def _stage(path: str, name: str, values: Any, earlier: list[StageSpec]) -> Stage
                     f"{path}.{field} is {reference!r}; it must be an earlier stage "
                     f"({', '.join(names) or 'there is none'}) or a stage directory"
                 )
-    if loss.teacher and stage.teacher_logits == "cached" and stage.augment != AugmentSpec():
+    if loss.teacher and stage.teacher_logits != "live" and stage.augment != AugmentSpec():
         raise InputError(
-            f"{path}.teacher_logits is 'cached', but {path}.augment changes the view that the "
-            "student sees; it must be 'live', so that the teacher sees the same view"
+            f"{path}.teacher_logits is {stage.teacher_logits!r}, but {path}.augment changes the "
+            "view that the student sees; it must be 'live', so that the teacher sees the same view"
         )
     if loss.labels and not stage.subset.labelled and hard_term(stage):
         raise InputError(

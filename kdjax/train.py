@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from kdjax import checkpoint, cost, evaluation, member, parallel, population, report
-from kdjax.checks import Diverged
+from kdjax.checks import Diverged, InputError
 from kdjax.data import Dataset, fetch
 from kdjax.evaluation import Exam
 from kdjax.feed import Chunk, feed
@@ -147,7 +147,7 @@ def describe(setup: Setup) -> str:
     ]
     if LOSSES[stage.loss].teacher:
         forwards = len(grid(stage)) if setup.live and stage.order == "own" else 1
-        live = f"live, {forwards} forward passes a step" if setup.live else "cached"
+        live = f"live, {forwards} forward passes a step" if setup.live else stage.teacher_logits
         parts.append(f"{setup.exam.teachers.count} teachers, {live}")
     return f"{stage.name}: {'; '.join(parts)}"
 
@@ -234,13 +234,20 @@ def _single_steps(examples: Examples, order: str) -> Iterator[Examples]:
 
 
 def _teacher_logits(setup: Setup) -> np.ndarray:
-    """Raw logits [N, K, C] of the teachers on the stage's examples, as they are stored."""
+    """Raw logits [N, K, C] of the teachers on the stage's examples, as they are stored; float16,
+    which takes half the memory, where the stage says so."""
     split, positions = setup.dataset.splits["train"], setup.job.positions
-    parts = [
-        setup.exam.teachers.predict(fetch(split, positions[i : i + READ]))
-        for i in range(0, len(positions), READ)
-    ]
-    return np.moveaxis(np.concatenate(parts, axis=1), 0, 1)
+    dtype = np.float16 if setup.job.stage.teacher_logits == "cached_float16" else np.float32
+    logits = np.empty((len(positions), setup.exam.teachers.count, setup.dataset.classes), dtype)
+    for i in range(0, len(positions), READ):
+        part = setup.exam.teachers.predict(fetch(split, positions[i : i + READ]))
+        if abs(part).max() > np.finfo(dtype).max:
+            raise InputError(
+                f"{setup.job.path}.teacher_logits is 'cached_float16', which holds numbers up to "
+                f"65504, but the teachers' reach {abs(part).max():.0f}; it must be 'cached'"
+            )
+        logits[i : i + READ] = np.moveaxis(part, 0, 1)
+    return logits
 
 
 def _training(host: State) -> dict[str, Any]:

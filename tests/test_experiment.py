@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 from runs import STUDENT, TEACHERS, config, values
+from sklearn.datasets import load_digits
 
 import kdjax
 from kdjax import checkpoint, experiment, population, train
@@ -179,6 +180,27 @@ def test_data_read_by_grain_gives_the_same_bits_as_resident_data(tmp_path, order
             for r in (True, False)
         )
         assert values(resident) == values(read)
+
+
+def test_logits_cached_in_float16_teach_almost_the_same(tmp_path):
+    fields = STUDENT | dict(loss="kl_divergence", temperature=4.0)
+    names = ("cached", "cached_float16", "live")
+    students = {name: stage(**fields, teacher_logits=name) for name in names}
+    report = kdjax.run(config(students=students), tmp_path, quiet=True)
+    exact, rounded, live = (np.array(report.row(n).metrics["nll"]["values"]) for n in names)
+    assert (exact != rounded).any()
+    np.testing.assert_allclose(rounded, exact, rtol=1e-3)
+    np.testing.assert_allclose(live, exact, rtol=1e-5)
+
+
+def test_logits_too_large_for_float16_are_refused_in_one_sentence(tmp_path):
+    digits, path = load_digits(), tmp_path / "bright.npz"
+    inputs, labels = digits.data * 1e6, digits.target
+    np.savez(path, train_inputs=inputs, train_labels=labels, test_inputs=inputs, test_labels=labels)
+    student = stage(**STUDENT, loss="kl_divergence", teacher_logits="cached_float16")
+    wrong = config(students=dict(student=student), dataset=dict(name=str(path)))
+    with pytest.raises(InputError, match=r"student.teacher_logits .*65504.*must be 'cached'"):
+        kdjax.run(wrong, tmp_path / "runs", quiet=True)
 
 
 @pytest.mark.parametrize("mixing", ["one_to_one", "best"])
