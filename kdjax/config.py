@@ -38,10 +38,11 @@ def experiment(
     Args:
       stages: name to stage, in the order they run; each made by `stage`, or a plain dict.
       dataset: fields of `DatasetSpec`; the others take their defaults.
-      **fields: `data_dir`, `evaluate`, `tensorboard`, `execution`.
+      **fields: `data_dir`, `cache_dir`, `evaluate`, `tensorboard`, `execution`.
     """
     defaults = {
         "data_dir": "",  # of TFDS; "": $TFDS_DATA_DIR, else ~/tensorflow_datasets
+        "cache_dir": "",  # of decoded sets; "": in $XDG_CACHE_HOME, else ~/.cache; "none": nowhere
         "evaluate": "test",  # the split of the report; "validation" to make choices
         "tensorboard": False,
     }
@@ -105,6 +106,7 @@ def parse(config: Mapping[str, Any]) -> ExperimentSpec:
         stages=tuple(stages),
         execution=_read(ExecutionSpec, "config.execution", config.get("execution", {})),
         data_dir=check(checks.text(), "config.data_dir", config.get("data_dir", "")),
+        cache_dir=check(checks.text(), "config.cache_dir", config.get("cache_dir", "")),
         evaluate=choose(EVALUATED, "config.evaluate", config.get("evaluate", "test")),
         tensorboard=check(checks.truth(), "config.tensorboard", config.get("tensorboard", False)),
     )

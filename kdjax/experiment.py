@@ -30,7 +30,7 @@ def run(config: Mapping[str, Any], workdir: str | Path, quiet: bool = False) -> 
     workdir = Path(workdir)
     say = (lambda line: None) if quiet else print
     spec = parse(config)
-    dataset = data.load(spec.dataset, spec.data_dir)
+    dataset = data.load(spec.dataset, spec.data_dir, spec.cache_dir)
     prepare(spec, dataset, workdir)  # all refusals, before anything is written
     checkpoint.check_writable(workdir)
     with checkpoint.lock(workdir):

@@ -19,13 +19,19 @@ Chunk = tuple[int, int]  # first step, number of steps
 def feed(
     job: Job, dataset: Dataset, resident: bool, logits: np.ndarray | None, chunks: list[Chunk]
 ) -> Iterator[tuple[Data, Examples]]:
-    """The arguments of each chunk, on the devices.
+    """The arguments of each chunk, on the devices, put there while the one before is computed.
 
     Args:
-      resident: all inputs go to the devices at once; else each chunk's are read, by Grain, while
-        the one before is computed. The results are the same.
+      resident: all inputs go to the devices at once; else each chunk's are read, by Grain, for
+        that chunk. The results are the same.
       logits: [N, K, C] cached teacher logits of the stage's examples, or None.
     """
+    return stream.ahead(_in_turn(job, dataset, resident, logits, chunks))
+
+
+def _in_turn(
+    job: Job, dataset: Dataset, resident: bool, logits: np.ndarray | None, chunks: list[Chunk]
+) -> Iterator[tuple[Data, Examples]]:
     split, layout = dataset.splits["train"], job.layout
     if resident:
         data = Data(fetch(split, job.positions), job.labels, logits)
@@ -35,10 +41,14 @@ def feed(
             yield data, _examples(job, chunk, index, row=index)
         return
     data = parallel.replicate(Data(np.zeros(0), job.labels, logits), layout)
-    positions = (job.positions[_distinct(_index(job, chunk), len(job.labels))] for chunk in chunks)
-    for chunk, inputs in zip(chunks, stream.chunks(split, positions, THREADS), strict=True):
+    for chunk in chunks:
         index = _index(job, chunk)
-        row = np.searchsorted(np.unique(index), index).astype(np.int32)
+        seen = np.zeros(len(job.labels), bool)
+        seen[index] = True  # each example of the chunk is read once
+        row = (np.cumsum(seen, dtype=np.int32) - 1)[index]
+        # Repeated at the end, to a size that is the same for all chunks of one shape.
+        read = np.resize(np.flatnonzero(seen), min(index.size, len(seen)))
+        inputs = stream.read(split, job.positions[read], THREADS)
         yield (
             data.replace(inputs=parallel.replicate(inputs, layout)),
             _examples(job, chunk, index, row),
@@ -53,13 +63,6 @@ def _index(job: Job, chunk: Chunk) -> np.ndarray:
     seeds = [member["seed"] for member in grid(job.stage)]
     by_seed = {seed: order(seed, *numbers) for seed in set(seeds)}
     return np.stack([by_seed[seed] for seed in seeds])
-
-
-def _distinct(index: np.ndarray, examples: int) -> np.ndarray:
-    """The examples of a chunk, each once, sorted; repeated at the end to a size that is the same
-    for all chunks of one shape."""
-    distinct = np.unique(index)
-    return np.resize(distinct, min(index.size, examples)) if len(distinct) else distinct
 
 
 def _examples(job: Job, chunk: Chunk, index: np.ndarray, row: np.ndarray) -> Examples:

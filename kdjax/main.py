@@ -11,6 +11,7 @@ from ml_collections import ConfigDict, config_flags
 
 from kdjax.checks import Diverged, InputError
 from kdjax.experiment import run
+from kdjax.files import user_cache
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment.", lock_config=True)
 WORKDIR = flags.DEFINE_string("workdir", None, "Default: runs/NAME in the current directory.")
@@ -62,8 +63,7 @@ def use_machine() -> None:
     if jax.config.jax_num_cpu_devices < 1:
         jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
     if jax.config.jax_compilation_cache_dir is None:
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        jax.config.update("jax_compilation_cache_dir", str(cache / "kdjax"))
+        jax.config.update("jax_compilation_cache_dir", str(user_cache()))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 

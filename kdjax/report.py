@@ -1,6 +1,5 @@
 """What a run found: a row per population, statistics over its members, a table and files."""
 
-import importlib.metadata
 import math
 import os
 import platform
@@ -18,6 +17,7 @@ import numpy as np
 from kdjax import files, table
 from kdjax.losses import LOSSES
 from kdjax.spec import StageSpec
+from kdjax.versions import installed
 
 METRICS = ("errors", "accuracy", "nll", "ece", "brier", "agreement", "teacher_kl")
 ENSEMBLE = "/ensemble"  # after the teacher stages (a+b) whose members are one classifier
@@ -152,7 +152,7 @@ def environment() -> dict[str, Any]:
 
 def versions() -> dict[str, str | None]:
     """Of Python and the packages that results may depend on; None: not installed."""
-    return {"python": platform.python_version()} | {p: _version(p) for p in PACKAGES}
+    return {"python": platform.python_version()} | installed(PACKAGES)
 
 
 def write(report: Report, directory: str | os.PathLike) -> None:
@@ -182,13 +182,6 @@ def _record(row: Row) -> dict[str, Any]:
 def _standard_error(statistics: dict[str, Any]) -> float | None:
     known = [v for v in statistics["values"] if v is not None]
     return None if statistics["std"] is None else statistics["std"] / math.sqrt(len(known))
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def _local(argument: str) -> str:

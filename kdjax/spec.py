@@ -122,6 +122,7 @@ class ExperimentSpec:
     stages: tuple[StageSpec, ...]
     execution: ExecutionSpec
     data_dir: str
+    cache_dir: str
     evaluate: str  # the split of the report
     tensorboard: bool
 

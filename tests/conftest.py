@@ -12,6 +12,7 @@ from stages import write_stage
 
 CACHE = tempfile.TemporaryDirectory()  # gone with the session
 
+os.environ["XDG_CACHE_HOME"] = CACHE.name
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_compilation_cache_dir", CACHE.name)

@@ -158,7 +158,7 @@ def test_other_execution_settings_are_the_same_experiment(report, workdir):
 
 
 @pytest.mark.parametrize("order", ["own", "shared"])
-def test_data_read_by_grain_gives_the_same_bits_as_resident_data(tmp_path, order):
+def test_data_read_by_grain_from_the_cache_give_the_same_bits_as_resident_data(tmp_path, order):
     def students(teacher_logits):
         return dict(
             student=stage(
@@ -173,11 +173,15 @@ def test_data_read_by_grain_gives_the_same_bits_as_resident_data(tmp_path, order
     for teacher_logits in ("cached", "live"):
         resident, read = (
             kdjax.run(
-                config(students=students(teacher_logits), dataset=dict(resident=r)),
+                config(
+                    students=students(teacher_logits),
+                    dataset=dict(resident=r),
+                    cache_dir=cache_dir,
+                ),
                 tmp_path / f"{teacher_logits}-{r}",
                 quiet=True,
             )
-            for r in (True, False)
+            for r, cache_dir in ((True, "none"), (False, ""))
         )
         assert values(resident) == values(read)
 
