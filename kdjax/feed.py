@@ -71,7 +71,7 @@ def _examples(job: Job, chunk: Chunk, index: np.ndarray, row: np.ndarray) -> Exa
     step = np.arange(start, start + steps, dtype=np.int32)
     if job.stage.order == "shared":
         alike = {"step": step, "seed": np.full(steps, SHARED_SEED, np.int32)}
-        alike = {k: np.broadcast_to(v, (layout.devices, steps)) for k, v in alike.items()}
+        alike = {k: parallel.repeat(v, layout) for k, v in alike.items()}
         return Examples(
             index=parallel.split_batch(index, layout, axis=1),
             row=parallel.split_batch(row, layout, axis=1),

@@ -1,21 +1,31 @@
-"""python -m kdjax.main --config FILE[:ARGUMENT] [--config.FIELD=VALUE ...] [--workdir DIR]"""
+"""python -m kdjax.main --config FILE[:ARGUMENT] [--config.FIELD=VALUE ...] [--workdir DIR]
+
+In several processes, the same command in each: with --distributed where JAX finds out about the
+others, or with --coordinator_address HOST:PORT --num_processes N --process_id I.
+"""
 
 import os
 import re
 import sys
+import traceback
 from pathlib import Path
 
 import jax
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from kdjax.checks import Diverged, InputError
+from kdjax import processes
+from kdjax.checks import Diverged, InputError, Preempted
 from kdjax.experiment import run
 from kdjax.files import user_cache
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment.", lock_config=True)
 WORKDIR = flags.DEFINE_string("workdir", None, "Default: runs/NAME in the current directory.")
-BAD_INPUT, DIVERGED, INTERRUPTED = 2, 3, 130  # exit codes
+DISTRIBUTED = flags.DEFINE_bool("distributed", False, "Find the other processes.")
+COORDINATOR = flags.DEFINE_string("coordinator_address", None, "HOST:PORT of process 0.")
+COUNT = flags.DEFINE_integer("num_processes", None, "How many processes there are.")
+INDEX = flags.DEFINE_integer("process_id", None, "Which of them this is, from 0 on.")
+FAILED, BAD_INPUT, DIVERGED, INTERRUPTED, PREEMPTED = 1, 2, 3, 130, 143  # exit codes
 
 
 def main(arguments: list[str]) -> None:
@@ -29,13 +39,25 @@ def main(arguments: list[str]) -> None:
             raise InputError(f"--config is {config_name()[0]!r}; there is no such file")
         if arguments[1:]:
             raise InputError(f"{arguments[1]!r} is no flag; a flag starts with --")
-        run(read_config(), WORKDIR.value or default_workdir())
-    except InputError as error:
-        stop(error, BAD_INPUT)
-    except Diverged as error:
-        stop(error, DIVERGED)
-    except KeyboardInterrupt:
-        stop("stopped; the same command goes on from the last checkpoint", INTERRUPTED)
+        where = DISTRIBUTED.value, COORDINATOR.value, COUNT.value, INDEX.value
+        processes.check_flags(*where)
+        with processes.together(*where, verdict):
+            stopping = processes.sigterm()
+            run(read_config(), WORKDIR.value or default_workdir(), stop=stopping)
+    except (InputError, Diverged, Preempted, KeyboardInterrupt) as error:
+        stop(*verdict(error))
+
+
+def verdict(error: BaseException) -> tuple[str, int]:
+    """What the user is told of the end of a run, and the exit code."""
+    codes = {InputError: BAD_INPUT, Diverged: DIVERGED, Preempted: PREEMPTED}
+    if type(error) in codes:
+        return f"kdjax: {error}", codes[type(error)]
+    go_on = "the same command goes on from the last checkpoint"
+    if isinstance(error, KeyboardInterrupt):
+        return f"kdjax: stopped; {go_on}", INTERRUPTED
+    trace = "".join(traceback.format_exception(error))
+    return f"{trace}kdjax: this process failed, or lost another; {go_on}", FAILED
 
 
 def read_config() -> ConfigDict:
@@ -84,22 +106,22 @@ def parse(arguments: list[str]) -> list[str]:
     try:
         return flags.FLAGS(arguments)
     except (flags.Error, InputError) as error:
-        stop(last_line(error), BAD_INPUT)
+        stop(f"kdjax: {last_line(error)}", BAD_INPUT)
     except Exception as error:  # of the config file, or of ml_collections on an override
         message = " ".join(str(error.args[0] if error.args else error).split())
         if re.fullmatch(r"['\"]*\w*['\"]*", message):  # the key that ml_collections did not find
             message = "there is no such field"
         overrides = [a for a in arguments if a.startswith("--config.")]
         wrong = [a for a in overrides if any(f"'{n}'" in message for n in _names(a))]
-        stop(f"{', '.join(wrong or overrides) or '--config'}: {message}", BAD_INPUT)
+        stop(f"kdjax: {', '.join(wrong or overrides) or '--config'}: {message}", BAD_INPUT)
 
 
 def _names(override: str) -> list[str]:
     return override.partition("=")[0].split(".")[1:]
 
 
-def stop(message: object, code: int) -> None:
-    print(f"kdjax: {message}", file=sys.stderr)
+def stop(message: str, code: int) -> None:
+    print(message, file=sys.stderr)
     sys.exit(code)
 
 

@@ -145,6 +145,7 @@ def environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "device": devices[0].device_kind,
         "devices": len(devices),
+        "processes": jax.process_count(),
         "cpus": os.cpu_count(),
         "command": shlex.join(_local(argument) for argument in sys.orig_argv),
     }

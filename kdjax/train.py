@@ -49,6 +49,7 @@ def train(
     exam: Exam,
     say: Callable[[str], None],
     track: Callable[[Job, int], Any],
+    end_if_asked: Callable[[], None],
 ) -> None:
     """Trains a stage from its last checkpoint, or from the start, and finishes its directory.
 
@@ -56,6 +57,7 @@ def train(
       exam: the evaluated splits as the stage's teachers see them.
       say: takes the line about the stage that a user reads.
       track: (job, steps done) -> a display with `update(row)` and `close()`.
+      end_if_asked: called before the first chunk and after each; what it raises ends the stage.
 
     Raises:
       Diverged: every member has; what was saved stays.
@@ -73,6 +75,7 @@ def train(
         _stop_if_all_bad(stage.name, parallel.join_members(state.bad, layout), done)
         clock = lambda: before + time.perf_counter() - began
         display = opened.enter_context(contextlib.closing(track(job, done)))
+        end_if_asked()
         chunks = _chunks(setup, state, hparams, done, spec.dataset.resident)
         for step, state, loss in chunks:
             numbers = evaluation.evaluate(
@@ -90,6 +93,7 @@ def train(
             checkpoints.save(step, *_items(setup, host, row))
             display.update(row)
             _stop_if_all_bad(stage.name, host.bad, step)
+            end_if_asked()
     finals = {
         name: evaluation.evaluate(evaluate, state, hparams, split, layout)
         for name, split in exam.splits.items()
@@ -139,10 +143,10 @@ def describe(setup: Setup) -> str:
         f"{len(grid(stage))} x {stage.model.name} ({axes}), {setup.parameters:,} parameters each, "
         f"{setup.state_bytes / 2**20:.1f} MiB of state",
         f"{len(job.labels):,} examples, {labelled:,} labelled, {stage.order} order",
-        f"{layout.devices} {jax.default_backend()} devices as {layout.member_shards} member x "
-        f"{layout.data_shards} data shards"
-        + f", {layout.copies} idle places"
-        * bool(layout.copies),
+        f"{layout.devices} {jax.default_backend()} devices"
+        + f" of {layout.processes} processes" * (layout.processes > 1)
+        + f" as {layout.member_shards} member x {layout.data_shards} data shards"
+        + f", {layout.copies} idle places" * bool(layout.copies),
         f"plan {plan.members}, {'steps in a scan' if plan.scan else 'a call per step'}",
     ]
     if LOSSES[stage.loss].teacher:

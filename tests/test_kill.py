@@ -1,16 +1,8 @@
-"""SIGKILL inside any stage; a rerun ends with the same metrics, bit for bit."""
-
-import json
-import os
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
+"""SIGKILL or SIGTERM at any time; a rerun ends with the same metrics, bit for bit."""
 
 import pytest
+from launch import ends, metrics, rows, send, start, wait_for
 
-ROOT = Path(__file__).parents[1]
 CONFIG = """
 from runs import config
 def get_config():
@@ -21,49 +13,51 @@ def get_config():
 """
 
 
-def command(tmp_path, name):
-    return [
-        *(sys.executable, "-m", "kdjax.main", "--config", tmp_path / "config.py"),
-        *("--workdir", tmp_path / name),
-    ]
-
-
-def metrics(tmp_path, name):
-    rows = json.loads((tmp_path / name / "report.json").read_text())["rows"]
-    return [(row["stage"], row["cell"], row["metrics"]) for row in rows]
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("kill")
+    (directory / "config.py").write_text(CONFIG)
+    return directory
 
 
 @pytest.fixture(scope="module")
-def tmp_path(tmp_path_factory):
-    return tmp_path_factory.mktemp("kill")
+def undisturbed(directory):
+    assert ends(start(directory, "whole"))[0][0] == 0
+    return metrics(directory / "whole")
 
 
-@pytest.fixture(scope="module")
-def environment(tmp_path):
-    (tmp_path / "config.py").write_text(CONFIG)
-    path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
-    return os.environ | {"PYTHONPATH": path, "XDG_CACHE_HOME": str(tmp_path)}
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path, environment):
-    subprocess.run(command(tmp_path, "whole"), env=environment, check=True, capture_output=True)
-    return metrics(tmp_path, "whole")
-
-
-def test_a_run_killed_in_every_stage_ends_as_if_nothing_had_been(
-    tmp_path, environment, undisturbed
-):
+def test_a_run_killed_in_every_stage_ends_as_if_nothing_had_been(directory, undisturbed):
     for name in ("teachers", "baseline", "distilled"):
-        rows = tmp_path / "killed" / name / "metrics.jsonl"
-        process = subprocess.Popen(
-            command(tmp_path, "killed"), env=environment, stdout=subprocess.DEVNULL
-        )
-        while not rows.exists() or rows.read_text().count("\n") < 5:
-            assert process.poll() is None, f"ended before {name} had five chunks"
-            time.sleep(0.002)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        assert not (rows.parent / "DONE").exists()
-    subprocess.run(command(tmp_path, "killed"), env=environment, check=True, capture_output=True)
-    assert metrics(tmp_path, "killed") == undisturbed
+        stage = directory / "killed" / name
+        process = start(directory, "killed")
+        wait_for(lambda s=stage: rows(s) >= 5, process)
+        send(process, "SIGKILL")
+        ends(process)
+        assert not (stage / "DONE").exists()
+    assert ends(start(directory, "killed"))[0][0] == 0
+    assert metrics(directory / "killed") == undisturbed
+
+
+def test_sigterm_before_within_and_after_the_chunks_ends_cleanly(directory, undisturbed):
+    workdir, told = directory / "stopped", "kdjax: stopped by SIGTERM; the same command goes on"
+    process = start(directory, "stopped")
+    assert process.stdout.readline().startswith("workdir: ")
+    send(process, "SIGTERM")
+    code, _, errors = ends(process)[0]
+    assert code == 143 and errors.startswith(told) and errors.count("\n") == 1
+    assert not rows(workdir / "teachers")
+
+    process = start(directory, "stopped")
+    wait_for(lambda: rows(workdir / "teachers") >= 5, process)
+    send(process, "SIGTERM")
+    assert ends(process)[0][0] == 143
+    steps = {int(path.name) for path in (workdir / "teachers" / "checkpoints").iterdir()}
+    assert max(steps) == 4 * rows(workdir / "teachers") < 120
+
+    process = start(directory, "stopped")
+    wait_for((workdir / "distilled" / "DONE").exists, process)
+    send(process, "SIGTERM")
+    code, _, errors = ends(process)[0]
+    assert code in (0, 143) and errors.startswith(told if code else "")
+    assert ends(start(directory, "stopped"))[0][0] == 0
+    assert metrics(workdir) == undisturbed
