@@ -13,7 +13,8 @@ import jax
 from benchmarks import peers, populations, suite
 from benchmarks.timing import LEAST, REPEATS, Row
 from kdjax import report, table
-from kdjax.main import quiet, use_machine
+from kdjax.machine import use_machine
+from kdjax.main import quiet
 
 HOW = (
     f"Ratios: more is better. Each is the median, and in brackets the least and the greatest, of "

@@ -26,7 +26,9 @@ def feed(
         that chunk. The results are the same.
       logits: [N, K, C] cached teacher logits of the stage's examples, or None.
     """
-    return stream.ahead(_in_turn(job, dataset, resident, logits, chunks))
+    items = _in_turn(job, dataset, resident, logits, chunks)
+    # Several processes must start their programs in the same order, so that none may have a thread.
+    return items if job.layout.processes > 1 else stream.ahead(items)
 
 
 def _in_turn(

@@ -10,14 +10,13 @@ import sys
 import traceback
 from pathlib import Path
 
-import jax
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from kdjax import processes
 from kdjax.checks import Diverged, InputError, Preempted
 from kdjax.experiment import run
-from kdjax.files import user_cache
+from kdjax.machine import use_machine
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment.", lock_config=True)
 WORKDIR = flags.DEFINE_string("workdir", None, "Default: runs/NAME in the current directory.")
@@ -78,15 +77,6 @@ def quiet() -> None:
     """Only what is wrong is worth a line of the libraries below."""
     logging.set_verbosity(logging.ERROR)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-
-
-def use_machine() -> None:
-    """One CPU device per core, and compiled programs kept for the next run, unless set."""
-    if jax.config.jax_num_cpu_devices < 1:
-        jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
-    if jax.config.jax_compilation_cache_dir is None:
-        jax.config.update("jax_compilation_cache_dir", str(user_cache()))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
 def config_name() -> tuple[str, str]:
