@@ -28,7 +28,7 @@ def run(
       config: plain data, as `kdjax.config.experiment` makes it.
       workdir: where stages keep their checkpoints; a rerun goes on from what stands there.
       quiet: print nothing.
-      stop: asked between chunks and between stages whether to end here.
+      stop: asked before and after every chunk whether to end here; the same in all processes.
 
     Raises:
       InputError: config, data or workdir cannot be used; nothing has been computed or written.

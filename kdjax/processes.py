@@ -22,10 +22,11 @@ import numpy as np
 from jax._src.distributed import global_state  # its client reaches processes that compute
 from jax.experimental import multihost_utils
 
-from kdjax.checks import InputError
+from kdjax.checks import Diverged, InputError, Preempted
 
 HEARTBEAT = 60  # seconds after which a process that does not answer is given up
-LEAVING = 5_000  # milliseconds that a process which ends waits for the others
+GRACE = 5  # seconds to end by itself, and to finish a save, when another process ends
+LEAVING = 15_000  # milliseconds that a process which ends waits for the others
 FOREVER = 2**31 - 1  # milliseconds
 UNSEEN = 90  # seconds for which a network file system may hide a new file
 END = "kdjax/end"  # the key that holds the exit code of all
@@ -151,7 +152,7 @@ def together(
         yield
         return
     _join(address, count, index)
-    client, ending = global_state.client, threading.Event()
+    client, ending, arrived = global_state.client, threading.Event(), threading.Event()
 
     def watch() -> None:
         try:
@@ -159,6 +160,7 @@ def together(
         except jax.errors.JaxRuntimeError:
             return  # all have left, or process 0 is gone
         ending.set()
+        arrived.wait(GRACE)
         with contextlib.suppress(jax.errors.JaxRuntimeError):  # a process is gone
             client.wait_at_barrier(END, LEAVING)
             jax.distributed.shutdown()
@@ -169,6 +171,8 @@ def together(
     try:
         yield
     except BaseException as error:
+        if isinstance(error, Diverged | Preempted):  # all raise it, process 0 when it has saved
+            anywhere(True)
         message, code = verdict(error)
         told = ending.is_set()
         try:
@@ -177,6 +181,7 @@ def together(
             told = told or "ALREADY_EXISTS" in str(failure)
         if not told:
             print(message, file=sys.stderr)
+        arrived.set()
         watcher.join()
         _exit(code)
     jax.distributed.shutdown()
@@ -190,7 +195,13 @@ def _join(address: str | None, count: int | None, index: int | None) -> None:
         print(f"waiting for {count} processes at {address}, at most 5 minutes", flush=True)
     jax.config.update("jax_enable_preemption_service", False)  # `sigterm` is in its place
     try:
-        jax.distributed.initialize(address, count, index, heartbeat_timeout_seconds=HEARTBEAT)
+        jax.distributed.initialize(
+            address,
+            count,
+            index,
+            cluster_detection_method="deactivate" if address else None,
+            heartbeat_timeout_seconds=HEARTBEAT,
+        )
     except (ValueError, RuntimeError) as error:
         if "coordinator_address" in str(error):
             error = (

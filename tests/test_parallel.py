@@ -120,6 +120,19 @@ def test_the_chosen_layout_divides_and_fits(members, batch, devices):
     assert places // layout.member_shards == most and layout.copies < most
 
 
+@given(st.integers(1, 24), st.integers(1, 200), st.integers(1, 4), st.integers(2, 5))
+def test_every_process_has_as_many_devices_of_the_chosen_layout(members, batch, own, processes):
+    several = dict(local_device_count=lambda: own, process_count=lambda: processes)
+    with mock.patch.multiple(parallel.jax, **several):
+        layout = parallel.layout(ExecutionSpec(), members, batch, "here")
+        with pytest.raises(InputError, match=f"a multiple of the {processes} processes, where"):
+            parallel.layout(ExecutionSpec(devices=1), members, batch, "here")
+    places = members + layout.copies
+    assert places % layout.member_shards == 0 and batch % layout.data_shards == 0
+    assert layout.own * processes == layout.devices <= own * processes
+    assert places // layout.member_shards == -(-members // (own * processes))
+
+
 def test_members_come_before_the_batch():
     assert parallel.layout(ExecutionSpec(), 16, 100, "here") == Layout(8, 1)
     assert parallel.layout(ExecutionSpec(), 10, 100, "here") == Layout(5, 1)
