@@ -72,8 +72,8 @@ def written(path: Path, seconds: float = UNSEEN) -> None:
     seen = multihost_utils.process_allgather(np.array(path.exists()))
     if not seen.all():
         raise InputError(
-            f"{path.parent} of process {seen.argmin()} is not that of process 0; --workdir must "
-            "be on a file system that all processes share"
+            f"--workdir of process {seen.argmin()} is not that of process 0; it must be on a file "
+            "system that all processes share"
         )
 
 

@@ -93,7 +93,7 @@ def test_what_one_process_refuses_ends_both_with_one_sentence(tmp_path, case):
     (tmp_path / "config.py").write_text(CONFIG)
     if case == "workdir":
         two = start_two(tmp_path, "run", f"--workdir={tmp_path / 'elsewhere'}", slurm=True)
-        words = r"run of process 1 is not that of process 0; --workdir must be on a file system"
+        words = "--workdir of process 1 is not that of process 0; it must be on a file system"
     elif case == "data":
         two = start_two(tmp_path, "run", "--config.dataset.name=nothing.npz")
         words = "config.dataset.name is 'nothing.npz'"
