@@ -1,7 +1,7 @@
 """Several processes as one program: each runs the same code, and computes on its own devices.
 
 Process 0 alone writes files and prints; every process reads the same data and the same working
-directory. With one process nothing here does anything.
+directory. What crosses processes is free where there is only one.
 """
 
 import contextlib
@@ -108,12 +108,13 @@ def check_flags(
             "--distributed finds out what --coordinator_address, --num_processes and --process_id "
             "say; give it alone, or those three"
         )
-    if len(missing) in (0, len(given)):
-        return _check_values(address, count, index) if not missing else None
-    raise InputError(
-        f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing; "
-        "--coordinator_address, --num_processes and --process_id go together"
-    )
+    if 0 < len(missing) < len(given):
+        raise InputError(
+            f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing; "
+            "--coordinator_address, --num_processes and --process_id go together"
+        )
+    if not missing:
+        _check_values(address, count, index)
 
 
 def _check_values(address: str, count: int, index: int) -> None:
@@ -172,7 +173,8 @@ def together(
         yield
     except BaseException as error:
         if isinstance(error, Diverged | Preempted):  # all raise it, process 0 when it has saved
-            anywhere(True)
+            with contextlib.suppress(jax.errors.JaxRuntimeError):  # a process is gone
+                anywhere(True)
         message, code = verdict(error)
         told = ending.is_set()
         try:
