@@ -40,7 +40,7 @@ def run(config: Mapping[str, Any], workdir: str | Path, quiet: bool = False) -> 
         _train_all(jobs, spec, dataset, say, quiet)
         result = findings.report_of(complete(config).to_dict(), spec, dataset, jobs)
         report.write(result, workdir)
-    say(f"\n{result.table()}\n\nreport: {workdir / 'report.md'}")
+    say(f"\n{result.table()}\n\nreport: {workdir / 'report.html'}")
     return result
 
 
