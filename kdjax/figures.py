@@ -295,7 +295,9 @@ def soft_targets(
             axes.set_yticks([0, high / 2, high], [f"{v:g}" for v in (0, high / 2, high)])
             axes.set_xticks(range(len(shown)), names[shown])
             tidy(axes)
+            axes.grid(visible=False, axis="x")
             axes.tick_params(labelsize=8)
+            axes.tick_params("x", length=0)
             if longest > 2:
                 axes.tick_params("x", rotation=90)
     for axes, title in zip(grid[0, pictures:], distributions, strict=True):

@@ -42,7 +42,7 @@ img { display: block; max-width: 100%; height: auto; }
 }
 @media (max-width: 40rem) {
   body { padding-top: 1.25rem; }
-  th[scope=row] { white-space: normal; min-width: 6.5rem; max-width: 9rem; }
+  th[scope=row] { white-space: normal; min-width: 6.5rem; max-width: 50vw; }
   img { max-width: none; width: 36rem; }
 }
 @media print {
@@ -52,7 +52,7 @@ img { display: block; max-width: 100%; height: auto; }
   figure, tr { break-inside: avoid; }
   .scroll { overflow: visible; }
   table { font-size: 7.5pt; }
-  th, td { padding: .2rem .35rem; }
+  th, td { padding: .2rem .35rem; white-space: normal; }
   th[scope=row] { position: static; }
   img { max-width: min(100%, 15cm); max-height: 22cm; width: auto; }
 }
