@@ -39,8 +39,8 @@ DARK = {
 class Picture(Figure):
     """A figure that a notebook shows."""
 
-    def _repr_png_(self) -> tuple[bytes, dict[str, float]]:
-        return png(self), {"width": 96 * self.get_figwidth()}
+    def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
+        return png(self), {"width": round(96 * self.get_figwidth())}
 
 
 def fixed_style() -> AbstractContextManager:

@@ -112,6 +112,9 @@ class Report:
         """A Markdown table that also reads well in a terminal."""
         return table.of_rows(self.rows)
 
+    def __repr__(self) -> str:
+        return self.table()
+
     def _repr_markdown_(self) -> str:
         """What a notebook shows."""
         name, count = self.config["dataset"]["name"], self.examples[self.evaluate]

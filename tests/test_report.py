@@ -221,5 +221,5 @@ class TestRepresentatives:
 
 def test_a_notebook_shows_the_table_and_what_it_is_of():
     text = small()._repr_markdown_()
-    assert text.startswith(small().table())
+    assert text.startswith(small().table()) and repr(small()) == small().table()
     assert text.endswith("\n\ndigits, test split of 797 examples; mean ± s.d. over n members")
