@@ -82,7 +82,7 @@ def report_of(
 
 
 def _open(job: Job, inputs: np.ndarray, split: str) -> Found:
-    """A row for each cell of the stage's grid, over its seeds."""
+    """The stage, with a row for each cell of its grid, over its seeds."""
     result, count = checkpoint.results(job.directory), len(grid(job.stage))
     rows, healthy = [], {}
     for here, places in cells(job.stage):

@@ -8,14 +8,14 @@ from xml.etree import ElementTree
 
 import matplotlib
 from PIL import Image
-from reports import study
+from reports import small, study
 
-from kdjax import drawing, figures
+from kdjax import drawing, figures, report
 
 
-def render(report):
+def render(content):
     with drawing.fixed_style():
-        figure = figures.errors_against_parameters(report)
+        figure = figures.errors_against_parameters(content)
         return drawing.png(figure), drawing.svg(figure)
 
 
@@ -51,14 +51,17 @@ def test_a_notebook_shows_a_figure():
     assert content.startswith(b"\x89PNG") and metadata == {"width": round(96 * 5.8)}
 
 
-def test_no_display_and_no_pyplot(tmp_path):
+def test_another_process_writes_the_same_without_display_or_pyplot(tmp_path):
     code = (
         "import sys; from reports import small; from kdjax import report;"
         "report.write(small(), sys.argv[1]); print('matplotlib.pyplot' in sys.modules)"
     )
     environment = os.environ | {"PYTHONPATH": os.path.dirname(__file__), "MPLBACKEND": "TkAgg"}
     run = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code, str(tmp_path)],
+        [sys.executable, "-W", "error", "-c", code, str(tmp_path / "theirs")],
         **{"env": environment, "capture_output": True, "text": True, "check": True},
     )
     assert run.stdout.strip() == "False"
+    report.write(small(), tmp_path / "ours")
+    theirs, ours = ((tmp_path / name / "report.html").read_bytes() for name in ("theirs", "ours"))
+    assert theirs == ours
