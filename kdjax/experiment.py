@@ -49,7 +49,7 @@ def run(
         result = findings.report_of(complete(config).to_dict(), spec, dataset, jobs)
         processes.by_first(report.write)(result, workdir)
         processes.written(workdir / "report.json")
-    say(f"\n{result.table()}\n\nreport: {workdir / 'report.md'}")
+    say(f"\n{result.table()}\n\nreport: {workdir / 'report.html'}")
     return result
 
 
