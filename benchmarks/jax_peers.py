@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -75,7 +76,7 @@ def _single(work: Work) -> tuple[Callable, Callable, jax.Array, jax.Array]:
 
     def init(key: jax.Array) -> tuple:
         params = model.init(key, np.zeros((1, *read.input_shape), np.float32))
-        return params, optimizer.init(params), 0
+        return params, optimizer.init(params), jnp.zeros((), jnp.int32)
 
     def step(
         state: tuple, inputs: jax.Array, labels: jax.Array, index: jax.Array, key: jax.Array

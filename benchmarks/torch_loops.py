@@ -36,7 +36,10 @@ def main() -> None:
     with Connection(int(sys.argv[1])) as connection:
         tasks, arrays = connection.recv()
         splits = {name: tuple(map(torch.from_numpy, both)) for name, both in arrays.items()}
-        turns = [make(variant, work, splits) for variant, work in tasks]
+        images, labels = splits["train"]
+        margin = SHIFT[tasks[0][1].data]  # of zeros, from which a jittered image is cut
+        train = pad(images, (0, 0, margin, margin, margin, margin)), labels
+        turns = [make(variant, work, train, splits["validation"]) for variant, work in tasks]
         while True:
             try:
                 number = connection.recv()
@@ -50,14 +53,14 @@ def main() -> None:
                 connection.send(repr(error))
 
 
-def make(variant: Variant, work: Work, splits: dict[str, tuple]) -> Callable[[], None]:
-    """A turn of this work."""
+def make(variant: Variant, work: Work, train: tuple, validation: tuple) -> Callable[[], None]:
+    """A turn of this work, from padded images [N, H, W, C] and labels [N]."""
     if variant.members > 1:
-        return ensemble(variant, work, splits["train"])
-    batches = in_memory(work, *splits["train"])
+        return ensemble(variant, work, train)
+    batches = in_memory(work, *train)
     if variant.workers is not None:
-        batches = loaded(work, variant.workers, *splits["train"])
-    return single(variant, work, batches, splits["validation"])
+        batches = loaded(work, variant.workers, *train)
+    return single(variant, work, batches, validation)
 
 
 def single(variant: Variant, work: Work, batches: Batches, validation: tuple) -> Callable[[], None]:
@@ -163,29 +166,28 @@ def evaluate(forward: Callable[[Tensor], Tensor], inputs: Tensor, labels: Tensor
         nll += float(cross_entropy(logits, y, reduction="sum"))
 
 
-def in_memory(work: Work, inputs: Tensor, labels: Tensor) -> Batches:
-    """Shuffled batches without end; a jittered batch is one gather from padded images."""
+def in_memory(work: Work, images: Tensor, labels: Tensor) -> Batches:
+    """Shuffled batches without end; a jittered batch is one gather."""
     shift, (height, width, _) = SHIFT[work.data], SHAPES[work.data]
-    padded = padded_images(inputs, shift)
     while True:
-        for index in torch.randperm(len(inputs)).split(work.batch):
+        for index in torch.randperm(len(images)).split(work.batch):
             if len(index) < work.batch:
                 continue
             if not shift:
-                yield inputs[index], labels[index]
+                yield images[index], labels[index]
                 continue
             rows = torch.randint(2 * shift + 1, (work.batch, 1)) + torch.arange(height)
             columns = torch.randint(2 * shift + 1, (work.batch, 1)) + torch.arange(width)
-            images = padded[index[:, None, None], rows[:, :, None], columns[:, None, :]]
-            yield images, labels[index]
+            cut = images[index[:, None, None], rows[:, :, None], columns[:, None, :]]
+            yield cut, labels[index]
 
 
 class Jittered(Dataset):
     """Images one by one, each cut at random from its padded self."""
 
-    def __init__(self, work: Work, inputs: Tensor, labels: Tensor):
+    def __init__(self, work: Work, images: Tensor, labels: Tensor):
         self.shift, self.shape = SHIFT[work.data], SHAPES[work.data]
-        self.images, self.labels = padded_images(inputs, self.shift), labels.tolist()
+        self.images, self.labels = images, labels.tolist()
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -196,10 +198,10 @@ class Jittered(Dataset):
         return self.images[i, top : top + height, left : left + width], self.labels[i]
 
 
-def loaded(work: Work, workers: int, inputs: Tensor, labels: Tensor) -> Batches:
+def loaded(work: Work, workers: int, images: Tensor, labels: Tensor) -> Batches:
     """The same by a DataLoader."""
     loader = DataLoader(
-        Jittered(work, inputs, labels),
+        Jittered(work, images, labels),
         batch_size=work.batch,
         shuffle=True,
         drop_last=True,
@@ -208,11 +210,6 @@ def loaded(work: Work, workers: int, inputs: Tensor, labels: Tensor) -> Batches:
     )
     while True:
         yield from loader
-
-
-def padded_images(inputs: Tensor, shift: int) -> Tensor:
-    """[N, H, W, C] with a margin of zeros."""
-    return pad(inputs, (0, 0, shift, shift, shift, shift))
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ def tiny(monkeypatch):
         load("timing"): dict(LEAST=0.001),
         load("variants"): dict(CORES=1),
         load("teachers"): dict(TEACHERS=2),
-        distillation: dict(STUDENTS=2, TEMPERATURES=(1.0, 2.0), SWEEPS=1, SWEEP_STEPS=2),
+        distillation: dict(STUDENTS=2, TEMPERATURES=(1.0, 2.0), SWEEPS=2, SWEEP_STEPS=2),
         data_sets: dict(KEPT={name: 40 for name in data_sets.KEPT}, EVALUATED=20),
     }
     shrunk[dense]["LARGE"] = (replace(dense.LARGE[0], **few),)
@@ -74,22 +74,30 @@ def test_dense_with_torch(tmp_path):
         assert f"784-4-10 sgd B=8 M=2 over {peer}" in found
 
 
-def test_small_without_torch(tmp_path, monkeypatch):
-    load("data_sets").dataset("digits")  # SciPy stumbles over the next line
+def test_small_with_torch(tmp_path):
+    pytest.importorskip("torch")
+    check(load("dense").small(session(tmp_path)), "small_population_vs_torch")
+
+
+def test_regularised_without_torch(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
-    found = check(
-        load("dense").small(session(tmp_path)), "dense_epoch_vs_matmul 64-4-10 sgd B=8 M=3"
-    )
+    found = check(load("dense").regularised(session(tmp_path)))
+    assert "dense_epoch_vs_matmul 784-4-10 sgd B=8 regularised M=2" in found
     assert load("peers").missing() == load("peers").ABSENT
     assert not [name for name in found if "torch" in name]
 
 
-def test_small_and_regularised_with_torch(tmp_path):
+def test_torch_does_regularised_work_and_says_what_fails(tiny):
     pytest.importorskip("torch")
-    dense = load("dense")
-    check(dense.small(session(tmp_path)), "small_population_vs_torch")
-    found = check(dense.regularised(session(tmp_path)))
-    assert "784-4-10 sgd B=8 regularised M=2 over torch fused, threads=1" in found
+    variants, peers, work = load("variants"), load("peers"), load("work")
+    regularised = work.Work("images", **tiny, optimizer="adamw", regularised=True)
+    loop = variants.in_memory(regularised)[-1]
+    with peers.cases(regularised, [loop, replace(loop, name="none", workers=-1)]) as (good, bad):
+        assert (good.name, good.units) == ("torch fused, threads=1", 2)
+        good.run()
+        with pytest.raises(RuntimeError, match=r"PyTorch: ValueError.*num_workers"):
+            bad.run()
+        good.run()
 
 
 def test_convolutional(tmp_path, tiny, monkeypatch):
@@ -116,17 +124,21 @@ def test_sweep(tmp_path):
 
 
 def test_growth(tmp_path, tiny, monkeypatch):
-    growth, given = load("growth"), session(tmp_path)
-    monkeypatch.setattr(growth, "SIZES", {"members": (1, 2), "classes": (10, 20)})
-    monkeypatch.setattr(growth, "BASE", dict(members=1, classes=10, examples=16))
+    growth, timing, given = load("growth"), load("timing"), session(tmp_path)
     for name in ("STUDENT", "TEACHER"):
         monkeypatch.setattr(growth, name, replace(getattr(growth, name), **tiny))
-    members, classes = growth.growth(given)
-    check([members, classes])
-    curves = {curve.axis: [values[0] for values in curve.values] for curve in given.curves}
-    for row, axis, grown in ((members, "members", 1), (classes, "classes", 2)):
-        first, last = curves[axis]
-        assert row.ratio == pytest.approx(grown * first / last)
+    monkeypatch.setattr(growth, "BASE", dict(members=2, classes=10, examples=16))
+    case = growth._case(given, "classes", 20)
+    case.run()
+    assert (case.name, case.units) == ("20", 2 * 2)
+    twice = lambda cases, n: {"1": timing.Timing((1.0,)), "2": timing.Timing((2.0,))}
+    monkeypatch.setattr(growth, "measure", twice)
+    monkeypatch.setattr(growth, "_case", lambda *arguments: None)
+    monkeypatch.setattr(growth, "SIZES", dict.fromkeys(("members", "classes", "examples"), (1, 2)))
+    rows = growth.growth(given)
+    check(rows)
+    assert [row.ratio for row in rows] == [0.5, 1.0, 0.5]  # classes may cost in proportion
+    assert [curve.values for curve in given.curves] == [((1e6,), (2e6,))] * 3
 
 
 def test_processes(tmp_path, monkeypatch):
@@ -146,6 +158,7 @@ def test_processes(tmp_path, monkeypatch):
     assert warm.value == half.first_step and cold.value == real.first_step
     monkeypatch.setattr(processes, "command", lambda *arguments: real)
     monkeypatch.setattr(processes, "MEMBERS", (10,))
+    monkeypatch.setattr(processes, "NET", replace(processes.NET, examples=16))
     (memory,) = processes.memory(given)
     check([memory], "peak_memory_gib")
     state = 3 * 4 * 10 * (784 * 1200 + 1200 * 1200 + 1200 * 10 + 2410)
