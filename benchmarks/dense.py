@@ -72,7 +72,7 @@ def plans(session: Session) -> list[Row]:
     """The plan that kdjax chooses over the other, for sizes around the table's threshold."""
     rows = []
     for hidden in PLAN_HIDDEN:
-        work = Work(IMAGES, (hidden, hidden), optimizer="adamw")
+        work = replace(LARGE[0], hidden=(hidden, hidden), optimizer="adamw")
         timings = measure([populations.of_work(work, TEN, p) for p in PLANS], session.repeats)
         made = populations.of_stage(work, TEN)
         plan, mebibytes = made.plan.members, made.state_bytes / TEN / 2**20

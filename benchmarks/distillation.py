@@ -58,7 +58,7 @@ def targets(session: Session) -> list[Row]:
 
 def sweep(session: Session) -> list[Row]:
     """Students at forty temperatures as one stage, against a stage for each, from the config to
-    the finished directory, compilation included. In a repeat the whole sweep and an part of the
+    the finished directory, compilation included. In a repeat the whole sweep and a part of the
     single runs take turns, every time other ones."""
     data = dataset(DIGITS)
     fields = dict(loss="kl_divergence", teacher_logits="cached", steps=SWEEP_STEPS)
