@@ -65,7 +65,8 @@ def set_up(stage: ConfigDict, data: Dataset, plan: str = "auto") -> Setup:
 def finish(stage: ConfigDict, data: Dataset, directory: Path) -> Path:
     """Trains a stage from its config to its finished directory; without a report."""
     job, spec, exam = _prepared(stage, data, directory, "auto")
-    train.train(job, spec, data, exam, lambda line: None, lambda job, done: Displays())
+    track = lambda job, done: Displays()
+    train.train(job, spec, data, exam, lambda line: None, track, lambda: None)
     return job.directory
 
 
