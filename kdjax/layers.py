@@ -27,7 +27,8 @@ class Dropout(nn.Module):
     """Dropout (arXiv 1207.0580) with a mask for each place in the whole batch, so that it is the
     same however the batch is split over devices.
 
-    16 random bits decide on a unit, to which the rate is rounded: on a CPU random bits are dear.
+    Of x [B, ...]. 16 random bits decide on a unit, so that the rate is right to 2^-17: on a CPU
+    random bits are dear.
     """
 
     rate: float
@@ -49,7 +50,8 @@ class BatchNorm(nn.Module):
     """Batch normalisation (arXiv 1502.03167) by the statistics of the whole batch, so that it is
     the same however the batch is split over devices; in evaluation, by their running averages.
 
-    Statistics are float32 whatever the dtype of x [B, ..., features], which the result keeps.
+    Statistics are float32 whatever the dtype of x [B, ..., features], which the result keeps; the
+    variance, running or not, is that of the batch itself, as in flax.
     """
 
     momentum: float = 0.9

@@ -35,7 +35,7 @@ class MLP(nn.Module):
 
 
 class CNN(nn.Module):
-    """3x3 convolutions with ReLU, each stage halving the image, then one dense layer."""
+    """3x3 convolutions with ReLU, each halving the image, then one dense layer."""
 
     classes: int
     channels: tuple[int, ...] = (32, 64, 128)
@@ -57,19 +57,19 @@ class CNN(nn.Module):
 
 class ResNet(nn.Module):
     """The residual net for small images (arXiv 1512.03385, section 4.2): 6 `blocks` + 2 layers,
-    so that 3 blocks make ResNet-20. Where a stage begins, the shortcut is a 1x1 convolution."""
+    so that 3 blocks make ResNet-20. Where a group begins, the shortcut is a 1x1 convolution."""
 
     classes: int
-    blocks: int = 3  # in each stage
+    blocks: int = 3  # in each group
     stem: int = 16  # channels of the first convolution
-    channels: tuple[int, ...] = (16, 32, 64)  # of each stage
+    channels: tuple[int, ...] = (16, 32, 64)  # of each group
     dtype: str = "float32"
 
     @nn.compact
     def __call__(self, inputs: jax.Array, training: Training | None = None) -> jax.Array:
         x = inputs.astype(self.dtype)
         x = nn.relu(BatchNorm()(_conv(self.stem, 3, 1, self.dtype)(x), training))
-        for width, stride in _plan(self.channels, self.blocks):
+        for width, stride in _blocks(self.channels, self.blocks):
             shortcut = x
             x = nn.relu(BatchNorm()(_conv(width, 3, stride, self.dtype)(x), training))
             x = BatchNorm()(_conv(width, 3, 1, self.dtype)(x), training)
@@ -85,7 +85,7 @@ class WideResNet(nn.Module):
     layers, so that 2 blocks and `widen` 2 make WRN-16-2."""
 
     classes: int
-    blocks: int = 2  # in each of the three stages
+    blocks: int = 2  # in each of the three groups
     widen: int = 2
     dropout: float = 0.0  # between the convolutions of a block
     dtype: str = "float32"
@@ -94,7 +94,7 @@ class WideResNet(nn.Module):
     def __call__(self, inputs: jax.Array, training: Training | None = None) -> jax.Array:
         x = _conv(16, 3, 1, self.dtype)(inputs.astype(self.dtype))
         channels = tuple(self.widen * width for width in (16, 32, 64))
-        for width, stride in _plan(channels, self.blocks):
+        for width, stride in _blocks(channels, self.blocks):
             shortcut, x = x, nn.relu(BatchNorm()(x, training))
             if shortcut.shape[-1] != width or stride > 1:
                 shortcut = _conv(width, 1, stride, self.dtype)(x)
@@ -106,11 +106,11 @@ class WideResNet(nn.Module):
         return _logits(x.mean(axis=(1, 2)), self.classes)
 
 
-def _plan(channels: tuple[int, ...], blocks: int) -> list[tuple[int, int]]:
-    """(channels, stride) of every block: each stage but the first begins by halving the image."""
+def _blocks(channels: tuple[int, ...], blocks: int) -> list[tuple[int, int]]:
+    """(channels, stride) of every block: each group but the first begins by halving the image."""
     return [
-        (width, 2 if stage and not block else 1)
-        for stage, width in enumerate(channels)
+        (width, 2 if group and not block else 1)
+        for group, width in enumerate(channels)
         for block in range(blocks)
     ]
 

@@ -50,11 +50,7 @@ class Layout:
 
 
 def layout(execution: ExecutionSpec, members: int, batch: int, path: str) -> Layout:
-    """The layout asked for, over all processes. Left open, the members are spread so that no device
-    has more than need be, and the batch takes as many of the other devices as divide it.
-
-    Spreading members is worth an idle place: on two CPU cores, large nets whose batches are split
-    run at six tenths of the speed of nets that have a core each (benchmarks, `grid`).
+    """The layout asked for, over all processes; left open, `spread`.
 
     Raises:
       InputError: what is asked for does not divide, with the numbers.
@@ -63,19 +59,39 @@ def layout(execution: ExecutionSpec, members: int, batch: int, path: str) -> Lay
     available = jax.local_device_count() * processes
     if processes > 1:
         _check_equal(Counter(device.process_index for device in jax.devices()))
-    devices = execution.devices or available
-    if devices > available:
+    if execution.devices > available:
         raise InputError(
-            f"config.execution.devices is {devices}; it must be at most the {available} there are"
+            f"config.execution.devices is {execution.devices}; it must be at most the {available} "
+            "there are"
         )
     if not (execution.devices or execution.member_shards or execution.data_shards):
-        most = -(-members // devices)  # of a device
-        spread = -(-members // most)
-        rest = [n for n in range(1, devices // spread + 1) if batch % n == 0]
-        layouts = [(n, m) for n in rest for m in range(spread, devices // n + 1)]
-        data, negated = max((n, -m) for n, m in layouts if n * m % processes == 0)
-        return Layout(-negated, data, -negated * most - members, processes)
-    shards = {}
+        return spread(members, batch, available, processes)
+    return _asked(execution, members, batch, available, processes, path)
+
+
+def spread(members: int, batch: int, devices: int, processes: int) -> Layout:
+    """Members over devices so that no device has more than need be; the batch takes as many of the
+    other devices as divide it. 10 members and batch 100 on 8 devices are 5 x 1: two members each.
+
+    Spreading members is worth an idle place: on two CPU cores, large nets whose batches are split
+    run at six tenths of the speed of nets that have a core each (benchmarks, `grid`).
+    """
+    most = -(-members // devices)  # of a device
+    least = -(-members // most)  # devices that hold them all
+    layouts = [
+        Layout(m, d, m * most - members, processes)
+        for d in range(1, devices // least + 1)
+        for m in range(least, devices // d + 1)
+        if batch % d == 0 and m * d % processes == 0
+    ]
+    return max(layouts, key=lambda layout: (layout.data_shards, -layout.copies))
+
+
+def _asked(
+    execution: ExecutionSpec, members: int, batch: int, available: int, processes: int, path: str
+) -> Layout:
+    """What is asked for, and where it leaves a choice the most member shards."""
+    devices, shards = execution.devices or available, {}
     for name, asked, total, what in (
         ("member_shards", execution.member_shards, members, "members"),
         ("data_shards", execution.data_shards, batch, "examples of a batch"),

@@ -77,6 +77,9 @@ class Examples:
     seed: jax.Array
 
 
+Given = tuple[Examples, jax.Array | None]  # to a step: its examples, and live teachers' logits
+
+
 def over_members(function: Callable, how: str, in_axes: tuple[int | None, ...]) -> Callable:
     """`function` of one member, for all: arguments with axis 0 have a leading M, others none."""
     if how == "vmap":
@@ -129,56 +132,66 @@ def train_chunk(
       (state [M, ...], hparams [M], data, teacher variables, examples) -> (state, loss [M, S]).
     """
     stage = recipe.stage
-    own = 0 if stage.order == "own" else None
-
-    def look(data: Data, examples: Examples) -> Batch:
-        key = stream(examples.seed, "view", examples.step)
-        inputs = view(data.inputs[examples.row], examples.index, key, stage.augment, preprocessing)
-        return Batch(inputs, data.labels[examples.index])
+    own = stage.order == "own"
 
     def chunk(
         state: State, hparams: Hparams, data: Data, teachers: Any, examples: Examples
     ) -> tuple[State, jax.Array]:
-        def teach_step(carry: tuple, examples: Examples) -> tuple[tuple, jax.Array]:
-            return carry, teach(teachers, look(data, examples).inputs)
+        def look(examples: Examples) -> Batch:
+            key = stream(examples.seed, "view", examples.step)
+            raw, augment = data.inputs[examples.row], stage.augment
+            inputs = view(raw, examples.index, key, augment, preprocessing)
+            return Batch(inputs, data.labels[examples.index])
 
-        def learn_step(
-            state: State, hparams: Hparams, examples: Examples, taught: Any
-        ) -> tuple[State, jax.Array]:
+        def lesson(examples: Examples) -> jax.Array:
+            return teach(teachers, look(examples).inputs)
+
+        def learn(state: State, hparams: Hparams, given: Given) -> tuple[State, jax.Array]:
+            examples, taught = given
             if data.logits is not None:
                 taught = jnp.moveaxis(data.logits[examples.index], 0, 1)
-            batch = look(data, examples)
-            return member.train_step(recipe, shards, state, hparams, batch, taught)
+            return member.train_step(recipe, shards, state, hparams, look(examples), taught)
 
-        # Teachers stand outside the members' axis, or they would run M times.
-        taught = None
-        if teach is not None:
-            every_step = over_steps(teach_step, plan.scan)
-            run = lambda e: every_step((), e)[1]
-            how = "unroll" if plan.members == "unroll" else "map"
-            taught = (
-                shards.share(run, examples)
-                if own is None
-                else over_members(run, how, (0,))(examples)
-            )
-
-        if plan.members == "vmap":
-            every_member = over_members(learn_step, "vmap", (0, 0, own, own))
-            steps_first = (examples, taught)
-            if own == 0:
-                steps_first = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), steps_first)
-            state, loss = over_steps(lambda s, x: every_member(s, hparams, *x), plan.scan)(
-                state, steps_first
-            )
-            return state, jnp.swapaxes(loss, 0, 1)
-
-        def learn(state: State, hparams: Hparams, examples: Examples, taught: Any) -> Any:
-            step = lambda s, x: learn_step(s, hparams, *x)
-            return over_steps(step, plan.scan)(state, (examples, taught))
-
-        return over_members(learn, plan.members, (0, 0, own, own))(state, hparams, examples, taught)
+        taught = None if teach is None else _taught(lesson, plan, shards, own, examples)
+        loops = _members_inside_steps if plan.members == "vmap" else _steps_inside_members
+        return loops(learn, plan, own, state, hparams, (examples, taught))
 
     return chunk
+
+
+def _taught(
+    lesson: Callable, plan: Plan, shards: Shards, own: bool, examples: Examples
+) -> jax.Array:
+    """The teachers' logits of all steps, [S, K, B, C], or [M, S, K, B, C] in own order, made
+    outside the members' axis, where the teachers would run M times."""
+    single = lambda nothing, examples: (nothing, lesson(examples))
+    every_step = lambda examples: over_steps(single, plan.scan)((), examples)[1]
+    if not own:
+        return shards.share(every_step, examples)
+    return over_members(every_step, "unroll" if plan.members == "unroll" else "map", (0,))(examples)
+
+
+def _members_inside_steps(
+    learn: Callable, plan: Plan, own: bool, state: State, hparams: Hparams, given: Given
+) -> tuple[State, jax.Array]:
+    """Each step trains all members; `given` [S, ...], or [M, S, ...] in own order."""
+    if own:
+        given = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), given)
+    all_members = over_members(learn, plan.members, (0, 0, 0 if own else None))
+    step = lambda state, given: all_members(state, hparams, given)
+    state, loss = over_steps(step, plan.scan)(state, given)
+    return state, jnp.swapaxes(loss, 0, 1)
+
+
+def _steps_inside_members(
+    learn: Callable, plan: Plan, own: bool, state: State, hparams: Hparams, given: Given
+) -> tuple[State, jax.Array]:
+    """Each member takes all its steps; `given` [S, ...], or [M, S, ...] in own order."""
+
+    def all_steps(state: State, hparams: Hparams, given: Given) -> tuple[State, jax.Array]:
+        return over_steps(lambda s, g: learn(s, hparams, g), plan.scan)(state, given)
+
+    return over_members(all_steps, plan.members, (0, 0, 0 if own else None))(state, hparams, given)
 
 
 def hparams(members: list[dict[str, Any]], mixing: np.ndarray) -> Hparams:

@@ -90,12 +90,13 @@ def test_dropout_does_not_depend_on_how_the_batch_is_split():
         chex.assert_trees_all_close(train(spec, Layout(*shards)), one, rtol=1e-4, atol=1e-5)
 
 
-def test_batch_statistics_do_not_depend_on_how_the_batch_is_split():
+@pytest.mark.parametrize("plan", [VMAP, PLANS[2]])
+def test_batch_statistics_do_not_depend_on_how_the_batch_is_split(plan):
     net = dict(name="resnet", blocks=1, stem=4, channels=(4,))
     spec = a_stage(model=net, batch=24, steps=4, members=dict(seed=2))
     one = train(spec, ONE, PLANS[2])
     assert jax.tree.leaves(one[0].model_state)
-    split = train(spec, Layout(2, 2), PLANS[2])
+    split = train(spec, Layout(2, 2), plan)
     chex.assert_trees_all_close(split, one, rtol=1e-3, atol=1e-4)
 
 
