@@ -14,7 +14,8 @@ from kdjax.experiment import run
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment.", lock_config=True)
 WORKDIR = flags.DEFINE_string("workdir", None, "Default: runs/NAME in the current directory.")
-BAD_INPUT, DIVERGED, INTERRUPTED = 2, 3, 130  # exit codes
+BAD_INPUT, DIVERGED, DISK, INTERRUPTED = 2, 3, 4, 130  # exit codes
+LONGEST = 300  # characters of another program's message
 
 
 def main(arguments: list[str]) -> None:
@@ -33,6 +34,8 @@ def main(arguments: list[str]) -> None:
         stop(error, BAD_INPUT)
     except Diverged as error:
         stop(error, DIVERGED)
+    except OSError as error:
+        stop(f"{error}; what was saved stays, and the same command goes on from there", DISK)
     except KeyboardInterrupt:
         stop("stopped; the same command goes on from the last checkpoint", INTERRUPTED)
 
@@ -48,11 +51,14 @@ def read_config() -> ConfigDict:
 def last_line(error: Exception) -> str:
     """Of a message that may be a whole traceback, the line that says what is wrong."""
     lines = str(error.args[0] if error.args else error).strip().splitlines()
-    return lines[-1].removeprefix("kdjax.checks.InputError: ") if lines else type(error).__name__
+    line = lines[-1].removeprefix("kdjax.checks.InputError: ") if lines else type(error).__name__
+    return line[:LONGEST]
 
 
 def quiet() -> None:
-    """Only what is wrong is worth a line of the libraries below."""
+    """Only what is wrong is worth a line of the libraries below; and a letter that the terminal
+    lacks ends no run."""
+    sys.stdout.reconfigure(errors="replace")
     logging.set_verbosity(logging.ERROR)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -85,13 +91,13 @@ def parse(arguments: list[str]) -> list[str]:
         return flags.FLAGS(arguments)
     except (flags.Error, InputError) as error:
         stop(last_line(error), BAD_INPUT)
-    except Exception as error:  # of the config file, or of ml_collections on an override
-        message = " ".join(str(error.args[0] if error.args else error).split())
-        if re.fullmatch(r"['\"]*\w*['\"]*", message):  # the key that ml_collections did not find
-            message = "there is no such field"
+    except (Exception, SystemExit) as error:  # of the config file, or ml_collections on an override
+        message = " ".join(str(error.args[0] if error.args else type(error).__name__).split())
         overrides = [a for a in arguments if a.startswith("--config.")]
+        if overrides and re.fullmatch(r"['\"]*\w*['\"]*", message):  # the key that was not found
+            message = "there is no such field"
         wrong = [a for a in overrides if any(f"'{n}'" in message for n in _names(a))]
-        stop(f"{', '.join(wrong or overrides) or '--config'}: {message}", BAD_INPUT)
+        stop(f"{', '.join(wrong or overrides) or '--config'}: {message[:LONGEST]}", BAD_INPUT)
 
 
 def _names(override: str) -> list[str]:

@@ -119,7 +119,8 @@ def train_chunk(
     preprocessing: Preprocessing,
     teach: Callable[[Any, jax.Array], jax.Array] | None,
 ) -> Callable:
-    """The compiled unit: teach, then learn, for S steps of all members of a device.
+    """The compiled unit: teach, then learn, for S steps of all members of a device, and see which
+    of them are still sound.
 
     Args:
       teach: (teacher variables, inputs [B, ...]) -> raw logits [K, B, C] of live teachers; None
@@ -136,7 +137,11 @@ def train_chunk(
         inputs = view(data.inputs[examples.row], examples.index, key, stage.augment, preprocessing)
         return Batch(inputs, data.labels[examples.index])
 
-    def chunk(
+    def chunk(*arguments: Any) -> tuple[State, jax.Array]:
+        state, loss = steps(*arguments)
+        return jax.vmap(member.check)(state), loss
+
+    def steps(
         state: State, hparams: Hparams, data: Data, teachers: Any, examples: Examples
     ) -> tuple[State, jax.Array]:
         def teach_step(carry: tuple, examples: Examples) -> tuple[tuple, jax.Array]:

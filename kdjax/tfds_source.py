@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from kdjax.checks import InputError
+from kdjax.checks import InputError, shown
 from kdjax.sources import FIELD, Split, one_line, whole
 
 READ = 1000  # records in one read: few enough to hold encoded photographs, many enough to be fast
@@ -169,7 +169,7 @@ def _unknown(name: str, data_dir: str) -> InputError:
     known = ["digits", *here, *tfds.list_builders(with_community_datasets=False)]
     close = difflib.get_close_matches(name, known, n=1)
     return InputError(
-        f"{FIELD} is {name!r}; it must be digits, the path of an .npz file, a set prepared in "
+        f"{FIELD} is {shown(name)}; it must be digits, the path of an .npz file, a set prepared in "
         f"{data_dir} ({', '.join(here) or 'there is none'}), or any TFDS image classification set"
         + (f"; did you mean {close[0]}?" if close else "")
     )

@@ -25,6 +25,7 @@ from kdjax.teachers import mixing_matrix
 
 TAUGHT_BYTES = 2**28  # most that the logits of live teachers may take in one chunk
 READ = 10_000  # examples read at a time for the teachers' cached logits
+LISTED = 5  # members whose losses a message names
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def train(
     with contextlib.ExitStack() as opened:
         checkpoints = opened.enter_context(checkpoint.Checkpoints(job.directory))
         state, done, before = _begin(setup, checkpoints, hparams)
-        _stop_if_all_bad(stage.name, parallel.join_members(state.bad, layout), done)
+        _stop_if_all_bad(job, parallel.join_members(state.bad, layout), done)
         clock = lambda: before + time.perf_counter() - began
         display = opened.enter_context(contextlib.closing(track(job, done)))
         chunks = _chunks(setup, state, hparams, done, spec.dataset.resident)
@@ -82,19 +83,21 @@ def train(
             row = {
                 "step": step,
                 "seconds": clock(),
-                "loss": loss.tolist(),
+                "loss": _mean_of_finite(loss).tolist(),
                 "bad": host.bad.tolist(),
                 "validation": _lists(numbers),
             }
             checkpoint.append_metrics(job.directory, row)
             checkpoints.save(step, *_items(setup, host, row))
             display.update(row)
-            _stop_if_all_bad(stage.name, host.bad, step)
+            _stop_if_all_bad(job, host.bad, step)
     finals = {
         name: evaluation.evaluate(evaluate, state, hparams, split, layout)
         for name, split in exam.splits.items()
     }
-    checkpoint.finish(job.directory, _results(setup, state, finals, clock()))
+    results = _results(setup, state, finals, clock())
+    _stop_if_all_bad(job, np.array(results["diverged"]), stage.steps)
+    checkpoint.finish(job.directory, results)
 
 
 def set_up(job: Job, spec: ExperimentSpec, dataset: Dataset, exam: Exam) -> Setup:
@@ -152,12 +155,24 @@ def describe(setup: Setup) -> str:
     return f"{stage.name}: {'; '.join(parts)}"
 
 
-def _stop_if_all_bad(name: str, bad: np.ndarray, step: int) -> None:
+def _stop_if_all_bad(job: Job, bad: np.ndarray, step: int) -> None:
     if bad.all():
+        by_row = [row["loss"] for row in checkpoint.read_metrics(job.directory)]
+        finite = [[v for v in values if v is not None] for values in zip(*by_row, strict=True)]
+        last = [f"{values[-1]:.3g}" if values else "never finite" for values in finite]
+        soft = "temperature" in LOSSES[job.stage.loss].hparams
         raise Diverged(
-            f"stage {name!r}: all {len(bad)} members have diverged by step {step}; delete it and "
-            "try a smaller learning_rate, warmup_steps or clip_norm"
+            f"{job.path}: all {len(bad)} members have diverged by step {step} (last losses: "
+            f"{', '.join(last[:LISTED])}{', ...' * (len(last) > LISTED)}); delete {job.directory} "
+            f"and try a smaller learning_rate{' or temperature' * soft}, warmup_steps or clip_norm"
         )
+
+
+def _mean_of_finite(loss: np.ndarray) -> np.ndarray:
+    """[M, S] -> [M]: the mean over the steps whose loss is finite; NaN where there is none."""
+    finite = np.isfinite(loss)
+    total = np.where(finite, loss, 0).sum(axis=1, dtype=np.float64)
+    return np.where(finite.any(axis=1), total / np.maximum(finite.sum(axis=1), 1), np.nan)
 
 
 def _begin(
@@ -179,9 +194,10 @@ def _begin(
     if job.init_from is not None:
         host = parallel.join_members(state, layout)
         members = len(host.bad)
+        source = open_stage(job.init_from)
         given = jax.tree.map(
             lambda x: np.broadcast_to(x, (members, *x.shape[1:])),
-            open_stage(job.init_from).variables,
+            source.variables | {"bad": np.array(source.diverged)},
         )
         state = parallel.split_members(host.replace(**given), layout)
     return state, 0, 0.0
@@ -190,7 +206,7 @@ def _begin(
 def _chunks(
     setup: Setup, state: State, hparams: Hparams, done: int, resident: bool
 ) -> Iterator[tuple[int, State, np.ndarray]]:
-    """Runs the chunks that are left: the step after each, the state, and the mean loss [M]."""
+    """Runs the chunks that are left: the step after each, the state, and the losses [M, S]."""
     job, layout, teachers = setup.job, setup.job.layout, setup.exam.teachers
     logits = None
     if LOSSES[job.stage.loss].teacher and not setup.live:
@@ -213,7 +229,7 @@ def _chunks(
             state, loss = program(state, hparams, data, variables, part)
             losses.append(loss)
         losses = [parallel.join_members(loss, layout) for loss in losses]
-        yield start + steps, state, np.concatenate(losses, axis=1).mean(axis=1)
+        yield start + steps, state, np.concatenate(losses, axis=1)
 
 
 def _plan_chunks(setup: Setup, done: int) -> list[Chunk]:
@@ -273,7 +289,7 @@ def _results(setup: Setup, state: State, finals: dict, seconds: float) -> dict[s
     variables = {"params": host.params, "model_state": host.model_state}
     return {
         "metrics": {name: _lists(numbers) for name, numbers in finals.items()},
-        "diverged": (host.bad | ~np.isfinite(finals["test"]["nll"])).tolist(),
+        "diverged": (host.bad | ~np.isfinite([m["nll"] for m in finals.values()]).all(0)).tolist(),
         "seconds": seconds,
         **evaluation.serving_cost(setup.recipe.model, variables, evaluation.example(setup.dataset)),
         "teacher": setup.exam.ensemble,

@@ -1,16 +1,11 @@
-"""SIGKILL inside any stage; a rerun ends with the same metrics, bit for bit."""
+"""SIGKILL inside any stage, and a full disk; a rerun ends with the same metrics, bit for bit."""
 
-import json
-import os
+import resource
 import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import pytest
+from harness import ended, lines, lost, metrics, saved, start, wait_until
 
-ROOT = Path(__file__).parents[1]
 CONFIG = """
 from runs import config
 def get_config():
@@ -21,49 +16,66 @@ def get_config():
 """
 
 
-def command(tmp_path, name):
-    return [
-        *(sys.executable, "-m", "kdjax.main", "--config", tmp_path / "config.py"),
-        *("--workdir", tmp_path / name),
-    ]
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    path = tmp_path_factory.mktemp("kill")
+    (path / "config.py").write_text(CONFIG)
+    return path
 
 
-def metrics(tmp_path, name):
-    rows = json.loads((tmp_path / name / "report.json").read_text())["rows"]
-    return [(row["stage"], row["cell"], row["metrics"]) for row in rows]
+def run(directory, name):
+    return start(directory / name, directory / "config.py")
 
 
 @pytest.fixture(scope="module")
-def tmp_path(tmp_path_factory):
-    return tmp_path_factory.mktemp("kill")
+def undisturbed(directory):
+    assert ended(run(directory, "whole"), signal.SIGKILL, "")
+    return metrics(directory / "whole")
 
 
-@pytest.fixture(scope="module")
-def environment(tmp_path):
-    (tmp_path / "config.py").write_text(CONFIG)
-    path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
-    return os.environ | {"PYTHONPATH": path, "XDG_CACHE_HOME": str(tmp_path)}
+def has_rows(workdir, stage, process):
+    """Waits until the stage has five chunks, and is not finished."""
+    assert wait_until(lambda: len(lines(workdir / stage)) >= 5, process)
+    assert not (workdir / stage / "DONE").exists()
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path, environment):
-    subprocess.run(command(tmp_path, "whole"), env=environment, check=True, capture_output=True)
-    return metrics(tmp_path, "whole")
-
-
-def test_a_run_killed_in_every_stage_ends_as_if_nothing_had_been(
-    tmp_path, environment, undisturbed
-):
-    for name in ("teachers", "baseline", "distilled"):
-        rows = tmp_path / "killed" / name / "metrics.jsonl"
-        process = subprocess.Popen(
-            command(tmp_path, "killed"), env=environment, stdout=subprocess.DEVNULL
-        )
-        while not rows.exists() or rows.read_text().count("\n") < 5:
-            assert process.poll() is None, f"ended before {name} had five chunks"
-            time.sleep(0.002)
+def test_a_run_killed_in_every_stage_ends_as_if_nothing_had_been(directory, undisturbed):
+    workdir, before = directory / "killed", {}
+    for stage in ("teachers", "baseline", "distilled"):
+        process = run(directory, "killed")
+        has_rows(workdir, stage, process)
         process.send_signal(signal.SIGKILL)
-        process.wait()
-        assert not (rows.parent / "DONE").exists()
-    subprocess.run(command(tmp_path, "killed"), env=environment, check=True, capture_output=True)
-    assert metrics(tmp_path, "killed") == undisturbed
+        assert not ended(process, signal.SIGKILL, "chunk")
+        assert lost(before, workdir) == (0, 0)
+        before = saved(workdir)
+        assert not (workdir / stage / "DONE").exists() and before[stage][1]
+    assert ended(run(directory, "killed"), signal.SIGKILL, "")
+    assert lost(before, workdir) == (0, 0)
+    assert metrics(workdir) == undisturbed
+
+
+def test_what_is_lost_is_counted(directory, undisturbed):
+    """The harness sees a chunk that was trained again, and a stage that was finished again."""
+    before = saved(directory / "whole")
+    again = {name: (done, list(rows)) for name, (done, rows) in before.items()}
+    again["teachers"][1][20:] = [
+        row.replace('"seconds": ', '"seconds": 1') for row in again["teachers"][1][20:]
+    ]
+    again["baseline"] = (b"{}", before["baseline"][1])
+    assert lost(before, directory / "whole") == (0, 0)
+    assert lost(again, directory / "whole") == (1, 40)
+
+
+def test_a_full_disk_is_one_sentence_and_takes_nothing_away(directory, undisturbed):
+    workdir, room = directory / "full", 6_000  # bytes of a file: metrics fit, arrays do not
+    process = run(directory, workdir.name)
+    has_rows(workdir, "baseline", process)
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (room, room))
+    before = saved(workdir)
+    _, errors = process.communicate()
+    assert process.returncode == 4
+    (line,) = errors.splitlines()
+    assert line.startswith("kdjax: [Errno 27] File too large") and str(workdir / "baseline") in line
+    assert line.endswith("what was saved stays, and the same command goes on from there")
+    assert ended(run(directory, workdir.name), signal.SIGKILL, "")
+    assert lost(before, workdir) == (0, 0) and metrics(workdir) == undisturbed

@@ -1,0 +1,71 @@
+"""Long runs hold no more memory, arrays or files at their end than near their beginning."""
+
+import gc
+import os
+from pathlib import Path
+
+import jax
+from runs import NET, config
+
+import kdjax
+from kdjax import experiment
+from kdjax.config import experiment as make
+from kdjax.config import stage
+
+MIB = 2**20
+WIDE = NET | dict(model=dict(name="mlp", hidden=(4000,)), batch=8, chunk=1)
+MEMBER = 3 * 4 * (65 * 4000 + 4001 * 10) / MIB  # its parameters and both moments of AdamW
+
+
+def held() -> dict[str, float]:
+    """MiB of this process that are in memory, MiB of JAX's arrays, and open files."""
+    gc.collect()
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return {
+        "memory": pages * os.sysconf("SC_PAGE_SIZE") / MIB,
+        "arrays": sum(array.nbytes for array in jax.live_arrays()) / MIB,
+        "files": len(os.listdir("/proc/self/fd")),
+    }
+
+
+def watch(monkeypatch, when) -> list[dict[str, float]]:
+    """What is held in each chunk of which `when(stage, step)` holds."""
+    seen = []
+
+    class Watching:
+        def __init__(self, job, _):
+            self._stage = job.stage.name
+
+        def update(self, row):
+            if when(self._stage, row["step"]):
+                seen.append(held())
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr(experiment, "Progress", Watching)
+    return seen
+
+
+def check(seen: list[dict[str, float]], state: float, times: int) -> None:
+    """Between the two came no more than a quarter of so many states."""
+    first, last = seen
+    grown = {name: last[name] - first[name] for name in first}
+    print(f"a state of {state:.1f} MiB, {times} times; grown by {grown}")
+    assert grown["memory"] < times * state / 4
+    assert abs(grown["arrays"]) < state and grown["files"] <= 2
+
+
+def test_nothing_grows_over_two_hundred_chunks(tmp_path, monkeypatch):
+    seen = watch(monkeypatch, lambda stage, step: step in (50, 200))
+    long = WIDE | dict(steps=200, members=dict(seed=1))
+    kdjax.run(config(teachers=long, students={}), tmp_path)
+    check(seen, MEMBER, 150)
+
+
+def test_nothing_grows_over_twenty_stages(tmp_path, monkeypatch):
+    seen = watch(monkeypatch, lambda stage, _: stage in ("s5", "s20"))
+    fields = WIDE | dict(steps=1, members=dict(seed=4))
+    stages = {f"s{n}": stage(**fields) for n in range(1, 21)}
+    kdjax.run(make(stages=stages, execution=dict(devices=1)), tmp_path)
+    check(seen, 4 * MEMBER, 15)
