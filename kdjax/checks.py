@@ -71,7 +71,7 @@ def truth() -> Rule:
 
 
 def text() -> Rule:
-    return Rule("text", lambda v: isinstance(v, str))
+    return Rule("text on one line", lambda v: isinstance(v, str) and v.isprintable())
 
 
 def one_of(names: Iterable[str]) -> Rule:

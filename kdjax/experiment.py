@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from kdjax import checkpoint, data, evaluation, findings, report
+from kdjax import checkpoint, data, evaluation, findings, parallel, report
 from kdjax.config import complete, parse
 from kdjax.prepare import Job, claim, prepare
 from kdjax.progress import Displays, Progress, TensorBoard
@@ -13,6 +13,8 @@ from kdjax.report import Report
 from kdjax.spec import ExperimentSpec
 from kdjax.stage import open_teachers
 from kdjax.train import train
+
+KEPT = 10  # stages whose compiled programs are kept until they are forgotten; some 30 MiB each
 
 
 def run(config: Mapping[str, Any], workdir: str | Path, quiet: bool = False) -> Report:
@@ -40,6 +42,7 @@ def run(config: Mapping[str, Any], workdir: str | Path, quiet: bool = False) -> 
         _train_all(jobs, spec, dataset, say, quiet)
         result = findings.report_of(complete(config).to_dict(), spec, dataset, jobs)
         report.write(result, workdir)
+    parallel.forget_programs()
     say(f"\n{result.table()}\n\nreport: {workdir / 'report.md'}")
     return result
 
@@ -53,12 +56,14 @@ def _train_all(
 ) -> None:
     """Trains the stages that are not finished; each set of teachers sits one exam a run."""
     exam = functools.cache(lambda paths: evaluation.exam(dataset, open_teachers(paths)))
-    for job in jobs:
+    for number, job in enumerate(jobs, 1):
         if job.status == "done":
             say(f"{job.stage.name}: done before")
         else:
             track = lambda job, done: _display(job, done, spec, quiet)
             train(job, spec, dataset, exam(job.teachers), say, track)
+        if number % KEPT == 0:
+            parallel.forget_programs()
 
 
 def _display(job: Job, done: int, spec: ExperimentSpec, quiet: bool) -> Displays:

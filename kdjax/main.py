@@ -43,16 +43,26 @@ def main(arguments: list[str]) -> None:
 def read_config() -> ConfigDict:
     """The config with its overrides; an InputError if its file does not make one."""
     try:
+        hasattr(CONFIG.value, "stages")  # raises what kept the file from being read
         return CONFIG.value
     except Exception as error:  # whatever a program may raise
         raise InputError(f"--config is {config_name()[0]!r}: {last_line(error)}") from error
 
 
-def last_line(error: Exception) -> str:
+def last_line(error: BaseException) -> str:
     """Of a message that may be a whole traceback, the line that says what is wrong."""
-    lines = str(error.args[0] if error.args else error).strip().splitlines()
-    line = lines[-1].removeprefix("kdjax.checks.InputError: ") if lines else type(error).__name__
-    return line[:LONGEST]
+    lines = message(error).splitlines()
+    return sentence(lines[-1].removeprefix("kdjax.checks.InputError: "))
+
+
+def message(error: BaseException) -> str:
+    return str(error.args[0] if error.args else "").strip() or type(error).__name__
+
+
+def sentence(text: str) -> str:
+    """Another program's words, in which a line's end may be written out, as one sentence."""
+    text = re.sub(r"(?:\. |\n|\\n)\s*([A-Z])", lambda match: f"; {match[1].lower()}", text)
+    return " ".join(text.replace("\\'", "'").split())[:LONGEST]
 
 
 def quiet() -> None:
@@ -90,14 +100,16 @@ def parse(arguments: list[str]) -> list[str]:
     try:
         return flags.FLAGS(arguments)
     except (flags.Error, InputError) as error:
-        stop(last_line(error), BAD_INPUT)
+        line = last_line(error)
+        ours = "parsing config file" not in str(error) or line.startswith("--config")
+        stop(line if ours else f"--config: {line}", BAD_INPUT)
     except (Exception, SystemExit) as error:  # of the config file, or ml_collections on an override
-        message = " ".join(str(error.args[0] if error.args else type(error).__name__).split())
+        why = sentence(message(error))
         overrides = [a for a in arguments if a.startswith("--config.")]
-        if overrides and re.fullmatch(r"['\"]*\w*['\"]*", message):  # the key that was not found
-            message = "there is no such field"
-        wrong = [a for a in overrides if any(f"'{n}'" in message for n in _names(a))]
-        stop(f"{', '.join(wrong or overrides) or '--config'}: {message[:LONGEST]}", BAD_INPUT)
+        if overrides and re.fullmatch(r"['\"]*\w*['\"]*", why):  # the key that was not found
+            why = "there is no such field"
+        wrong = [a for a in overrides if any(f"'{n}'" in why for n in _names(a))]
+        stop(f"{', '.join(wrong or overrides) or '--config'}: {why}", BAD_INPUT)
 
 
 def _names(override: str) -> list[str]:

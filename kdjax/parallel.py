@@ -92,6 +92,11 @@ def pmap(function: Callable, layout: Layout, donate: tuple[int, ...] = ()) -> Ca
     )
 
 
+def forget_programs() -> None:
+    """Frees all compiled programs: those of pmap stay when their functions are gone."""
+    jax.clear_caches()
+
+
 def shards(layout: Layout) -> Shards:
     """What a step may know of the other devices of this layout."""
     ids = np.arange(layout.devices).reshape(layout.member_shards, layout.data_shards)

