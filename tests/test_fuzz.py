@@ -167,7 +167,7 @@ def command(monkeypatch, capsys):
     """The command in this process: (exit code, what it printed to stderr); it trains nothing."""
     monkeypatch.setattr(main, "quiet", lambda: None)
     monkeypatch.setattr(main, "use_machine", lambda: None)
-    monkeypatch.setattr(main, "run", lambda config, workdir: parse(config))
+    monkeypatch.setattr(main, "run", lambda config, *_, **__: parse(config))
 
     def call(*arguments: str) -> tuple[int, str]:
         monkeypatch.setattr(sys, "argv", ["kdjax", *arguments])
