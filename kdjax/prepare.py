@@ -183,8 +183,8 @@ def _check_labels(stage: StageSpec, labels: np.ndarray, path: str) -> None:
     missing = hidden > 0 if needs_all else hidden == len(labels)
     if missing and hard_term(stage):
         raise InputError(
-            f"{path}.loss is {stage.loss!r} with a label term, but {path}.subset hides the labels "
-            f"of {hidden} of its {len(labels)} examples; it must show "
+            f"{path}.loss is {stage.loss!r} with a label term, but {path}.subset.labelled hides "
+            f"the labels of {hidden} of its {len(labels)} examples; it must show "
             f"{'every' if needs_all else 'some'} label"
         )
 
