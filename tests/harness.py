@@ -71,6 +71,13 @@ def saving(stage: Path) -> bool:
     return any(stage.glob("checkpoints/*.orbax-checkpoint-tmp*"))
 
 
+def claim(workdir: Path) -> int:
+    """A number of the file that every run writes anew at its start; 0 if there is none."""
+    with contextlib.suppress(FileNotFoundError):
+        return (workdir / "experiment.json").stat().st_ino
+    return 0
+
+
 def saved_step(stage: Path) -> int:
     """Of the newest whole checkpoint; 0 if there is none."""
     steps = (path.name for path in stage.glob("checkpoints/*"))
@@ -117,7 +124,11 @@ def wait_for(moment: str, stage: Path, process: subprocess.Popen) -> bool:
         return wait_until(one_more, process)
     if moment == "save":
         return wait_until(one_more, process) and wait_until(lambda: saving(stage), process)
-    return wait_until((stage / "DONE").exists, process)
+    if moment == "stage end":
+        return wait_until((stage / "DONE").exists, process)
+    claimed = claim(stage.parent)  # by a run before; this one has its own when it is past start-up
+    reports = lambda: claim(stage.parent) != claimed and (stage / "DONE").exists()
+    return wait_until(reports, process)
 
 
 def ended(process: subprocess.Popen, sent: signal.Signals, moment: str) -> bool:
