@@ -1,1 +1,1 @@
-"""Step throughput of populations: `python -m benchmarks`."""
+"""How fast kdjax is, against the machine and against others: `python -m benchmarks`."""

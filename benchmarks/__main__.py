@@ -1,8 +1,9 @@
-"""python -m benchmarks [--only NAME ...] [--json FILE] [--repeats N]"""
+"""python -m benchmarks [--only NAME ...] [--json FILE] [--figures DIR] [--repeats N]"""
 
 import argparse
 import json
 import os
+import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -10,35 +11,42 @@ from typing import Any
 
 import jax
 
-from benchmarks import peers, populations, suite
+from benchmarks import data_sets, figures, peers, suite
+from benchmarks.session import Session
 from benchmarks.timing import LEAST, REPEATS, Row
 from kdjax import report, table
-from kdjax.main import quiet, use_machine
+from kdjax.machine import use_machine
+from kdjax.main import quiet
 
 HOW = (
     f"Ratios: more is better. Each is the median, and in brackets the least and the greatest, of "
-    f"n repeats of {LEAST} s or more, in which the codes compared take turns."
+    f"n repeats of {LEAST} s or more, in which the codes compared take turns. What is done once, "
+    f"above all compilation, is not timed but stands in a column of its own."
 )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs the benchmarks, prints a table of each as it ends, and writes the JSON."""
+    """Runs the benchmarks, prints a table of each as it ends, and writes JSON and figures."""
     flags = read_flags(arguments)
     environment = describe()
     print(json.dumps(environment, indent=1), HOW, sep="\n", flush=True)
-    if peers.absent():
-        print(peers.ABSENT, flush=True)
-    session, rows = suite.Session(flags.repeats), []
-    for name in flags.only:
-        found = suite.BENCHMARKS[name](session)
-        print(f"\n{name}\n\n{as_table(found)}", flush=True)
-        rows += found
-    environment["OMP_WAIT_POLICY"] = os.environ.get("OMP_WAIT_POLICY")  # of PyTorch's threads
-    environment["data"] = [dataset.name for dataset in populations.DATASETS.values()]
-    print(f"\nData: {', '.join(environment['data'])}.")
+    if peers.missing():
+        print(peers.missing(), flush=True)
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory(prefix="benchmarks-") as directory:
+        session = Session(flags.repeats, Path(directory))
+        for name in flags.only:
+            found = suite.BENCHMARKS[name](session)
+            print(f"\n{name}\n\n{as_table(found)}", flush=True)
+            rows += found
+    environment["data"] = [read.name for read in data_sets.DATASETS.values()]
+    print(f"\nData: {', '.join(environment['data']) or 'none'}.")
     if flags.json:
         content = {"rows": [asdict(row) for row in rows], "environment": environment}
         flags.json.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
+    if flags.figures:
+        for path in figures.write(session.curves, flags.figures):
+            print(f"figure: {path}")
 
 
 def read_flags(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -49,6 +57,7 @@ def read_flags(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--only", nargs="+", choices=every, default=suite.DEFAULT, metavar="NAME", help=asked
     )
     parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--figures", type=Path, metavar="DIR", help="of growth, memory, grid")
     parser.add_argument("--repeats", type=int, default=REPEATS, metavar="N")
     flags = parser.parse_args(arguments)
     if flags.repeats < 1:
@@ -60,6 +69,7 @@ def describe() -> dict[str, Any]:
     """The machine, and how busy it was at the start."""
     environment = report.environment()
     environment["versions"]["torch"] = peers.version()
+    environment["OMP_WAIT_POLICY"] = os.environ.get("OMP_WAIT_POLICY")  # of PyTorch's threads
     return environment | {"cores": len(os.sched_getaffinity(0)), "load": os.getloadavg()[0]}
 
 
@@ -71,7 +81,7 @@ def as_table(rows: Sequence[Row]) -> str:
         "n": lambda r: str(r.n),
         "value": lambda r: f"{r.value:.4g}",
         "unit": lambda r: r.unit,
-        "compile s": lambda r: f"{r.compile_seconds:.1f}",
+        "once s": lambda r: f"{r.compile_seconds:.1f}",
     }
     return table.markdown([(name, [text(r) for r in rows]) for name, text in columns.items()])
 

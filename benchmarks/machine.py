@@ -1,37 +1,66 @@
-"""What the machine can do: the rate of a large float32 matrix product."""
+"""What the machine can do: a large float32 matrix product, and a pass over a large array.
+
+Both on one device, which may use all cores, and on every device at once; the faster counts.
+"""
+
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
 
-from benchmarks.timing import Case, Timing, best
+from benchmarks.timing import Case, Timing, best, total
 
-SIZE = 2048
-NAMES = ONE, EACH = "matmul, one device", "matmul, every device its own"
+SIZE = 2048  # of the square matrices
+FLOATS = 2**27  # of the array, over all devices: half a GiB, far more than a cache holds
+ONE, EACH = "one device", "every device its own"
+PRODUCTS = [f"matmul, {where}" for where in (ONE, EACH)]
+PASSES = [f"stream, {where}" for where in (ONE, EACH)]
 
 
 def cases() -> list[Case]:
-    """The product on one device, which may use all cores, and one on every device at once.
-    Their unit is a floating-point operation."""
-    flops, devices = 2 * SIZE**3, jax.local_device_count()
+    """The unit of a product is a floating-point operation, that of a pass a byte read or written.
+    A pass works in place: a new array would cost page faults besides."""
+    devices = jax.local_device_count()
     matrix = jnp.ones((SIZE, SIZE))
     matrices = jax.pmap(lambda _: matrix)(jnp.arange(devices))
     product, products = jax.jit(jnp.dot), jax.pmap(jnp.dot)
+    one, each = PRODUCTS
     return [
-        Case(
-            ONE,
-            run=lambda: product(matrix, matrix).block_until_ready(),
-            units=flops,
-            compile=lambda: product.lower(matrix, matrix).compile(),
-        ),
-        Case(
-            EACH,
-            run=lambda: products(matrices, matrices).block_until_ready(),
-            units=flops * devices,
-            compile=lambda: products.lower(matrices, matrices).compile(),
-        ),
+        Case(one, lambda: product(matrix, matrix).block_until_ready(), 2 * SIZE**3),
+        Case(each, lambda: products(matrices, matrices).block_until_ready(), 2 * SIZE**3 * devices),
+        *(_stream(name, devices) for name in PASSES),
     ]
 
 
-def fastest(timings: dict[str, Timing]) -> Timing:
-    """The faster of the two."""
-    return best((timings[ONE], timings[EACH]))
+def _stream(name: str, devices: int) -> Case:
+    share, step = FLOATS // devices, lambda x: 0.5 * x + 1.0
+    if name.endswith(ONE):
+        array, apply = jnp.zeros(share * devices), jax.jit(step, donate_argnums=0)
+    else:
+        array = jax.pmap(lambda _: jnp.zeros(share))(jnp.arange(devices))
+        apply = jax.pmap(step, donate_argnums=0)
+    return Case(name, _in_place(apply, array), 2 * 4 * share * devices)
+
+
+def _in_place(apply: Callable, array: jax.Array) -> Callable[[], None]:
+    def run() -> None:
+        nonlocal array
+        array = apply(array)
+        array.block_until_ready()
+
+    return run
+
+
+def product(timings: Mapping[str, Timing]) -> Timing:
+    """Of an operation, at the faster of the two."""
+    return best(timings[name] for name in PRODUCTS)
+
+
+def stream(timings: Mapping[str, Timing]) -> Timing:
+    """Of a byte, at the faster of the two."""
+    return best(timings[name] for name in PASSES)
+
+
+def floor(timings: Mapping[str, Timing], flops: float, moved: float) -> Timing:
+    """The least that so many operations and then so many bytes can take, repeat by repeat."""
+    return total((flops, product(timings)), (moved, stream(timings)))

@@ -1,119 +1,89 @@
-"""PyTorch's side: one net at a time in a plain eager loop, its data in memory."""
+"""PyTorch's side, in a process of its own, as a user would run it.
 
+The process rests while others take their turn: beside JAX in one process PyTorch loses a quarter
+of its speed.
+"""
+
+import contextlib
 import functools
 import importlib.metadata
 import importlib.util
-import multiprocessing
-import os
+import socket
+import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection
-from typing import Any
+from pathlib import Path
 
+import jax
 import numpy as np
 
-from benchmarks.populations import BATCH, OPTIMIZERS, Net, dataset
+from benchmarks.data_sets import dataset
 from benchmarks.timing import Case
-from kdjax.data import Dataset, fetch
+from benchmarks.variants import Variant
+from benchmarks.work import Work
+from kdjax.data import fetch
 
-STEPS = 50  # of a call
-CORES = len(os.sched_getaffinity(0))
+ROOT = Path(__file__).parents[1]
+ENSEMBLE_STEPS = 20  # of a turn of an ensemble, which is slow, and is spared validation
 ABSENT = "PyTorch is not installed: rows that compare with it are left out; pip install torch"
+ELSEWHERE = "PyTorch's side is for CPUs: rows that compare with it are left out"
 
 
-def absent() -> bool:
-    return sys.modules.get("torch", True) is None or importlib.util.find_spec("torch") is None
+def missing() -> str | None:
+    """Why there is nothing of PyTorch to compare with; None: there is."""
+    if sys.modules.get("torch", True) is None or importlib.util.find_spec("torch") is None:
+        return ABSENT
+    return None if jax.default_backend() == "cpu" else ELSEWHERE
 
 
 def version() -> str | None:
-    return None if absent() else importlib.metadata.version("torch")
+    return None if missing() == ABSENT else importlib.metadata.version("torch")
 
 
-def cases(net: Net) -> list[Case]:
-    """The net with every optimizer of kdjax's side, plain and fused, on one thread and on all
-    cores; the unit is a step. Nothing without PyTorch.
-
-    They run in a process of their own, as a user would run them, which rests while others take
-    their turn: beside JAX in one process PyTorch loses a quarter of its speed.
-    """
-    if absent():
-        return []
-    context = multiprocessing.get_context("spawn")
-    here, there = context.Pipe()
-    context.Process(target=_serve, args=(there, net, CORES), daemon=True).start()
-
-    def run(number: int) -> None:
-        try:
-            here.send(number)
-            failure = here.recv()
-        except (EOFError, OSError):
-            failure = "its process has ended; it says why above"
-        if failure:
-            raise RuntimeError(f"PyTorch: {failure}")
-
-    names = [f"{name}, threads={n}" for name, n in _variants(CORES)]
-    return [Case(name, functools.partial(run, i), STEPS) for i, name in enumerate(names)]
+@contextlib.contextmanager
+def cases(work: Work, variants: Sequence[Variant]) -> Iterator[list[Case]]:
+    """A case of each variant, for as long as the `with` lasts; its unit is a net's step. None
+    without PyTorch."""
+    if missing():
+        yield []
+        return
+    tasks = [(variant, _share(work, variant)) for variant in variants]
+    here, there = socket.socketpair()
+    fd = there.fileno()
+    command = [sys.executable, "-m", "benchmarks.torch_loops", str(fd)]
+    process = subprocess.Popen(command, pass_fds=[fd], cwd=ROOT)
+    there.close()
+    with process, Connection(here.detach()) as connection:  # whose end is that of the process
+        connection.send((tasks, _arrays(work)))
+        yield [
+            Case(v.name, functools.partial(_run, connection, i), v.members * share.steps)
+            for i, (v, share) in enumerate(tasks)
+        ]
 
 
-def _variants(cores: int) -> list[tuple[str, int]]:
-    """(optimizer, threads) of every case."""
-    names = [f"torch {name}{fused}" for name in OPTIMIZERS for fused in ("", " fused")]
-    return [(name, n) for name in names for n in sorted({1, cores})]
+def _share(work: Work, variant: Variant) -> Work:
+    return work if variant.members == 1 else work.shortened(min(ENSEMBLE_STEPS, work.steps))
 
 
-def _serve(connection: Connection, net: Net, cores: int) -> None:
-    """Runs the case of each number that comes, and answers when it is done."""
-    import torch
-
-    inputs, labels = map(torch.from_numpy, _arrays(dataset(net.data)))
-    sgd, adamw = OPTIMIZERS["sgd"], OPTIMIZERS["adamw"]
-    sgd = dict(lr=sgd["learning_rate"], momentum=sgd["momentum"])
-    adamw = dict(lr=adamw["learning_rate"], weight_decay=adamw["weight_decay"])
-    optimizers = {
-        "torch sgd": lambda p: torch.optim.SGD(p, **sgd),
-        "torch sgd fused": lambda p: torch.optim.SGD(p, **sgd, fused=True),
-        "torch adamw": lambda p: torch.optim.AdamW(p, **adamw),
-        "torch adamw fused": lambda p: torch.optim.AdamW(p, **adamw, fused=True),
-    }
-    loops = [
-        _loop(torch, net, optimizers[name], threads, inputs, labels)
-        for name, threads in _variants(cores)
-    ]
-    while True:
-        try:
-            loops[connection.recv()]()
-            connection.send(None)
-        except EOFError:
-            return
-        except Exception as error:
-            connection.send(repr(error))
+def _run(connection: Connection, number: int) -> None:
+    try:
+        connection.send(number)
+        failure = connection.recv()
+    except (EOFError, OSError):
+        failure = "its process has ended; it says why above"
+    if failure:
+        raise RuntimeError(f"PyTorch: {failure}")
 
 
-def _loop(
-    torch: Any, net: Net, make: Callable, threads: int, inputs: Any, labels: Any
-) -> Callable[[], None]:
-    layers = []
-    for a, b in zip(net.widths[:-1], net.widths[1:], strict=True):
-        layers += [torch.nn.Linear(a, b), torch.nn.ReLU()]
-    model = torch.nn.Sequential(*layers[:-1])
-    optimizer = make(model.parameters())
-
-    def run() -> None:
-        torch.set_num_threads(threads)
-        for _ in range(STEPS):
-            index = torch.randint(len(inputs), (BATCH,))
-            loss = torch.nn.functional.cross_entropy(model(inputs[index]), labels[index])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-
-    return run
-
-
-def _arrays(read: Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """All examples as a loop without a loader keeps them: float32 rows, preprocessed, and int64
-    labels."""
-    train, numbers = read.splits["train"], read.preprocessing
-    inputs = fetch(train, np.arange(len(train))).astype(np.float32)
-    inputs = (inputs - np.float32(numbers.mean)) * np.float32(numbers.scale)
-    return inputs.reshape(len(train), -1), train.labels.astype(np.int64)
+def _arrays(work: Work) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """float32 inputs, preprocessed, and int64 labels of the splits that the work needs."""
+    read = dataset(work.data)
+    mean, scale = (np.float32(x) for x in (read.preprocessing.mean, read.preprocessing.scale))
+    arrays = {}
+    for name, most in (("train", work.examples), ("validation", None)):
+        split = read.splits[name]
+        rows = np.arange(len(split))[:most]
+        inputs = (fetch(split, rows).astype(np.float32) - mean) * scale
+        arrays[name] = inputs, split.labels[rows].astype(np.int64)
+    return arrays

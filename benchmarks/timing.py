@@ -9,27 +9,27 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-REPEATS = 7
+REPEATS = 5
 LEAST = 0.3  # seconds that a repeat lasts, at least
 
 
 @dataclass(frozen=True)
 class Case:
-    """Code to time: a call of `run` does `units` of work and returns when they are done; all that
-    `compile` does, `run` need not do again."""
+    """Code to time: a call of `run` does `units` of work and returns when they are done. What the
+    first call compiles or uploads, later ones need not do again."""
 
     name: str
     run: Callable[[], object]
     units: float
-    compile: Callable[[], object] = lambda: None
 
 
 @dataclass(frozen=True)
 class Timing:
-    """`seconds` of one unit in each repeat. To compile and to warm up is none of them."""
+    """`seconds` of one unit in each repeat; `compile_seconds` that the first call, which is none
+    of them, took beyond their median: to compile, and whatever else is done once."""
 
     seconds: tuple[float, ...]
-    compile_seconds: float
+    compile_seconds: float = 0.0
 
     @property
     def median(self) -> float:
@@ -51,25 +51,38 @@ class Row:
 
 
 def measure(
-    cases: Sequence[Case], repeats: int, clock: Callable[[], float] = time.perf_counter
+    cases: Sequence[Case],
+    repeats: int,
+    warm: bool = True,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Timing]:
-    """Times the cases against each other; by their names, which must differ."""
+    """Times the cases against each other; by their names, which must differ.
+
+    Args:
+      warm: call each once before; without, what the first call does once is part of its time.
+    """
     names = [case.name for case in cases]
     if len(set(names)) < len(names):
         raise ValueError(f"a name stands twice among {names}")
-    compiling = {case.name: _seconds(case.compile, clock) for case in cases}
-    for case in cases:
-        case.run()
+    first = {case.name: _seconds(case.run, clock) if warm else 0.0 for case in cases}
     seconds = {case.name: [] for case in cases}
     for _ in range(repeats):
         for case in cases:
             seconds[case.name].append(_repeat(case, clock))
-    return {name: Timing(tuple(seconds[name]), compiling[name]) for name in names}
+    later = {case.name: case.units * statistics.median(seconds[case.name]) for case in cases}
+    return {n: Timing(tuple(seconds[n]), max(0.0, first[n] - later[n])) for n in names}
 
 
 def best(timings: Iterable[Timing]) -> Timing:
     """The one with the least median."""
     return min(timings, key=lambda timing: timing.median)
+
+
+def total(*parts: tuple[float, Timing]) -> Timing:
+    """So many units of each, one after another, as one unit."""
+    every = zip(*(timing.seconds for _, timing in parts), strict=True)
+    units = [units for units, _ in parts]
+    return Timing(tuple(sum(u * s for u, s in zip(units, each, strict=True)) for each in every))
 
 
 def row(
@@ -82,6 +95,13 @@ def row(
     """
     pairs = zip(timing.seconds, base.seconds, strict=True)
     ratios = [scale * other / own for own, other in pairs]
+    return row_of(name, ratios, value, unit, timing.compile_seconds)
+
+
+def row_of(
+    name: str, ratios: Sequence[float], value: float, unit: str, compile_seconds: float = 0.0
+) -> Row:
+    """The finding of these repeats."""
     return Row(
         name=name,
         ratio=statistics.median(ratios),
@@ -89,7 +109,7 @@ def row(
         unit=unit,
         n=len(ratios),
         spread=(min(ratios), max(ratios)),
-        compile_seconds=timing.compile_seconds,
+        compile_seconds=compile_seconds,
     )
 
 

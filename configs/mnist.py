@@ -6,8 +6,8 @@
     cpu    the default: under two hours on two CPU cores, as predicted from quick
     quick  under half an hour on two CPU cores
     smoke  a few steps of everything
-    tune   how the small nets' learning rates were chosen: labels and soft targets over the same
-           rates, on validation data only; best with quick
+    tune   how the small nets' learning rate and weight decay were chosen: labels and the soft
+           targets of one large net over the same grid, on validation data only
 
 Large nets with jittered inputs, small nets on labels alone, and small nets taught by the first
 large net, by ensembles of the first so many, on the images as they are or on the same jittered
@@ -24,7 +24,7 @@ from kdjax.config import experiment, stage
 TRAIN, VALIDATION, BATCH = 59_000, 1_000, 250  # examples
 EPOCH = TRAIN // BATCH  # steps; of fewer images, so many steps are more than an epoch
 SMALL = dict(name="mlp", hidden=(800, 800))
-RATES = (1e-3, 2e-3, 4e-3, 8e-3)
+RATES, DECAYS = (1e-3, 2e-3, 4e-3), (0.0, 0.2)
 CLIP = 5.0  # with AdamW, what keeps the large gradients of a high temperature harmless
 # The paper's net, trained after a public reproduction of it (one run, without the limit on norms).
 PAPER_LARGE = dict(
@@ -141,12 +141,15 @@ def small(
 
 
 def tune(config: ConfigDict) -> None:
-    """Both ways to teach the small net on the same grid of rates, on a larger validation split."""
+    """Labels and one large net as teachers on the same grid, and a larger validation split."""
     config.evaluate, config.dataset.validation = "validation", 10_000
+    config.stages.large.members.seed = 1
     for name in ("consistent", "logit_matching"):
         del config.stages[name]
     for name in ("labels", "distilled"):
-        config.stages[name].members.update(seed=2, ensemble_size=(), learning_rate=RATES)
+        config.stages[name].members.update(
+            seed=2, ensemble_size=(), learning_rate=RATES, weight_decay=DECAYS
+        )
 
 
 def shortened(config: ConfigDict, words: list[str]) -> ConfigDict:

@@ -1,7 +1,8 @@
 """Knowledge distillation in JAX: populations of teachers and students, with error bars.
 
 `run(config, workdir) -> Report` runs an experiment, `open_stage(path) -> Stage` opens a finished
-stage of one; `python -m kdjax.main` is the first from a shell.
+stage of one; `python -m kdjax.main` is the first from a shell. `from kdjax import figures` brings
+the figures of a report.
 """
 
 from kdjax.experiment import run

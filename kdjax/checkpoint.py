@@ -2,7 +2,8 @@
 
     <stage>/config.json, metrics.jsonl, checkpoints/<step>/{variables, opt, hparams, meta}, DONE
 
-All JSON is strict: NaN and infinity are written as null.
+All JSON is strict: NaN and infinity are written as null. Of several processes the first alone
+writes, the others wait where they will read.
 """
 
 import contextlib
@@ -23,12 +24,13 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from kdjax import files, memory, noise
+from kdjax import files, memory, noise, processes
 from kdjax.checks import InputError
 from kdjax.spec import differences
 
 EXPERIMENT, LOCK = "experiment.json", ".lock"
 CONFIG, METRICS, CHECKPOINTS, DONE = "config.json", "metrics.jsonl", "checkpoints", "DONE"
+NO_STEP = -1
 log = logging.getLogger(__name__)
 
 
@@ -43,11 +45,20 @@ def check_writable(workdir: Path) -> None:
 
 @contextlib.contextmanager
 def lock(workdir: Path) -> Iterator[None]:
-    """Keeps other runs out of `workdir`; a killed process leaves no lock behind.
+    """Creates `workdir` and keeps other runs out of it; a killed process leaves no lock behind.
 
     Raises:
-      InputError: another run is at work there.
+      InputError: it cannot be written, another run is at work there, or it is not the same
+        directory in all processes.
     """
+    with _locked(workdir) if processes.first() else contextlib.nullcontext():
+        processes.check_shared(workdir)
+        yield
+
+
+@contextlib.contextmanager
+def _locked(workdir: Path) -> Iterator[None]:
+    check_writable(workdir)
     with (workdir / LOCK).open("a+", errors="replace") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -85,7 +96,8 @@ def check_claim(workdir: Path, claim: dict) -> None:
 
 def write_claim(workdir: Path, claim: dict) -> None:
     """Notes which experiment `workdir` holds."""
-    files.write(workdir / EXPERIMENT, files.to_json(claim, indent=2))
+    processes.by_first(files.write)(workdir / EXPERIMENT, files.to_json(claim, indent=2))
+    processes.written(workdir / EXPERIMENT)
 
 
 def prepare(directory: Path, identity: dict) -> str:
@@ -109,6 +121,7 @@ def prepare(directory: Path, identity: dict) -> str:
     return "done" if (directory / DONE).exists() else "unfinished"
 
 
+@processes.by_first
 def start(directory: Path, identity: dict) -> None:
     """Creates the stage directory and its config.json."""
     check_writable(directory)
@@ -117,7 +130,8 @@ def start(directory: Path, identity: dict) -> None:
 
 def finish(directory: Path, results: dict) -> None:
     """Marks the stage as done; last of all, when its `Checkpoints` are closed."""
-    files.write(directory / DONE, files.to_json(results, indent=2))
+    processes.by_first(files.write)(directory / DONE, files.to_json(results, indent=2))
+    processes.written(directory / DONE)
 
 
 def results(directory: Path) -> dict:
@@ -134,7 +148,9 @@ class Checkpoints(contextlib.AbstractContextManager):
 
     def __init__(self, directory: Path):
         self._path = directory / CHECKPOINTS
-        self._manager = _manager(self._path, create=True)
+        processes.by_first(self._path.mkdir)(parents=True, exist_ok=True)
+        processes.written(self._path)
+        self._manager = _manager(self._path, write=processes.first())
         self._deaf = contextlib.ExitStack()
         self._deaf.enter_context(noise.deaf_to_closed_loops())
 
@@ -148,6 +164,7 @@ class Checkpoints(contextlib.AbstractContextManager):
         with noise.disk_errors(self._path):
             self._manager.wait_until_finished()
 
+    @processes.by_first
     def save(self, step: int, variables: Any, opt: Any, hparams: Any, meta: dict) -> None:
         """Waits for the save before, then starts to write a step, above all before it.
 
@@ -170,6 +187,10 @@ class Checkpoints(contextlib.AbstractContextManager):
 
         That there are steps, but none can be read, is an InputError.
         """
+        step = processes.agreed(self._newest() if processes.first() else NO_STEP)
+        return None if step == NO_STEP else step
+
+    def _newest(self) -> int:
         problem = None
         for step in sorted(self._manager.all_steps(), reverse=True):
             path = self._path / str(step)
@@ -181,7 +202,7 @@ class Checkpoints(contextlib.AbstractContextManager):
                 log.warning(_unreadable(path, error, "going back to the step before"))
         if problem:
             raise problem
-        return None
+        return NO_STEP
 
     def restore(self, step: int, opt: Any) -> tuple[Any, Any, Any, dict]:
         """The variables, opt, hparams and meta of `step`, which `latest` gave.
@@ -195,8 +216,9 @@ class Checkpoints(contextlib.AbstractContextManager):
                 raise ValueError("arrays of the optimizer have other shapes than the model's")
         except Exception as error:
             raise _unreadable(self._path / str(step), error) from error
-        for later in [s for s in self._manager.all_steps() if s > step]:
-            self._manager.delete(later)
+        if processes.first():
+            for later in [s for s in self._manager.all_steps() if s > step]:
+                self._manager.delete(later)
         return read["variables"], read["opt"], read["hparams"], read["meta"]
 
 
@@ -207,13 +229,14 @@ def open_variables(directory: Path) -> tuple[Any, dict, dict]:
         if not (directory / name).exists():
             raise InputError(f"{directory} {problem}; it must be the directory of a finished stage")
     try:
-        with contextlib.closing(_manager(directory / CHECKPOINTS, create=False)) as manager:
+        with contextlib.closing(_manager(directory / CHECKPOINTS, write=False)) as manager:
             read = _read(manager, manager.latest_step())
     except Exception as error:
         raise _unreadable(directory / CHECKPOINTS, error) from error
     return read["variables"], read["hparams"], read["meta"]
 
 
+@processes.by_first
 def append_metrics(directory: Path, row: dict) -> None:
     """Adds `row` as one line to the stage's metrics; its key "step" says when it was."""
     with (directory / METRICS).open("a") as file:
@@ -236,6 +259,7 @@ def read_metrics(directory: Path) -> list[dict]:
     return rows
 
 
+@processes.by_first
 def truncate_metrics(directory: Path, step: int) -> None:
     """Drops the rows after `step`, which the run will write again, and a torn last line."""
     rows = [row for row in read_metrics(directory) if row["step"] <= step]
@@ -253,11 +277,21 @@ def digest(variables: Any) -> str:
     return total.hexdigest()
 
 
-def _manager(path: Path, create: bool) -> ocp.CheckpointManager:
-    """With `create`, what a killed save left is cleared; without, nothing is written."""
+def _manager(path: Path, write: bool) -> ocp.CheckpointManager:
+    """With `write`, what a killed save left is cleared; without, nothing is written.
+
+    Each process has a manager of its own, whose saves and reads wait for no other process: one
+    that is killed does not keep process 0 from finishing its save.
+    """
     newest = ocp.checkpoint_managers.LatestN(2)  # the second is there to fall back to
+    process = jax.process_index()
     options = ocp.CheckpointManagerOptions(
-        create=create, cleanup_tmp_directories=create, preservation_policy=newest
+        create=False,
+        cleanup_tmp_directories=write,
+        preservation_policy=newest,
+        multiprocessing_options=ocp.options.MultiprocessingOptions(
+            primary_host=process, active_processes={process}, barrier_sync_key_prefix=f"{process}"
+        ),
     )
     return ocp.CheckpointManager(path.absolute(), options=options)
 

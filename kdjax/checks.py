@@ -15,6 +15,10 @@ class Diverged(RuntimeError):
     """Every member of a stage has diverged."""
 
 
+class Preempted(RuntimeError):
+    """The run was asked to end before it was done; all that was computed is saved."""
+
+
 @dataclass(frozen=True)
 class Rule:
     """`accepts(value)` decides, `says` completes the sentence "... must be"."""

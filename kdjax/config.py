@@ -40,10 +40,11 @@ def experiment(
     Args:
       stages: name to stage, in the order they run; each made by `stage`, or a plain dict.
       dataset: fields of `DatasetSpec`; the others take their defaults.
-      **fields: `data_dir`, `evaluate`, `tensorboard`, `execution`.
+      **fields: `data_dir`, `cache_dir`, `evaluate`, `tensorboard`, `execution`.
     """
     defaults = {
         "data_dir": "",  # of TFDS; "": $TFDS_DATA_DIR, else ~/tensorflow_datasets
+        "cache_dir": "",  # of decoded sets; "": in $XDG_CACHE_HOME, else ~/.cache; "none": nowhere
         "evaluate": "test",  # the split of the report; "validation" to make choices
         "tensorboard": False,
     }
@@ -108,6 +109,7 @@ def parse(config: Mapping[str, Any]) -> ExperimentSpec:
         stages=tuple(stages),
         execution=_read(ExecutionSpec, "config.execution", config.get("execution", {})),
         data_dir=check(checks.text(), "config.data_dir", config.get("data_dir", "")),
+        cache_dir=check(checks.text(), "config.cache_dir", config.get("cache_dir", "")),
         evaluate=choose(EVALUATED, "config.evaluate", config.get("evaluate", "test")),
         tensorboard=check(checks.truth(), "config.tensorboard", config.get("tensorboard", False)),
     )
@@ -143,9 +145,9 @@ def _stage(path: str, name: str, values: Any, earlier: list[StageSpec]) -> Stage
                     f"{path}.{field} is {checks.shown(reference)}; it must be an earlier stage "
                     f"({', '.join(names) or 'there is none'}) or a stage directory"
                 )
-    if loss.teacher and stage.teacher_logits == "cached" and stage.augment != AugmentSpec():
+    if loss.teacher and stage.teacher_logits != "live" and stage.augment != AugmentSpec():
         raise InputError(
-            f"{path}.teacher_logits is 'cached', but {path}.augment with shift "
+            f"{path}.teacher_logits is {stage.teacher_logits!r}, but {path}.augment with shift "
             f"{stage.augment.shift} and flip {stage.augment.flip} changes the view that the "
             "student sees; it must be 'live', so that the teacher sees the same view"
         )

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kdjax import memory, sources
+from kdjax import cache, memory, sources
+from kdjax.cache import RawSet
 from kdjax.checks import InputError
 from kdjax.sources import Split
 from kdjax.spec import DatasetSpec, SubsetSpec
 from kdjax.tfds_source import from_tfds
+from kdjax.versions import installed
 
 # The keys of every choice that is the same in all experiments; other keys are other splits.
 TEST_KEY, VALIDATION_KEY, SUBSET_KEY = (1503_02531, 0), (1503_02531, 1), (1503_02531, 2)
@@ -42,21 +44,24 @@ def fetch(split: Split, positions: np.ndarray) -> np.ndarray:
     return split.source.fetch(split.index[positions])
 
 
-def load(spec: DatasetSpec, data_dir: str) -> Dataset:
+def load(spec: DatasetSpec, data_dir: str, cache_dir: str = "") -> Dataset:
     """Opens a data set: "digits", an .npz file, or a set of TensorFlow Datasets in `data_dir`.
 
     The validation split, where the set has none of its own, is a part of the train split, the
     same in all experiments.
 
+    Args:
+      cache_dir: where decoded sets are kept, as of `cache.kept`; data are the same without.
+
     Raises:
       InputError: there is no such set, or it is not what it must be.
     """
     if spec.name == "digits":
-        splits, classes, version = _digits(), 10, "scikit-learn"
+        splits, classes, version = _digits(cache_dir)
     elif spec.name.endswith(".npz"):
         splits, classes, version = sources.from_npz(spec.name)
     else:
-        splits, classes, version = from_tfds(spec.name, data_dir)
+        splits, classes, version = from_tfds(spec.name, data_dir, cache_dir)
     splits |= _validation(spec, splits)
     example = fetch(splits["train"], np.arange(1))
     if spec.resident:
@@ -71,10 +76,18 @@ def load(spec: DatasetSpec, data_dir: str) -> Dataset:
     return Dataset(spec.name, version, classes, example.shape[1:], splits, preprocessing)
 
 
-def _digits() -> dict[str, Split]:
-    every = sources.whole(sources.digits())
+def _digits(cache_dir: str) -> RawSet:
+    package = "scikit-learn"
+    read = lambda: ({"all": sources.whole(sources.digits())}, 10, package)
+    state = lambda: installed([package])
+    splits, classes, version = cache.kept("digits", package, state, read, cache_dir)
+    every = splits["all"]
     test = stratified(every.labels, DIGITS_TEST, TEST_KEY)
-    return {"train": _part(every, _others(every, test)), "test": _part(every, test)}
+    return (
+        {"train": _part(every, _others(every, test)), "test": _part(every, test)},
+        classes,
+        version,
+    )
 
 
 def _validation(spec: DatasetSpec, splits: dict[str, Split]) -> dict[str, Split]:

@@ -1,38 +1,112 @@
-"""The report as a page of Markdown, report.md: one section for each thing a run can find."""
+"""What a report says, part by part; `page` makes Markdown and HTML of it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from kdjax import table
-from kdjax.report import Report, summarise
+from kdjax import config, table
+from kdjax.report import Report, Row, summarise
 from kdjax.spec import teachers_of
+from kdjax.table import Columns
 
 REPAIRS = {
     "as_trained": "as trained",
     "matched": "matched, without labels",
     "best": "best, with labels",
 }
+BEST_CELL = "Of a stage with a grid, the cell with the fewest errors."
 
 
-def page(report: Report, figures: Sequence[str]) -> str:
-    """The text; `figures` are file names without their .png."""
-    env = report.environment
-    versions = ", ".join(f"{k} {v}" for k, v in env["versions"].items() if v)
-    parts = [
-        f"# {report.config['dataset']['name']}, {report.evaluate} split",
-        f"All numbers are of the last step: the mean, and after ± the s.d., over the n members of "
-        f"a row, less those that diverged; every s.d. is in report.json. Device: {env['devices']} "
-        f"x {env['device']}, {env['cpus']} CPU cores, {env['platform']}; {versions}. "
-        f"Command: `{env['command']}`",
-        report.table(),
-        _differences(report),
-        _missing(report),
-        "\n".join(f"![{name}](figures/{name}.png)" for name in figures),
-    ]
-    return "\n\n".join(part for part in parts if part) + "\n"
+@dataclass(frozen=True)
+class Facts:
+    """Pairs of name and value; those named in `code` are verbatim."""
+
+    pairs: dict[str, str]
+    code: tuple[str, ...] = ()
 
 
-def _differences(report: Report) -> str:
+@dataclass(frozen=True)
+class Table:
+    """`says` what it holds, to those who cannot see it."""
+
+    says: str
+    columns: Columns
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure of `figures.of_report` by its name; `alt` stands for it where it is not seen."""
+
+    name: str
+    caption: str
+    alt: str
+
+
+Part = str | Facts | Table | Picture
+
+
+@dataclass(frozen=True)
+class Section:
+    """Under one heading: paragraphs of plain text and other parts."""
+
+    title: str
+    parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True)
+class Document:
+    title: str
+    sections: tuple[Section, ...]
+
+
+def of_report(report: Report, figures: Container[str]) -> Document:
+    """All that the report has numbers for; `figures` are the names of those that were drawn."""
+    pictures = [picture for picture in _pictures(report) if picture.name in figures]
+    take = lambda prefix: [p for p in pictures if p.name.startswith(prefix)]
+    sections = {
+        "Run": [_run(report)],
+        "Results": [_about(report), Table("Results", table.results(report.rows))],
+        "Differences": _differences(report),
+        "Errors against parameters": take("errors_against_parameters"),
+        "Sweeps": take("sweep_"),
+        "Missing classes": [*_missing(report), *take("missing_classes")],
+        "Soft targets": take("soft_targets"),
+        "Calibration": take("reliability"),
+        "Training": take("training_curves"),
+        "Costs": [Table("Costs", table.costs(report.rows))],
+        "Settings": _settings(report),
+    }
+    filled = {title: parts for title, each in sections.items() if (parts := tuple(each))}
+    title = f"{report.config['dataset']['name']}, {report.evaluate} split"
+    return Document(title, tuple(Section(*section) for section in filled.items()))
+
+
+def _run(report: Report) -> Facts:
+    env, splits = report.environment, report.examples
+    dataset = ", ".join(f"{count:,} {name}" for name, count in splits.items())
+    seconds = sum(row.seconds for row in report.rows if not row.is_ensemble)
+    facts = {
+        "command": env["command"],
+        "data set": f"{report.config['dataset']['name']}: {dataset} examples",
+        "devices": f"{env['devices']} x {env['device']}, {env['cpus']} CPU cores",
+        "system": env["platform"],
+        "versions": ", ".join(f"{k} {v}" for k, v in env["versions"].items() if v),
+        "training": f"{seconds:,.0f} seconds, all stages together",
+    }
+    return Facts(facts, code=("command",))
+
+
+def _about(report: Report) -> str:
+    count, split = report.examples[report.evaluate], report.evaluate
+    return (
+        f"All numbers are of the last step, on the {count:,} examples of the {split} split: the "
+        "mean, and after ± the s.d., over the n members of a row, less those that diverged. nll "
+        "and teacher KL are in nats per example; agreement and KL are with the stage's teachers as "
+        "one classifier. Each member's numbers are in report.json."
+    )
+
+
+def _differences(report: Report) -> Iterator[str | Table]:
     """Every row's errors less those of the first stage that is neither teacher nor taught."""
     teachers = (teachers_of(s.get("teacher", "")) for s in report.config["stages"].values())
     known = report.taught.union(*teachers)
@@ -40,22 +114,30 @@ def _differences(report: Report) -> str:
     first = next((row for row in rows if row.stage not in known), None)
     others = [row for row in rows if row is not first]
     if first is None or not others:
-        return ""
+        return
     gaps = [report.difference(row.label, first.label) for row in others]
-    columns = [
-        ("stage", [row.label for row in others]),
-        (f"errors minus {first.label}", [f"{gap['mean']:+.1f}" for gap in gaps]),
-        ("standard error", [f"{gap['standard_error']:.1f}" for gap in gaps]),
-        ("ratio", [table.number(gap["ratio"], "+.1f") for gap in gaps]),
-    ]
-    return "## Differences\n\n" + table.markdown(columns)
+    yield Table(
+        f"Errors less those of {first.label}",
+        [
+            ("stage", [row.label for row in others]),
+            (f"errors minus {first.label}", [f"{gap['mean']:+.1f}" for gap in gaps]),
+            ("standard error", [f"{gap['standard_error']:.1f}" for gap in gaps]),
+            ("ratio", [table.number(gap["ratio"], "+.1f") for gap in gaps]),
+        ],
+    )
 
 
-def _missing(report: Report) -> str:
+def _missing(report: Report) -> Iterator[str | Table]:
     """Stages that never saw some classes, before and after their biases were shifted."""
     if not report.missing:
-        return ""
+        return
     lines = [(found, name) for found in report.missing for name in REPAIRS]
+    yield (
+        "Stages that saw no example of some classes, with a shift added to the logits of those "
+        "(taking it from the others is the same), each member its own. Matched: a missing class "
+        "wins as often as the member's teachers name one, on the validation split, whose labels "
+        "are not used. Best: fewest errors on the split of this report, with its labels."
+    )
     columns = [
         ("stage", [found["label"] for found, _ in lines]),
         ("missing", [",".join(map(str, found["classes"])) for found, _ in lines]),
@@ -69,13 +151,98 @@ def _missing(report: Report) -> str:
         ),
         ("of", [str(found["examples"]) for found, _ in lines]),
     ]
-    about = (
-        "Stages that saw no example of some classes, with a shift added to the logits of those "
-        "(taking it from the others is the same), each member its own. Matched: a missing class "
-        "wins as often as the member's teachers name one, on the validation split, whose labels "
-        "are not used. Best: fewest errors on the split of this report, with its labels."
+    yield Table("Missing classes", columns)
+
+
+def _settings(report: Report) -> Iterator[str | Table]:
+    """The fields in which a stage is not as `config.stage` makes it, a column for each stage."""
+    default = _flat(config.stage().to_dict())
+    stages = {name: _flat(fields) for name, fields in report.config["stages"].items()}
+    fields = dict.fromkeys(field for stage in stages.values() for field in stage)
+    changed = lambda stage, field: field in stage and stage[field] != default.get(field)
+    shown = [field for field in fields if any(changed(s, field) for s in stages.values())]
+    if not shown:
+        return
+    columns = [(name, [_text(stage.get(f)) for f in shown]) for name, stage in stages.items()]
+    yield "Fields that are not named here have their defaults in every stage; report.json has all."
+    yield Table("Settings", [("field", shown), *columns])
+
+
+def _flat(fields: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+    """{"optimizer.learning_rate": 0.1, ...} from nested fields."""
+    flat = {}
+    for name, value in fields.items():
+        inner = isinstance(value, Mapping)
+        flat |= _flat(value, f"{path}{name}.") if inner else {path + str(name): value}
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in flat.items()}
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, tuple):
+        value = ", ".join(map(_text, value))
+    return "-" if value is None or value == "" else str(value)
+
+
+def _pictures(report: Report) -> Iterator[Picture]:
+    """Every figure that there can be, with what it shows."""
+    split, count = report.evaluate, report.examples[report.evaluate]
+    shown = [row for row in report.representatives if not row.is_ensemble]
+    n, spread = _n(shown), "the mean over the n members, with one s.d. around it"
+    errors = f"Errors on the {count:,} examples of the {split} split"
+    yield Picture(
+        "errors_against_parameters",
+        f"{errors} against the number of parameters: {spread} ({n}). {BEST_CELL} "
+        "A diamond is an ensemble as one classifier.",
+        f"Errors and parameters. {_each(report, lambda r: f'{table.errors(r)}, {r.parameters:,}')}",
     )
-    return f"## Missing classes\n\n{about}\n\n" + table.markdown(columns)
+    for axis in dict.fromkeys(axis for row in report.rows for axis in row.cell):
+        swept = [row for row in report.rows if axis in row.cell]
+        name = axis.replace("_", " ")
+        yield Picture(
+            f"sweep_{axis}",
+            f"{errors} against {name}: {spread} ({_n(swept)}).",
+            f"Errors by {name}. " + "; ".join(f"{r.label}: {table.errors(r)}" for r in swept),
+        )
+    yield Picture(
+        "missing_classes",
+        f"{errors} against one shift for all members: {spread}. Marks: the means with each "
+        "member's own shift.",
+        "Errors of students that never saw some classes against the shift of those classes' "
+        "biases; the table has the numbers at the marks.",
+    )
+    if report.soft_targets:
+        titles = [title.replace("\n", ", ") for title in report.soft_targets["distributions"]]
+        labels = report.soft_targets["labels"]
+        yield Picture(
+            "soft_targets",
+            f"What teachers and students say of {len(labels)} {split} examples: of the first 500 "
+            "those that the teachers are least sure of, each of another class. Left to right: "
+            f"{'; '.join(titles)}. Blue: the label.",
+            f"Examples of the classes {', '.join(map(str, labels))}, each with bars for the "
+            f"probability of every class: {'; '.join(titles)}.",
+        )
+    yield Picture(
+        "reliability",
+        f"Reliability on the {split} split: accuracy against confidence, in the 15 bins of the "
+        f"calibration error (ECE): {spread} ({n}); a point's area is the share of the examples "
+        f"in its bin. On the dashed line a net is as often right as it says. {BEST_CELL}",
+        f"Reliability diagrams. ECE: {_each(report, lambda r: table.number(r.mean('ece'), '.3f'))}",
+    )
+    yield Picture(
+        "training_curves",
+        f"Training loss and validation errors, after every chunk of steps: {spread} ({n}). The "
+        f"losses of different kinds of stage do not compare. {BEST_CELL}",
+        "Curves of loss and validation errors against training steps, one for each stage.",
+    )
+
+
+def _each(report: Report, text: Callable[[Row], str]) -> str:
+    return "; ".join(f"{row.label}: {text(row)}" for row in report.representatives)
+
+
+def _n(rows: Sequence[Row]) -> str:
+    counts = sorted({row.members - row.diverged for row in rows})
+    return f"n = {' to '.join(map(str, dict.fromkeys(counts[:1] + counts[-1:])))}"
 
 
 def _spread(values: Sequence[float | None], form: str) -> str:

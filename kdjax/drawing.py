@@ -1,34 +1,111 @@
-"""What the figures share: the canvas, bands over members, ticks, labels that avoid each other."""
+"""What the figures share: the canvas, bands over members, ticks, labels that avoid each other.
 
+Figures are made without pyplot: no display, no global state, nothing to close, any thread.
+"""
+
+import io
 import itertools
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
+import matplotlib.style
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.transforms import Bbox
 
 WIDE = 8  # an axis over more than this factor is logarithmic
-INK, MUTED = "#333333", "#666666"
+# Okabe and Ito's palette, which colour-blind readers can tell apart, without its yellow.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+LINES = ("-", "--", ":", "-.")  # with the colours: curves that coincide still show
+INK, MUTED, GRID = "#333333", "#666666", "#e5e5e5"
+SPREAD = "mean over the n members; band: ± 1 s.d."
+DPI = 160
+NEAR = 14  # points away, a label needs no line to its point
 # Where a label may stand, in points from its own point, the best place first.
 OFFSETS = sorted(
     itertools.product((8, -8, 0, 30, -30, 55, -55, 80, -80, 110), range(-160, 161, 4)),
     key=lambda place: abs(place[0]) + 1.5 * abs(place[1]) + 6 * (place[0] <= 0),
 )
+# The SVG follows its reader's theme: what is black or grey on white becomes light on the page.
+DARK = {
+    **{"#000000": "#e4e4e4", INK: "#d4d4d4", MUTED: "#a0a0a0", GRID: "#3a3f45"},
+    **{"#ffffff": "none", "#0072b2": "#3d9bd6"},
+}
 
 
-def new_figure(width: float, height: float) -> Any:
-    """A figure without pyplot: no display, no global state, usable in any thread."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+class Picture(Figure):
+    """A figure that a notebook shows."""
 
-    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
+        return png(self), {"width": round(96 * self.get_figwidth())}
+
+
+def fixed_style() -> AbstractContextManager:
+    """Makes the bytes of figures depend on nothing but the figures, whatever the user's style."""
+    fixed = {"svg.hashsalt": "kdjax", "svg.fonttype": "path", "text.parse_math": False}
+    return matplotlib.style.context(["default", fixed])
+
+
+def new_figure(width: float, height: float) -> Picture:
+    """An empty figure of so many inches."""
+    figure = Picture(figsize=(width, height), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     return figure
+
+
+def settle(figure: Figure) -> None:
+    """Lays the figure out once and for all: pixels are known, and drawing is cheaper."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+
+
+def png(figure: Figure) -> bytes:
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=DPI, metadata={"Software": "kdjax"})
+    return content.getvalue()
+
+
+def svg(figure: Figure) -> str:
+    """The figure for a web page, light or dark."""
+    content = io.StringIO()
+    figure.savefig(content, format="svg", metadata={"Date": None, "Creator": None})
+    rules = [
+        f'[style*="{kind}: {light}"]{{{kind}:{dark} !important}}'
+        for light, dark in DARK.items()
+        for kind in ("fill", "stroke")
+    ]
+    rules = f"svg{{fill:{DARK['#000000']}}}{''.join(rules)}"  # text has no colour of its own
+    style = f"<style>@media screen and (prefers-color-scheme:dark){{{rules}}}</style>"
+    before, defs, after = content.getvalue().partition("<defs>")
+    return before[before.index("<svg") :] + style + defs + after
+
+
+def panels(count: int, columns: int, height: float) -> tuple[Figure, list[Any]]:
+    """A page's width of panels, each `height` inches high."""
+    lines = -(-count // columns)
+    figure = new_figure(8, height * lines + 0.8)
+    grid = figure.subplots(lines, columns, squeeze=False).ravel()
+    for axes in grid[count:]:
+        axes.remove()
+    return figure, list(grid[:count])
+
+
+def legend(figure: Figure, columns: int, axes: Any = None, title: str = SPREAD) -> None:
+    """Below the axes; of all of them, or of one whose entries stand for all."""
+    entries = axes.get_legend_handles_labels() if axes else ()
+    style = {"frameon": False, "fontsize": 9, "title_fontsize": 9}
+    drawn = figure.legend(*entries, loc="outside lower center", ncols=columns, title=title, **style)
+    drawn.get_title().set_multialignment("center")
 
 
 def tidy(axes: Any) -> None:
     """Only the frame that carries ticks, and a faint grid behind the data."""
     axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(color="#e5e5e5", linewidth=0.6)
+    axes.tick_params(labelsize=9)
+    axes.grid(color=GRID, linewidth=0.6)
     axes.set_axisbelow(True)
 
 
@@ -40,12 +117,10 @@ def is_wide(values: Any) -> bool:
 
 def log_axis(axis: Any) -> None:
     """A logarithmic axis with plain numbers (0.02, 5, 20k) at its ticks; set its limits before."""
-    from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullLocator
-
     {"x": axis.axes.set_xscale, "y": axis.axes.set_yscale}[axis.axis_name]("log")
     low, high = axis.get_view_interval()
     decades = np.log10(high / low)
-    subs = (1,) if decades > 3 else (1, 2, 5) if decades > 1 else tuple(range(1, 10))
+    subs = (1,) if decades > 3 else (1, 2, 5) if decades > 0.7 else tuple(range(1, 10))
     axis.set_major_locator(LogLocator(subs=subs))
     axis.set_minor_locator(NullLocator())
     thousands = EngFormatter(sep="")
@@ -54,8 +129,6 @@ def log_axis(axis: Any) -> None:
 
 def count_axis(axis: Any) -> None:
     """Ticks at whole numbers."""
-    from matplotlib.ticker import MaxNLocator
-
     axis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10], integer=True))
 
 
@@ -88,11 +161,8 @@ def place_labels(
       points: (x, y, half the error bar).
       lines: pairs of (x, y).
     """
-    from matplotlib.transforms import Bbox
-
-    figure, pixel = axes.figure, axes.figure.dpi / 72
-    figure.draw_without_rendering()  # settles the layout, from which on pixels are known
-    figure.set_layout_engine("none")
+    pixel = axes.figure.dpi / 72
+    settle(axes.figure)
     frame = axes.get_window_extent()
     taken = []
     for x, y, half in points:
@@ -108,29 +178,52 @@ def place_labels(
         shifted = left + shift * size.width, bottom - size.height / 2
         return Bbox.from_bounds(*shifted, size.width, size.height)
 
-    def free(place: Any) -> bool:
-        corners = place.corners()
-        inside = all(frame.contains(*corner) for corner in corners)
-        return inside and not place.count_overlaps(taken)
+    def line_to(x: float, y: float, dx: int, dy: int, place: Any) -> list[Any]:
+        """What the line from a point to its label covers, away from the point."""
+        if abs(dx) + abs(dy) <= NEAR:
+            return []
+        start = axes.transData.transform((x, y))
+        end = place.min + (place.max - place.min) * _attached(dx, dy)
+        own = [there for there in taken if there.contains(*start)]
+        line = []
+        for spot in np.linspace(start, end, 20)[:-1]:
+            here = Bbox([spot - pixel, spot + pixel])
+            if np.hypot(*(spot - start)) > NEAR * pixel or not here.count_overlaps(own):
+                line.append(here)  # not along its own bar for long
+        return line
+
+    def free(place: Any, line: Sequence[Any] = ()) -> bool:
+        inside = all(frame.contains(*corner) for corner in place.corners())
+        return inside and not any(part.count_overlaps(taken) for part in (place, *line))
 
     for x, y, text, colour in labels:
         measured = axes.text(x, y, text, fontsize=8)
         size = measured.get_window_extent()
         measured.remove()
-        places = ((dx, dy, box(x, y, dx, dy, size)) for dx, dy in OFFSETS)
-        dx, dy, place = next((p for p in places if free(p[2])), (8, 0, box(x, y, 8, 0, size)))
-        taken.append(place)
-        side, relative = {-1: ("right", 1), 0: ("center", 0.5), 1: ("left", 0)}[np.sign(dx)]
+        places = [(dx, dy, box(x, y, dx, dy, size)) for dx, dy in OFFSETS]
+        chosen = None
+        for place in places:
+            if free(place[2]):
+                chosen = chosen or place
+                if free(place[2], line_to(x, y, *place)):
+                    chosen = place
+                    break
+        dx, dy, place = chosen or places[0]
+        taken += [place, *line_to(x, y, dx, dy, place)]
         leader = {"arrowstyle": "-", "color": colour, "lw": 0.6, "shrinkA": 0, "shrinkB": 4}
-        leader["relpos"] = (relative, 0.5 if dx else float(dy < 0))
         axes.annotate(
             text,
             (x, y),
             (dx, dy),
             textcoords="offset points",
-            ha=side,
+            ha={-1: "right", 0: "center", 1: "left"}[np.sign(dx)],
             va="center",
             fontsize=8,
             color=INK,
-            arrowprops=leader if abs(dx) + abs(dy) > 14 else None,
+            arrowprops=leader | {"relpos": _attached(dx, dy)} if abs(dx) + abs(dy) > NEAR else None,
         )
+
+
+def _attached(dx: int, dy: int) -> tuple[float, float]:
+    """Where on a label, from 0 to 1 each way, the line from its point ends."""
+    return {-1: 1.0, 0: 0.5, 1: 0.0}[np.sign(dx)], 0.5 if dx else float(dy < 0)

@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from kdjax import checkpoint, data, evaluation, findings, parallel, report
+from kdjax import checkpoint, data, evaluation, findings, parallel, processes, report
+from kdjax.checks import Preempted
 from kdjax.config import complete, parse
 from kdjax.prepare import Job, claim, prepare
 from kdjax.progress import Displays, Progress, TensorBoard
@@ -17,33 +18,41 @@ from kdjax.train import train
 KEPT = 10  # stages whose compiled programs are kept until they are forgotten; some 30 MiB each
 
 
-def run(config: Mapping[str, Any], workdir: str | Path, quiet: bool = False) -> Report:
+def run(
+    config: Mapping[str, Any],
+    workdir: str | Path,
+    quiet: bool = False,
+    stop: Callable[[], bool] = lambda: False,
+) -> Report:
     """Runs the stages that are not finished, and writes and returns the report.
 
     Args:
       config: plain data, as `kdjax.config.experiment` makes it.
       workdir: where stages keep their checkpoints; a rerun goes on from what stands there.
       quiet: print nothing.
+      stop: asked before and after every chunk whether to end here; the same in all processes.
 
     Raises:
       InputError: config, data or workdir cannot be used; nothing has been computed or written.
       Diverged: every member of a stage has.
+      Preempted: `stop` said so; the same call goes on from there.
     """
     workdir = Path(workdir)
+    quiet = quiet or not processes.first()
     say = (lambda line: None) if quiet else print
     spec = parse(config)
-    dataset = data.load(spec.dataset, spec.data_dir)
+    dataset = data.load(spec.dataset, spec.data_dir, spec.cache_dir)
     prepare(spec, dataset, workdir)  # all refusals, before anything is written
-    checkpoint.check_writable(workdir)
     with checkpoint.lock(workdir):
         jobs = prepare(spec, dataset, workdir)  # again: another run may have ended since
         checkpoint.write_claim(workdir, claim(spec, dataset))
         say(f"workdir: {workdir}")
-        _train_all(jobs, spec, dataset, say, quiet)
+        _train_all(jobs, spec, dataset, say, quiet, functools.partial(_end_if, stop))
         result = findings.report_of(complete(config).to_dict(), spec, dataset, jobs)
-        report.write(result, workdir)
+        processes.by_first(report.write)(result, workdir)
+        processes.written(workdir / "report.json")
     parallel.forget_programs()
-    say(f"\n{result.table()}\n\nreport: {workdir / 'report.md'}")
+    say(f"\n{result.table()}\n\nreport: {workdir / 'report.html'}")
     return result
 
 
@@ -53,19 +62,26 @@ def _train_all(
     dataset: data.Dataset,
     say: Callable[[str], None],
     quiet: bool,
+    end_if_asked: Callable[[], None],
 ) -> None:
     """Trains the stages that are not finished; each set of teachers sits one exam a run."""
     exam = functools.cache(lambda paths: evaluation.exam(dataset, open_teachers(paths)))
     for number, job in enumerate(jobs, 1):
-        if job.status == "done":
+        if processes.agreed(job.status == "done"):
             say(f"{job.stage.name}: done before")
         else:
             track = lambda job, done: _display(job, done, spec, quiet)
-            train(job, spec, dataset, exam(job.teachers), say, track)
+            train(job, spec, dataset, exam(job.teachers), say, track, end_if_asked)
         if number % KEPT == 0:
             parallel.forget_programs()
 
 
+def _end_if(stop: Callable[[], bool]) -> None:
+    if stop():
+        raise Preempted("stopped by SIGTERM; the same command goes on from the last checkpoint")
+
+
 def _display(job: Job, done: int, spec: ExperimentSpec, quiet: bool) -> Displays:
     bars = [] if quiet else [Progress(job, done)]
-    return Displays(*bars, *([TensorBoard(job)] if spec.tensorboard else []))
+    boards = [TensorBoard(job)] if spec.tensorboard and processes.first() else []
+    return Displays(*bars, *boards)

@@ -19,13 +19,21 @@ Chunk = tuple[int, int]  # first step, number of steps
 def feed(
     job: Job, dataset: Dataset, resident: bool, logits: np.ndarray | None, chunks: list[Chunk]
 ) -> Iterator[tuple[Data, Examples]]:
-    """The arguments of each chunk, on the devices.
+    """The arguments of each chunk, on the devices, put there while the one before is computed.
 
     Args:
-      resident: all inputs go to the devices at once; else each chunk's are read, by Grain, while
-        the one before is computed. The results are the same.
+      resident: all inputs go to the devices at once; else each chunk's are read, by Grain, for
+        that chunk. The results are the same.
       logits: [N, K, C] cached teacher logits of the stage's examples, or None.
     """
+    items = _in_turn(job, dataset, resident, logits, chunks)
+    # Several processes must start their programs in the same order, so that none may have a thread.
+    return items if job.layout.processes > 1 else stream.ahead(items)
+
+
+def _in_turn(
+    job: Job, dataset: Dataset, resident: bool, logits: np.ndarray | None, chunks: list[Chunk]
+) -> Iterator[tuple[Data, Examples]]:
     split, layout = dataset.splits["train"], job.layout
     if resident:
         data = Data(fetch(split, job.positions), job.labels, logits)
@@ -35,10 +43,14 @@ def feed(
             yield data, _examples(job, chunk, index, row=index)
         return
     data = parallel.replicate(Data(np.zeros(0), job.labels, logits), layout)
-    positions = (job.positions[_distinct(_index(job, chunk), len(job.labels))] for chunk in chunks)
-    for chunk, inputs in zip(chunks, stream.chunks(split, positions, THREADS), strict=True):
+    for chunk in chunks:
         index = _index(job, chunk)
-        row = np.searchsorted(np.unique(index), index).astype(np.int32)
+        seen = np.zeros(len(job.labels), bool)
+        seen[index] = True  # each example of the chunk is read once
+        row = (np.cumsum(seen, dtype=np.int32) - 1)[index]
+        # Repeated at the end, to a size that is the same for all chunks of one shape.
+        read = np.resize(np.flatnonzero(seen), min(index.size, len(seen)))
+        inputs = stream.read(split, job.positions[read], THREADS)
         yield (
             data.replace(inputs=parallel.replicate(inputs, layout)),
             _examples(job, chunk, index, row),
@@ -55,20 +67,13 @@ def _index(job: Job, chunk: Chunk) -> np.ndarray:
     return np.stack([by_seed[seed] for seed in seeds])
 
 
-def _distinct(index: np.ndarray, examples: int) -> np.ndarray:
-    """The examples of a chunk, each once, sorted; repeated at the end to a size that is the same
-    for all chunks of one shape."""
-    distinct = np.unique(index)
-    return np.resize(distinct, min(index.size, examples)) if len(distinct) else distinct
-
-
 def _examples(job: Job, chunk: Chunk, index: np.ndarray, row: np.ndarray) -> Examples:
     start, steps = chunk
     layout = job.layout
     step = np.arange(start, start + steps, dtype=np.int32)
     if job.stage.order == "shared":
         alike = {"step": step, "seed": np.full(steps, SHARED_SEED, np.int32)}
-        alike = {k: np.broadcast_to(v, (layout.devices, steps)) for k, v in alike.items()}
+        alike = {k: parallel.repeat(v, layout) for k, v in alike.items()}
         return Examples(
             index=parallel.split_batch(index, layout, axis=1),
             row=parallel.split_batch(row, layout, axis=1),

@@ -1,130 +1,110 @@
-"""The figures of a report: functions from its numbers to a matplotlib Figure.
+"""The figures of a report: functions from a `report.Report` to a matplotlib Figure.
 
-matplotlib is imported where it is used (it takes a third of a second), never pyplot.
+`of_report` draws all; the others draw one each, and refuse a report that lacks its numbers. A
+stage with a grid is shown by its cell with the fewest errors (`Report.representatives`), except in
+a sweep. A stage has one colour in all figures.
 """
 
-import io
 import itertools
 import math
-import os
-from collections.abc import Container, Iterable, Sequence
-from pathlib import Path
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
-from kdjax import files
 from kdjax.drawing import (
+    COLOURS,
     INK,
+    LINES,
     MUTED,
     band,
     count_axis,
     is_wide,
+    legend,
     log_axis,
     new_figure,
+    panels,
     place_labels,
     tidy,
 )
-from kdjax.report import ENSEMBLE
+from kdjax.report import ENSEMBLE, Report, Row
 
-# Okabe and Ito's palette, which colour-blind readers can tell apart, without its yellow.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-LINES = ("-", "--", ":", "-.")  # with the colours: curves that coincide still show
 SHOWN = 10  # most classes of one bar chart
 TICKS = 12  # most values of an axis that each have a tick
-CROWD = 6  # most points of one size that are all labelled
-ERRORS = "errors (examples)"
 
 
-def of_report(report: Any) -> dict[str, Any]:
-    """Every figure that a `report.Report` has the numbers for, by file name."""
+def of_report(report: Report) -> dict[str, Figure]:
+    """Every figure that the report has the numbers for, by file name."""
     figures = {}
-    curves = {stage: curve for stage, curve in report.curves.items() if len(curve["step"])}
-    if curves:
-        figures["training_curves"] = training_curves(curves)
-    if any(row.mean("errors") is not None for row in report.rows):
-        figures["errors_against_parameters"] = errors_against_parameters(report.rows, report.taught)
-    if report.soft_targets:
-        figures["soft_targets"] = soft_targets(report.soft_targets)
-    for axis, stages in swept(report.rows).items():
-        figures[f"sweep_{axis}"] = sweep(report.rows, stages, axis)
+    if report.representatives:
+        figures["errors_against_parameters"] = errors_against_parameters(report)
+    for axis in swept(report.rows):
+        figures[f"sweep_{axis}"] = sweep(report, axis)
     if report.missing:
-        figures["missing_classes"] = missing_classes(report.missing)
+        figures["missing_classes"] = missing_classes(report)
+    if report.soft_targets:
+        figures["soft_targets"] = soft_targets(**report.soft_targets)
+    if report.calibration:
+        figures["reliability"] = reliability(report)
+    if _curves(report):
+        figures["training_curves"] = training_curves(report)
     return figures
 
 
-def training_curves(curves: dict[str, dict]) -> Any:
-    """Loss and validation errors against steps: means over members, bands of one s.d.
-
-    Args:
-      curves: {stage: {"step": [S], "loss": [S][M], "validation_accuracy": [S][M]}}; None where a
-        member has diverged.
-    """
-    names = {stage: f"{stage} ({_members(curve['loss'][-1])})" for stage, curve in curves.items()}
-    columns = max(1, 100 // (8 + max(map(len, names.values()))))  # of the legend
-    figure = new_figure(8, 3.5 + 0.22 * math.ceil(len(names) / columns))
+def training_curves(report: Report) -> Figure:
+    """Loss and validation errors against steps: means over members, bands of one s.d."""
+    curves, styles = _curves(report), _styles(report)
+    _demand(curves, "curves")
+    names = [f"{row.label} ({_members(row)})" for row, _ in curves]
+    columns = max(1, 100 // (8 + max(map(len, names))))  # of the legend
+    figure = new_figure(8, 3.4 + 0.22 * math.ceil(len(names) / columns))
     left, right = figure.subplots(1, 2)
     losses, errors = [], []
-    for i, (stage, curve) in enumerate(curves.items()):
-        style = {"color": COLOURS[i % len(COLOURS)], "linestyle": LINES[i % len(LINES)]}
+    for (row, curve), name in zip(curves, names, strict=True):
         wrong = 100 * (1 - np.array(curve["validation_accuracy"], float))
-        loss = np.array(curve["loss"], float)
-        losses.append(band(left, curve["step"], loss, label=names[stage], **style))
+        loss, style = np.array(curve["loss"], float), styles[row.stage]
+        losses.append(band(left, curve["step"], loss, label=name, **style))
         errors.append(band(right, curve["step"], wrong, **style))
-    left.set_ylabel("training loss\n(different kinds do not compare)")
-    right.set_ylabel("validation errors (%)")
+    left.set_ylabel("training loss (kinds do not compare)", fontsize=9)
+    right.set_ylabel("validation errors (%)", fontsize=9)
     if np.ma.concatenate(losses).min() > 0:
         log_axis(left.yaxis)
     if is_wide(np.ma.concatenate(errors)):
         right.set_ylim(bottom=np.ma.concatenate(errors).min() / 2)  # a band may reach 0
         log_axis(right.yaxis)
     for axes in (left, right):
-        axes.set_xlabel("step")
+        axes.set_xlabel("training step", fontsize=9)
         count_axis(axes.xaxis)
         tidy(axes)
-    title = "mean over the n members, band: \u00b1 1 s.d."
-    style = {"frameon": False, "fontsize": 9, "title_fontsize": 9}
-    figure.legend(loc="outside lower center", ncols=columns, title=title, **style)
+    legend(figure, columns)
     return figure
 
 
-def _members(values: Sequence[float | None]) -> str:
-    lost = sum(value is None for value in values)
-    return f"n = {len(values)}" + f", {lost} diverged" * (lost > 0)
-
-
-def errors_against_parameters(rows: Sequence[Any], taught: Container[str] = ()) -> Any:
+def errors_against_parameters(report: Report) -> Figure:
     """One point per row, with an arrow from the largest ensemble to the best student of each size.
 
-    Args:
-      rows: `report.Row`s; those without errors (all members diverged) are left out. Rows of the
-        same size stand side by side, so that their bars do not hide each other; where they are
-        many, the cells of a grid share one label.
-      taught: the stages that arrows may lead to.
+    Rows of the same size stand side by side, so that their bars do not hide each other.
     """
-    rows = [row for row in rows if row.mean("errors") is not None]
-    stages = dict.fromkeys(row.stage.removesuffix(ENSEMBLE) for row in rows)
-    colours = dict(zip(stages, itertools.cycle(COLOURS), strict=False))
-    rows = sorted(rows, key=lambda row: -row.mean("errors"))
-    sizes = [row.parameters for row in rows]
+    rows = sorted(report.representatives, key=lambda row: -row.mean("errors"))
+    _demand(rows, "errors")
+    styles, sizes = _styles(report), [row.parameters for row in rows]
     span = max(10.0, max(sizes) / min(sizes))
-    figure = new_figure(6, 4)
+    figure = new_figure(7, 4.4)
     axes = figure.subplots()
-    points, labels, students = [], {}, {}
+    points, labels, students = [], [], {}
     for i, row in enumerate(rows):
         same = sizes.count(row.parameters)
         place = sizes[:i].count(row.parameters) - (same - 1) / 2
         x, y = row.parameters * span ** (place * min(0.03, 0.2 / same)), row.mean("errors")
-        colour, half = colours[row.stage.removesuffix(ENSEMBLE)], row.std("errors")
+        colour, half = styles[row.stage]["color"], row.std("errors")
         marker = "D" if row.is_ensemble else "o"
         axes.errorbar(x, y, half, color=colour, marker=marker, markersize=5, lw=1.2, capsize=2)
         points.append((x, y, half or 0))
-        cells = [other.cell for other in rows if other.stage == row.stage]
-        crowded = same > CROWD and len(cells) > 1
-        n = f"{len(cells)} cells, " * crowded + f"n = {row.members - row.diverged}"
-        text = row.stage if crowded else row.label
-        labels[text] = (x, y, text if row.is_ensemble else f"{text} ({n})", colour)
-        if row.stage in taught:
+        text = row.label if row.is_ensemble else f"{row.label} ({_members(row)})"
+        labels.append((x, y, text, colour))
+        if row.stage in report.taught:
             students[row.parameters] = (x, y)  # in the end, the best
     ensembles = [(row, p[:2]) for p, row in zip(points, rows, strict=True) if row.is_ensemble]
     arrows = []
@@ -135,104 +115,55 @@ def errors_against_parameters(rows: Sequence[Any], taught: Container[str] = ()) 
         style = {"arrowstyle": "->", "color": MUTED, "ls": "--", "shrinkA": 6, "shrinkB": 6}
         axes.annotate("", end, start, arrowprops=style, zorder=1)
         axes.set_title("arrows: to the ensemble's best student of each size", fontsize=9)
-    axes.set_xlim(min(sizes) / span**0.2, max(sizes) * span**0.35)
+    axes.set_xlim(min(sizes) / span**0.45, max(sizes) * span**0.35)
     log_axis(axes.xaxis)
     count_axis(axes.yaxis)
     axes.set_xlabel(
         "parameters (an ensemble: of all members; equal sizes side by side)", fontsize=9
     )
-    axes.set_ylabel(f"{ERRORS}, mean \u00b1 s.d. over n members", fontsize=9)
+    axes.set_ylabel(f"{_errors(report)}, mean ± s.d. over n members", fontsize=9)
     tidy(axes)
-    place_labels(axes, list(labels.values()), points, arrows)
+    place_labels(axes, labels, points, arrows)
     return figure
 
 
-def soft_targets(targets: dict[str, Any]) -> Any:
-    """Real examples beside the ensemble's distribution over classes at each temperature.
+def sweep(report: Report, axis: str) -> Figure:
+    """Errors against one numeric axis, such as "temperature", of all stages swept along it alone.
 
-    Args:
-      targets: {"images": [E, H, W], [E, H, W, Ch] or None, "labels": [E], "class_names": [C],
-        "temperatures": [T], "probabilities": [T][E][C]}. Of many classes, the label
-        and those of highest probability are shown.
+    Raises:
+      ValueError: there is no such stage.
     """
-    p = np.array(targets["probabilities"])
-    labels, names = targets["labels"], np.array(targets["class_names"])
-    pictures = int(targets["images"] is not None)  # columns of them
-    longest = max(map(len, names))
-    height = 1.05 + 0.07 * longest * (longest > 2)
-    figure = new_figure(0.5 + pictures + 1.9 * len(p), 0.7 + height * len(labels))
-    grid = figure.subplots(
-        len(labels),
-        pictures + len(p),
-        squeeze=False,
-        width_ratios=[0.45] * pictures + [1] * len(p),
-    )
-    for e, (row, label) in enumerate(zip(grid, labels, strict=True)):
-        if pictures:
-            _picture(row[0], np.asarray(targets["images"][e]))
-        row[pictures].set_ylabel("probability", fontsize=8)
-        row[0].set_ylabel(f"label: {names[label]}" + "\nprobability" * (not pictures), fontsize=8)
-        shown = np.arange(len(names))
-        if len(names) > SHOWN:
-            order = np.argsort(-p[:, e].mean(axis=0), kind="stable")
-            shown = np.append(order[order != label][: SHOWN - 1], label)
-        for axes, distribution in zip(row[pictures:], p[:, e], strict=True):
-            colours = [COLOURS[0] if c == label else COLOURS[4] for c in shown]
-            axes.bar(range(len(shown)), distribution[shown], color=colours)
-            axes.set_ylim(0, 1)
-            axes.set_yticks([0, 0.5, 1], ["0", ".5", "1"], fontsize=7)
-            axes.set_xticks(range(len(shown)), names[shown], fontsize=7)
-            if longest > 2:
-                axes.tick_params("x", rotation=90)
-            tidy(axes)
-    for axes, temperature in zip(grid[0, pictures:], targets["temperatures"], strict=True):
-        axes.set_title(f"T = {temperature:g}", fontsize=9)
-    figure.supxlabel("class (blue: the label)", fontsize=9)
-    return figure
-
-
-def _picture(axes: Any, image: np.ndarray) -> None:
-    """Grey or RGB, its own smallest value dark and its largest bright."""
-    image = image.astype(float)
-    if image.ndim == 3 and image.shape[2] != 3:
-        image = image.mean(axis=2)
-    bright = (image - image.min()) / (np.ptp(image) or 1)
-    axes.imshow(bright, cmap="gray", interpolation="nearest")
-    axes.set_xticks([])
-    axes.set_yticks([])
-
-
-def sweep(rows: Sequence[Any], stages: Sequence[str], axis: str) -> Any:
-    """Errors of each stage against one numeric axis of their grids."""
-    figure = new_figure(6, 3.8 + 0.2 * len(stages))
+    found, styles = swept(report.rows), _styles(report)
+    if axis not in found:
+        raise ValueError(f"no stage is swept along {axis!r} alone; swept: {', '.join(found)}")
+    figure = new_figure(6.5, 3.8 + 0.2 * len(found[axis]))
     axes = figure.subplots()
     values, means = set(), []
-    for i, stage in enumerate(stages):
-        own = sorted((row for row in rows if row.stage == stage), key=lambda row: row.cell[axis])
+    for stage in found[axis]:
+        own = [row for row in report.rows if row.stage == stage]
+        own = sorted(own, key=lambda row: row.cell[axis])
         x = [row.cell[axis] for row in own]
         errors = np.array([row.metrics["errors"]["values"] for row in own], float)
         counts = np.isfinite(errors).sum(axis=1)
         n = " to ".join(map(str, sorted({counts.min(), counts.max()})))
-        style = {"color": COLOURS[i % len(COLOURS)], "linestyle": LINES[i % len(LINES)]}
-        label = f"{stage} (n = {n})"
-        means.append(band(axes, x, errors, marker="o", markersize=5, label=label, **style))
+        style = {"marker": "o", "markersize": 5, "label": f"{stage} (n = {n})"} | styles[stage]
+        means.append(band(axes, x, errors, **style))
         values |= set(x)
     if is_wide(sorted(values)):
         log_axis(axes.xaxis)
     if len(values) <= TICKS:
         axes.set_xticks(sorted(values), [f"{value:g}" for value in sorted(values)])
     count_axis(axes.yaxis)
-    if len(stages) > 1 and is_wide(np.ma.concatenate(means)):
+    if len(means) > 1 and is_wide(np.ma.concatenate(means)):
         log_axis(axes.yaxis)
-    axes.set_xlabel(axis.replace("_", " "))
-    axes.set_ylabel(ERRORS)
-    axes.set_title("mean over n members, band: \u00b1 1 s.d.", fontsize=10)
-    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+    axes.set_xlabel(axis.replace("_", " "), fontsize=9)
+    axes.set_ylabel(_errors(report), fontsize=9)
     tidy(axes)
+    legend(figure, 2)
     return figure
 
 
-def swept(rows: Iterable[Any]) -> dict[str, list[str]]:
+def swept(rows: Iterable[Row]) -> dict[str, list[str]]:
     """{axis: stages} for the stages whose cells differ in exactly one axis, at two values or more.
 
     Cells in which every member diverged do not count.
@@ -249,19 +180,11 @@ def swept(rows: Iterable[Any]) -> dict[str, list[str]]:
     return found
 
 
-def missing_classes(found: Sequence[dict[str, Any]]) -> Any:
-    """Errors against the shift of the missing classes' biases, a panel for each student.
-
-    Args:
-      found: as `missing.examine` returns them, each with the `label` of its row.
-    """
-    columns = min(len(found), 3)
-    lines = -(-len(found) // columns)
-    figure = new_figure(max(4.2 * columns, 6), 3.2 * lines + 1)
-    panels = figure.subplots(lines, columns, squeeze=False).ravel()
-    for axes in panels[len(found) :]:
-        axes.remove()
-    for axes, student in zip(panels, found, strict=False):
+def missing_classes(report: Report) -> Figure:
+    """Errors against the shift of the missing classes' biases, a panel for each student."""
+    _demand(report.missing, "missing")
+    figure, each = panels(len(report.missing), columns=2, height=3.0)
+    for axes, student in zip(each, report.missing, strict=True):
         curve = student["curve"]
         some = np.array(curve["missing_errors"], float)
         every = np.array(curve["errors"], float)
@@ -281,25 +204,141 @@ def missing_classes(found: Sequence[dict[str, Any]]) -> Any:
             style = {"marker": marker, "markersize": 8, "linestyle": "", "color": INK}
             axes.plot([shift, shift], points, markerfacecolor="white", label=text, **style)
         axes.set_xlabel("shift of the missing classes' biases (logits)", fontsize=9)
-        axes.set_ylabel(ERRORS, fontsize=9)
+        axes.set_ylabel(_errors(report), fontsize=9)
         names = ",".join(map(str, student["classes"]))
-        axes.set_title(f"{student['label']}\nmissing: {names} (n = {len(some)})", fontsize=9)
+        missing = textwrap.fill(f"missing: {names} (n = {len(some)})", 45)
+        axes.set_title(f"{textwrap.fill(student['label'], 45)}\n{missing}", fontsize=9)
         count_axis(axes.yaxis)
         tidy(axes)
-    handles, texts = panels[0].get_legend_handles_labels()
     title = (
-        "curves: one shift for all, mean over the n members, band: \u00b1 1 s.d.; "
+        "curves: one shift for all, mean over the n members, band: ± 1 s.d.\n"
         "marks: means, each member with its own shift"
     )
-    style = {"frameon": False, "fontsize": 9, "title_fontsize": 8}
-    figure.legend(
-        handles, texts, loc="outside lower center", ncols=columns + 1, title=title, **style
-    )
+    legend(figure, 3, each[0], title)
     return figure
 
 
-def save(figure: Any, path: str | os.PathLike) -> None:
-    """Writes a PNG whose bytes depend on nothing but the figure; whole or not at all."""
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=160, metadata={"Software": "kdjax"})
-    files.write(Path(path), content.getvalue())
+def reliability(report: Report) -> Figure:
+    """Accuracy against confidence, a panel for each stage and ensemble (arXiv 1706.04599)."""
+    _demand(report.calibration, "calibration")
+    figure, each = panels(len(report.calibration), columns=3, height=2.5)
+    for axes, found in zip(each, report.calibration, strict=True):
+        row = report.row(found["label"])
+        style = {"color": _styles(report)[row.stage]["color"], "zorder": 3}
+        count, confidence, accuracy = (
+            np.ma.masked_invalid(np.array(found[name], float))  # [M, bins]
+            for name in ("count", "confidence", "accuracy")
+        )
+        x, y = confidence.mean(axis=0), accuracy.mean(axis=0)
+        std = accuracy.std(axis=0, ddof=1) if len(accuracy) > 1 else np.ma.masked_all(y.shape)
+        share = count.mean(axis=0) / count.mean(axis=0).sum()
+        x, y, std, share = (values[~np.ma.getmaskarray(x)] for values in (x, y, std, share))
+        axes.plot([0, 1], [0, 1], color=MUTED, lw=0.8, linestyle="--")
+        bars = [np.ma.minimum(std, room).filled(np.nan) for room in (y, 1 - y)]
+        axes.errorbar(x, y, bars, fmt="none", elinewidth=1, capsize=2, **style)
+        axes.scatter(x, y, 8 + 120 * share, linewidths=0, **style)
+        ece = [f"{v:.3f}" for v in (row.mean("ece"), row.std("ece")) if v is not None]
+        numbers = f"{_members(row)}, ECE {' ± '.join(ece)}"
+        axes.set_title(f"{textwrap.fill(row.label, 30)}\n{numbers}", fontsize=9)
+        axes.set(xlim=(0, 1.04), ylim=(-0.04, 1.08), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
+        axes.set_xlabel("confidence", fontsize=9)
+        if axes.get_subplotspec().is_first_col():
+            axes.set_ylabel("accuracy", fontsize=9)
+        tidy(axes)
+    note = "mean over the n members, bar: ± 1 s.d.; area: share of the examples in a bin"
+    figure.legend([], [], loc="outside lower center", title=note, frameon=False, title_fontsize=9)
+    return figure
+
+
+def soft_targets(
+    images: np.ndarray | None,
+    labels: Sequence[int],
+    distributions: Mapping[str, Any],
+    class_names: Sequence[str] | None = None,
+) -> Figure:
+    """Examples beside distributions over their classes, a column for each.
+
+    Args:
+      images: [E, H, W] or [E, H, W, channels]; None shows none.
+      labels: [E].
+      distributions: {title: [E, C] probabilities}. Of many classes, the label and those of
+        highest probability are shown. Columns share a scale where that is within a factor of two.
+      class_names: [C]; numbers if None.
+    """
+    p = np.array(list(distributions.values()))
+    names = np.array(class_names or range(p.shape[2]), str)
+    pictures = int(images is not None)  # columns of them
+    longest = max(map(len, names))
+    height = 1.05 + 0.07 * longest * (longest > 2)
+    figure = new_figure(0.6 + pictures + 2.1 * len(p), 0.7 + height * len(labels))
+    grid = figure.subplots(
+        len(labels),
+        pictures + len(p),
+        squeeze=False,
+        width_ratios=[0.45] * pictures + [1] * len(p),
+    )
+    most = p.max(axis=(1, 2))
+    top = [np.ceil(10 * most[most <= 2 * m].max() + 0.1) / 10 for m in most]
+    for e, (row, label) in enumerate(zip(grid, labels, strict=True)):
+        if pictures:
+            _picture(row[0], np.asarray(images[e]))
+        row[pictures].set_ylabel("probability", fontsize=8)
+        row[0].set_ylabel(f"label: {names[label]}" + "\nprobability" * (not pictures), fontsize=8)
+        shown = np.arange(len(names))
+        if len(names) > SHOWN:
+            order = np.argsort(-p[:, e].mean(axis=0), kind="stable")
+            shown = np.append(order[order != label][: SHOWN - 1], label)
+        for axes, distribution, high in zip(row[pictures:], p[:, e], top, strict=True):
+            colours = [COLOURS[0] if c == label else COLOURS[4] for c in shown]
+            axes.bar(range(len(shown)), distribution[shown], color=colours)
+            axes.set_ylim(0, high)
+            axes.set_yticks([0, high / 2, high], [f"{v:g}" for v in (0, high / 2, high)])
+            axes.set_xticks(range(len(shown)), names[shown])
+            tidy(axes)
+            axes.grid(visible=False, axis="x")
+            axes.tick_params(labelsize=8)
+            axes.tick_params("x", length=0)
+            if longest > 2:
+                axes.tick_params("x", rotation=90)
+    for axes, title in zip(grid[0, pictures:], distributions, strict=True):
+        axes.set_title("\n".join(textwrap.fill(line, 26) for line in title.split("\n")), fontsize=9)
+    figure.supxlabel("class (blue: the label)", fontsize=9)
+    return figure
+
+
+def _picture(axes: Any, image: np.ndarray) -> None:
+    """Grey or RGB, its own smallest value dark and its largest bright."""
+    image = image.astype(float)
+    if image.ndim == 3 and image.shape[2] != 3:
+        image = image.mean(axis=2)
+    bright = (image - image.min()) / (np.ptp(image) or 1)
+    axes.imshow(bright, cmap="gray", interpolation="none")
+    axes.set_xticks([])
+    axes.set_yticks([])
+
+
+def _curves(report: Report) -> list[tuple[Row, dict[str, Any]]]:
+    """The curves of the rows that stand for their stages."""
+    found = [(row, report.curves.get(row.label)) for row in report.representatives]
+    return [(row, curve) for row, curve in found if curve and len(curve["step"])]
+
+
+def _demand(numbers: Any, name: str) -> None:
+    if not numbers:
+        raise ValueError(f"the report has no {name} to draw")
+
+
+def _styles(report: Report) -> dict[str, dict[str, str]]:
+    """Colour and line of each stage; an ensemble's are its members'."""
+    names = list(dict.fromkeys(row.stage.removesuffix(ENSEMBLE) for row in report.rows))
+    cycle = itertools.cycle({"color": c} for c in COLOURS), itertools.cycle(LINES)
+    styles = {n: c | {"linestyle": line} for n, c, line in zip(names, *cycle, strict=False)}
+    return {row.stage: styles[row.stage.removesuffix(ENSEMBLE)] for row in report.rows}
+
+
+def _members(row: Row) -> str:
+    return f"n = {row.members}" + f", {row.diverged} diverged" * (row.diverged > 0)
+
+
+def _errors(report: Report) -> str:
+    return f"{report.evaluate} errors (of {report.examples[report.evaluate]:,})"

@@ -11,6 +11,11 @@ import jax
 import numpy as np
 
 
+def user_cache() -> Path:
+    """Where kdjax keeps what it can make again: kdjax in $XDG_CACHE_HOME, else in ~/.cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kdjax"
+
+
 def write(path: Path, content: str | bytes) -> None:
     """Writes the whole file; a kill or an error leaves what was there."""
     temporary = path.with_name(f".{path.name}.tmp")

@@ -1,93 +1,124 @@
 """What the finished stages of an experiment say: its report, and all that goes into it."""
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
-from kdjax import checkpoint, evaluation, missing
+from kdjax import checkpoint, evaluation, files, metrics, missing
 from kdjax.data import Dataset, fetch
+from kdjax.evaluation import Examined
+from kdjax.losses import LOSSES
 from kdjax.prepare import Job
-from kdjax.report import ENSEMBLE, METRICS, Report, Row, environment, summarise
+from kdjax.report import ENSEMBLE, METRICS, Report, Row, environment, representatives, summarise
 from kdjax.spec import ExperimentSpec, cells, grid
 from kdjax.stage import open_stage, open_teachers
 from kdjax.teachers import ensemble_logits
 
-PICTURED = 4  # test examples whose soft targets the report shows
-TEMPERATURES = (1.0, 4.0, 20.0)
+PICTURED = 4  # examples whose soft targets the report shows, chosen among the first
+AMONG = 500
+SOFT = 4.0  # temperature at which the teachers are shown beside a student of T = 1
+
+
+@dataclass(frozen=True)
+class Found:
+    """A finished stage on the examined split.
+
+    Attributes:
+      result: what its directory says.
+      rows: one for each cell of its grid.
+      places: label of a row to where its members stand in the grid, less those that diverged.
+      logits: [M, N, C].
+    """
+
+    job: Job
+    result: dict[str, Any]
+    rows: list[Row]
+    places: dict[str, list[int]]
+    logits: np.ndarray
 
 
 def report_of(
     config: dict[str, Any], spec: ExperimentSpec, dataset: Dataset, jobs: tuple[Job, ...]
 ) -> Report:
     """The report of finished stages, on the split that the experiment evaluates."""
-    results = {job.stage.name: checkpoint.results(job.directory) for job in jobs}
-    rows, curves, ensembles, lacking = [], {}, {}, []
+    inputs, labels = _inputs(dataset, spec.evaluate), dataset.splits[spec.evaluate].labels
+    taught = lambda paths: open_teachers(paths).predict(inputs) if paths else None
+    exam = functools.cache(lambda paths: Examined(inputs, labels, taught(paths)))
+    learners = [job for job in jobs if LOSSES[job.stage.loss].teacher]
+    pictured, soft_targets = max(learners, key=_reads_temperature, default=None), None
+    names: dict[tuple[Path, ...], str] = {(): ""}
+    rows, curves, calibration, lacking = [], {}, [], []
     for job in jobs:
-        result = results[job.stage.name]
-        if result["teacher"] is not None and job.teachers not in ensembles:
+        if job.teachers not in names:
             name = "+".join(path.name for path in job.teachers)
-            if name in ensembles.values():
-                name = "+".join(map(str, job.teachers))
-            ensembles[job.teachers] = name
-            rows += _ensembles(name, job, jobs, result["teacher"], dataset, spec.evaluate)
-        own = _rows(job, result, spec.evaluate)
-        rows += own
-        lacking += _missing(job, own, result["diverged"], dataset, spec.evaluate)
-        curves[job.stage.name] = _curves(job, result["diverged"])
+            name = "+".join(map(str, job.teachers)) if name in names.values() else name
+            names[job.teachers] = name
+            ensembles = _ensembles(name, job, jobs, exam(job.teachers), dataset, spec.evaluate)
+            calibration += _ensembles_calibration(ensembles, exam(job.teachers))
+            rows += ensembles
+        found = _open(job, inputs, spec.evaluate)
+        rows += found.rows
+        curves |= _curves(found)
+        calibration += _calibration(found, labels)
+        lacking += _missing(found, labels, dataset)
+        if job is pictured:
+            soft_targets = _soft_targets(found, exam(job.teachers))
     return Report(
         rows=tuple(rows),
         environment=environment(),
         config=config,
         evaluate=spec.evaluate,
+        examples={name: len(dataset.splits[name]) for name in ("train", "validation", "test")},
         curves=curves,
-        soft_targets=_soft_targets(dataset, jobs, spec.evaluate),
+        calibration=tuple(calibration),
+        soft_targets=soft_targets,
         missing=tuple(lacking),
     )
 
 
-def _rows(job: Job, result: dict[str, Any], split: str) -> list[Row]:
-    """A row for each cell of the stage's grid, over its seeds."""
-    members = grid(job.stage)
-    return [
-        Row(
+def _open(job: Job, inputs: np.ndarray, split: str) -> Found:
+    """The stage, with a row for each cell of its grid, over its seeds."""
+    result, count = checkpoint.results(job.directory), len(grid(job.stage))
+    rows, healthy = [], {}
+    for here, places in cells(job.stage):
+        row = Row(
             stage=job.stage.name,
             cell=here,
             members=len(places),
             diverged=sum(result["diverged"][i] for i in places),
             metrics=_summaries(result["metrics"][split], places, result["diverged"]),
             **_cost(result),
-            seconds=result["seconds"] * len(places) / len(members),
+            seconds=result["seconds"] * len(places) / count,
         )
-        for here, places in cells(job.stage)
-    ]
+        rows.append(row)
+        healthy[row.label] = [i for i in places if not result["diverged"][i]]
+    return Found(job, result, rows, healthy, open_stage(job.directory).predict(inputs))
 
 
 def _ensembles(
-    name: str,
-    job: Job,
-    jobs: tuple[Job, ...],
-    whole: dict[str, Any],
-    dataset: Dataset,
-    split: str,
+    name: str, job: Job, jobs: tuple[Job, ...], exam: Examined, dataset: Dataset, split: str
 ) -> list[Row]:
     """The job's teachers as one classifier: all of them and, where students of theirs learn from
     the first so many, the first so many."""
     seconds = sum(checkpoint.results(path)["seconds"] for path in job.teachers)
-    teachers = open_teachers(job.teachers)
+    whole, teachers = checkpoint.results(job.directory)["teacher"], open_teachers(job.teachers)
     count = teachers.count
     alike = [other for other in jobs if other.teachers == job.teachers]
     sizes = {member["ensemble_size"] or count for other in alike for member in grid(other.stage)}
     if sizes == {count}:
         return [_ensemble_row(name, {}, whole, split, seconds)]
-    labels = dataset.splits[split].labels
-    logits = teachers.predict(_inputs(dataset, split))
     rows = []
     for size in sorted(sizes | {count}):
         measured = whole
         if size < count:
+            logits = exam.teacher_logits[:size]
             measured = evaluation.ensemble_cost(teachers.first(size), evaluation.example(dataset))
-            measured["metrics"] = {split: evaluation.ensemble_metrics(logits[:size], labels)}
+            measured["metrics"] = {split: evaluation.ensemble_metrics(logits, exam.labels)}
         cell = {"ensemble_size": size}
         rows.append(_ensemble_row(name, cell, measured, split, seconds * size / count))
     return rows
@@ -108,25 +139,41 @@ def _ensemble_row(
     )
 
 
-def _missing(
-    job: Job, rows: list[Row], diverged: list[bool], dataset: Dataset, split: str
-) -> Iterator[dict[str, Any]]:
+def _missing(found: Found, labels: np.ndarray, dataset: Dataset) -> Iterator[dict[str, Any]]:
     """What each cell of a stage with teachers makes of the classes that its subset left out."""
+    job = found.job
     classes = missing.missing_classes(job.stage.subset, dataset.classes)
     if not classes or not job.teachers:
         return
     inputs = _inputs(dataset, "validation")
-    student, teachers = open_stage(job.directory), open_teachers(job.teachers).predict(inputs)
-    logits = student.predict(inputs), student.predict(_inputs(dataset, split))
+    teachers = open_teachers(job.teachers).predict(inputs)
+    unlabelled = open_stage(job.directory).predict(inputs)
     _, hparams, _ = checkpoint.open_variables(job.directory)
-    for row, (_, places) in zip(rows, cells(job.stage), strict=True):
-        places = [place for place in places if not diverged[place]]
-        if places:
-            taught = [ensemble_logits(teachers, 1.0, weights=hparams["mixing"][m]) for m in places]
-            unlabelled, examined = (values[places] for values in logits)
-            labels = dataset.splits[split].labels
-            found = missing.examine(unlabelled, np.stack(taught), examined, labels, classes)
-            yield {"label": row.label, **found}
+    for label, here in found.places.items():
+        if here:
+            taught = [ensemble_logits(teachers, 1.0, weights=hparams["mixing"][m]) for m in here]
+            students = unlabelled[here], np.stack(taught), found.logits[here]
+            yield {"label": label, **missing.examine(*students, labels, classes)}
+
+
+def _calibration(found: Found, labels: np.ndarray) -> list[dict[str, Any]]:
+    """How often the members of a stage are right, by how sure they are."""
+    shown = representatives(found.rows)
+    return [_bins(row, found.logits[found.places[row.label]], labels) for row in shown]
+
+
+def _ensembles_calibration(rows: Sequence[Row], exam: Examined) -> list[dict[str, Any]]:
+    """The same of ensembles."""
+    logits, bins = exam.teacher_logits, []
+    for row in representatives(rows):
+        size = row.cell.get("ensemble_size", len(logits))
+        bins.append(_bins(row, ensemble_logits(logits[:size], 1.0)[None], exam.labels))
+    return bins
+
+
+def _bins(row: Row, logits: jax.Array | np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+    found = jax.jit(jax.vmap(metrics.calibration, (0, None)))(logits, labels)
+    return {"label": row.label} | files.strict(found)
 
 
 def _inputs(dataset: Dataset, split: str) -> np.ndarray:
@@ -147,34 +194,50 @@ def _summaries(values: dict[str, list], places: list[int], diverged: list[bool])
     }
 
 
-def _curves(job: Job, diverged: list[bool]) -> dict[str, list]:
-    rows = checkpoint.read_metrics(job.directory)
-    keep = lambda values: [None if d else v for v, d in zip(values, diverged, strict=True)]
+def _curves(found: Found) -> dict[str, dict[str, list]]:
+    """{label of a row: the training curves of its members}."""
+    lines, diverged = checkpoint.read_metrics(found.job.directory), found.result["diverged"]
+
+    def keep(values: Sequence[float], places: Sequence[int]) -> list[float | None]:
+        return [None if diverged[i] else values[i] for i in places]
+
     return {
-        "step": [row["step"] for row in rows],
-        "loss": [keep(row["loss"]) for row in rows],
-        "validation_accuracy": [keep(row["validation"]["accuracy"]) for row in rows],
+        row.label: {
+            "step": [line["step"] for line in lines],
+            "loss": [keep(line["loss"], places) for line in lines],
+            "validation_accuracy": [keep(line["validation"]["accuracy"], places) for line in lines],
+        }
+        for row, (_, places) in zip(found.rows, cells(found.job.stage), strict=True)
     }
 
 
-def _soft_targets(dataset: Dataset, jobs: tuple[Job, ...], split: str) -> dict[str, Any] | None:
-    """What the first teachers of the experiment say of a few examples they are least sure of."""
-    taught = [job for job in jobs if job.teachers]
-    if not taught:
+def _reads_temperature(job: Job) -> bool:
+    return "temperature" in LOSSES[job.stage.loss].hparams
+
+
+def _soft_targets(found: Found, exam: Examined) -> dict[str, Any] | None:
+    """What teachers and their students say of a few examples, each of another class, that the
+    teachers are least sure of."""
+    teachers, job = exam.teacher_logits, found.job
+    mean = lambda logits, t: np.exp(np.asarray(ensemble_logits(logits, t)) / t)  # [N, C]
+    ranked = np.sort(mean(teachers[:, :AMONG], 1.0), axis=1)
+    unsure = np.argsort(ranked[:, -1] - ranked[:, -2])
+    _, first = np.unique(exam.labels[unsure], return_index=True)
+    chosen = unsure[np.sort(first)][:PICTURED]
+    if not representatives(found.rows):
         return None
-    examples = dataset.splits[split]
-    positions = np.arange(min(len(examples), 500))
-    inputs = fetch(examples, positions)
-    logits = open_teachers(taught[0].teachers).predict(inputs)
-    mean = np.asarray(ensemble_logits(logits, 1.0))
-    unsure = np.argsort(np.sort(mean, axis=1)[:, -1] - np.sort(mean, axis=1)[:, -2])[:PICTURED]
-    probabilities = [
-        np.exp(np.asarray(ensemble_logits(logits[:, unsure], t)) / t) for t in TEMPERATURES
-    ]
+    [row] = representatives(found.rows)
+    places = found.places[row.label]
+    temperature = grid(job.stage)[places[0]]["temperature"] if _reads_temperature(job) else 1.0
+    title = f"mean of {len(teachers)} teachers" if len(teachers) > 1 else "the teacher"
+    shown = {
+        f"{title}\nT = {t:g}": mean(teachers[:, chosen], t)
+        for t in (1.0, SOFT if temperature == 1 else temperature)
+    }
+    student = mean(found.logits[places][:, chosen], temperature)
+    shown[f"{row.label}\nn = {len(places)}, T = {temperature:g}"] = student
     return {
-        "images": inputs[unsure] if inputs.ndim == 4 else None,
-        "labels": examples.labels[unsure].tolist(),
-        "class_names": [str(c) for c in range(dataset.classes)],
-        "temperatures": list(TEMPERATURES),
-        "probabilities": [p.tolist() for p in probabilities],
+        "images": exam.inputs[chosen] if exam.inputs.ndim == 4 else None,
+        "labels": exam.labels[chosen].tolist(),
+        "distributions": shown,
     }

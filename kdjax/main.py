@@ -1,20 +1,30 @@
-"""python -m kdjax.main --config FILE[:ARGUMENT] [--config.FIELD=VALUE ...] [--workdir DIR]"""
+"""python -m kdjax.main --config FILE[:ARGUMENT] [--config.FIELD=VALUE ...] [--workdir DIR]
+
+In several processes, the same command in each: with --distributed where JAX finds out about the
+others, or with --coordinator_address HOST:PORT --num_processes N --process_id I.
+"""
 
 import os
 import re
 import sys
+import traceback
 from pathlib import Path
 
-import jax
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from kdjax.checks import Diverged, InputError
+from kdjax import processes
+from kdjax.checks import Diverged, InputError, Preempted
 from kdjax.experiment import run
+from kdjax.machine import use_machine
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment.", lock_config=True)
 WORKDIR = flags.DEFINE_string("workdir", None, "Default: runs/NAME in the current directory.")
-BAD_INPUT, DIVERGED, DISK, INTERRUPTED = 2, 3, 4, 130  # exit codes
+DISTRIBUTED = flags.DEFINE_bool("distributed", False, "Find the other processes.")
+COORDINATOR = flags.DEFINE_string("coordinator_address", None, "HOST:PORT of process 0.")
+COUNT = flags.DEFINE_integer("num_processes", None, "How many processes there are.")
+INDEX = flags.DEFINE_integer("process_id", None, "Which of them this is, from 0 on.")
+FAILED, BAD_INPUT, DIVERGED, DISK, INTERRUPTED, PREEMPTED = 1, 2, 3, 4, 130, 143  # exit codes
 LONGEST = 300  # characters of another program's message
 
 
@@ -29,15 +39,28 @@ def main(arguments: list[str]) -> None:
             raise InputError(f"--config is {config_name()[0]!r}; there is no such file")
         if arguments[1:]:
             raise InputError(f"{arguments[1]!r} is no flag; a flag starts with --")
-        run(read_config(), WORKDIR.value or default_workdir())
-    except InputError as error:
-        stop(error, BAD_INPUT)
-    except Diverged as error:
-        stop(error, DIVERGED)
-    except OSError as error:
-        stop(f"{error}; what was saved stays, and the same command goes on from there", DISK)
-    except KeyboardInterrupt:
-        stop("stopped; the same command goes on from the last checkpoint", INTERRUPTED)
+        where = DISTRIBUTED.value, COORDINATOR.value, COUNT.value, INDEX.value
+        processes.check_flags(*where)
+        with processes.together(*where, verdict):
+            stopping = processes.sigterm()
+            run(read_config(), WORKDIR.value or default_workdir(), stop=stopping)
+    except (InputError, Diverged, Preempted, OSError, KeyboardInterrupt) as error:
+        stop(*verdict(error))
+
+
+def verdict(error: BaseException) -> tuple[str, int]:
+    """What the user is told of the end of a run, and the exit code."""
+    codes = {InputError: BAD_INPUT, Diverged: DIVERGED, Preempted: PREEMPTED}
+    if type(error) in codes:
+        return f"kdjax: {error}", codes[type(error)]
+    if isinstance(error, OSError):
+        says = f"kdjax: {error}; what was saved stays, and the same command goes on from there"
+        return says, DISK
+    go_on = "the same command goes on from the last checkpoint"
+    if isinstance(error, KeyboardInterrupt):
+        return f"kdjax: stopped; {go_on}", INTERRUPTED
+    trace = "".join(traceback.format_exception(error))
+    return f"{trace}kdjax: this process failed, or lost another; {go_on}", FAILED
 
 
 def read_config() -> ConfigDict:
@@ -73,16 +96,6 @@ def quiet() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 
-def use_machine() -> None:
-    """One CPU device per core, and compiled programs kept for the next run, unless set."""
-    if jax.config.jax_num_cpu_devices < 1:
-        jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
-    if jax.config.jax_compilation_cache_dir is None:
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        jax.config.update("jax_compilation_cache_dir", str(cache / "kdjax"))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
-
-
 def config_name() -> tuple[str, str]:
     """The config's file, and the text after its colon."""
     file, _, argument = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")
@@ -102,22 +115,22 @@ def parse(arguments: list[str]) -> list[str]:
     except (flags.Error, InputError) as error:
         line = last_line(error)
         ours = "parsing config file" not in str(error) or line.startswith("--config")
-        stop(line if ours else f"--config: {line}", BAD_INPUT)
+        stop(f"kdjax: {'' if ours else '--config: '}{line}", BAD_INPUT)
     except (Exception, SystemExit) as error:  # of the config file, or ml_collections on an override
         why = sentence(message(error))
         overrides = [a for a in arguments if a.startswith("--config.")]
         if overrides and re.fullmatch(r"['\"]*\w*['\"]*", why):  # the key that was not found
             why = "there is no such field"
         wrong = [a for a in overrides if any(f"'{n}'" in why for n in _names(a))]
-        stop(f"{', '.join(wrong or overrides) or '--config'}: {why}", BAD_INPUT)
+        stop(f"kdjax: {', '.join(wrong or overrides) or '--config'}: {why}", BAD_INPUT)
 
 
 def _names(override: str) -> list[str]:
     return override.partition("=")[0].split(".")[1:]
 
 
-def stop(message: object, code: int) -> None:
-    print(f"kdjax: {message}", file=sys.stderr)
+def stop(message: str, code: int) -> None:
+    print(message, file=sys.stderr)
     sys.exit(code)
 
 

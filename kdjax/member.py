@@ -16,6 +16,7 @@ import optax
 
 from kdjax import metrics, optim
 from kdjax.keys import stream
+from kdjax.layers import Training
 from kdjax.losses import LOSSES
 from kdjax.spec import StageSpec
 from kdjax.teachers import ensemble_logits
@@ -114,7 +115,7 @@ def train_step(
         logits, model_state = recipe.model.apply(
             {"params": params, **state.model_state},
             batch.inputs,
-            places,
+            Training(places, shards.mean),
             rngs={"dropout": dropout_key},
             mutable=list(state.model_state),
         )

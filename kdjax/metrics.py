@@ -32,7 +32,7 @@ def sums(
     correct = (predicted == labels).astype(jnp.float32)
     confidence = p.max(axis=1)
     one_hot = jax.nn.one_hot(labels, logits.shape[1])
-    bins = jax.nn.one_hot(jnp.ceil(confidence * BINS).astype(jnp.int32) - 1, BINS)
+    bins = _bins(confidence)
     totals = {
         "count": weight.sum(),
         "errors": (weight * (1 - correct)).sum(),
@@ -66,3 +66,27 @@ def finish(totals: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         if name in totals:
             numbers[name] = totals[name] / count
     return numbers
+
+
+def calibration(logits: jax.Array, labels: jax.Array) -> dict[str, jax.Array]:
+    """How often one net is right, by how sure it is; the bins are those of `ece`.
+
+    Args:
+      logits: [N, C].
+      labels: [N].
+
+    Returns:
+      [BINS] each: the `count` of examples, their mean `confidence`, and `accuracy`, the fraction
+      that is right; NaN for the means of no example.
+    """
+    p = jax.nn.softmax(logits.astype(jnp.float32))
+    confidence, correct = p.max(axis=1), (p.argmax(axis=1) == labels).astype(jnp.float32)
+    bins = _bins(confidence)
+    count = bins.sum(axis=0)
+    means = {"confidence": confidence @ bins / count, "accuracy": correct @ bins / count}
+    return {"count": count} | means
+
+
+def _bins(confidence: jax.Array) -> jax.Array:
+    """[B] -> [B, BINS], one-hot."""
+    return jax.nn.one_hot(jnp.ceil(confidence * BINS).astype(jnp.int32) - 1, BINS)

@@ -1,7 +1,8 @@
 """Linen modules, one network each, and the table a stage picks its model from.
 
-Every module maps inputs [B, ...] to logits [B, C]. `places` [B] are the examples' places in the
-whole batch, while training; None means evaluation.
+Every module maps inputs [B, ...] to float32 logits [B, C]; its last argument is None in
+evaluation. `dtype` is that of the arithmetic; parameters, statistics and the last layer are
+float32.
 """
 
 from dataclasses import dataclass
@@ -10,22 +11,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from kdjax.checks import Rule, fraction, tuple_of, whole
-
-
-class Dropout(nn.Module):
-    """Dropout (arXiv 1207.0580) with a mask for each place in the whole batch, so that it is the
-    same however the batch is split over devices."""
-
-    rate: float
-
-    @nn.compact
-    def __call__(self, x: jax.Array, places: jax.Array | None) -> jax.Array:
-        if places is None or self.rate == 0:
-            return x
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(self.make_rng("dropout"), places)
-        draw = lambda key: jax.random.bernoulli(key, 1 - self.rate, x.shape[1:])
-        return jnp.where(jax.vmap(draw)(keys), x / (1 - self.rate), 0.0)
+from kdjax.checks import Rule, fraction, one_of, tuple_of, whole
+from kdjax.layers import BatchNorm, Dropout, Training
 
 
 class MLP(nn.Module):
@@ -35,15 +22,16 @@ class MLP(nn.Module):
     hidden: tuple[int, ...] = (800, 800)
     dropout_input: float = 0.0
     dropout: float = 0.0
+    dtype: str = "float32"
 
     @nn.compact
-    def __call__(self, inputs: jax.Array, places: jax.Array | None = None) -> jax.Array:
-        x = inputs.reshape(inputs.shape[0], -1)
-        x = Dropout(self.dropout_input)(x, places)
+    def __call__(self, inputs: jax.Array, training: Training | None = None) -> jax.Array:
+        x = inputs.reshape(inputs.shape[0], -1).astype(self.dtype)
+        x = Dropout(self.dropout_input)(x, training)
         for width in self.hidden:
-            x = nn.relu(nn.Dense(width)(x))
-            x = Dropout(self.dropout)(x, places)
-        return nn.Dense(self.classes)(x)
+            x = nn.relu(nn.Dense(width, dtype=self.dtype)(x))
+            x = Dropout(self.dropout)(x, training)
+        return _logits(x, self.classes)
 
 
 class CNN(nn.Module):
@@ -53,17 +41,95 @@ class CNN(nn.Module):
     channels: tuple[int, ...] = (32, 64, 128)
     dense: int = 128
     dropout: float = 0.0
+    dtype: str = "float32"
 
     @nn.compact
-    def __call__(self, inputs: jax.Array, places: jax.Array | None = None) -> jax.Array:
-        x = inputs
+    def __call__(self, inputs: jax.Array, training: Training | None = None) -> jax.Array:
+        x = inputs.astype(self.dtype)
         for width in self.channels:
-            x = nn.relu(nn.Conv(width, (3, 3))(x))
+            x = nn.relu(nn.Conv(width, (3, 3), dtype=self.dtype)(x))
             x = nn.max_pool(x, (2, 2), strides=(2, 2))
         x = x.reshape(x.shape[0], -1)
-        x = nn.relu(nn.Dense(self.dense)(x))
-        x = Dropout(self.dropout)(x, places)
-        return nn.Dense(self.classes)(x)
+        x = nn.relu(nn.Dense(self.dense, dtype=self.dtype)(x))
+        x = Dropout(self.dropout)(x, training)
+        return _logits(x, self.classes)
+
+
+class ResNet(nn.Module):
+    """The residual net for small images (arXiv 1512.03385, section 4.2): 6 `blocks` + 2 layers,
+    so that 3 blocks make ResNet-20. Where a stage begins, the shortcut is a 1x1 convolution."""
+
+    classes: int
+    blocks: int = 3  # in each stage
+    stem: int = 16  # channels of the first convolution
+    channels: tuple[int, ...] = (16, 32, 64)  # of each stage
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, inputs: jax.Array, training: Training | None = None) -> jax.Array:
+        x = inputs.astype(self.dtype)
+        x = nn.relu(BatchNorm()(_conv(self.stem, 3, 1, self.dtype)(x), training))
+        for width, stride in _plan(self.channels, self.blocks):
+            shortcut = x
+            x = nn.relu(BatchNorm()(_conv(width, 3, stride, self.dtype)(x), training))
+            x = BatchNorm()(_conv(width, 3, 1, self.dtype)(x), training)
+            if shortcut.shape != x.shape:
+                shortcut = _conv(width, 1, stride, self.dtype)(shortcut)
+                shortcut = BatchNorm()(shortcut, training)
+            x = nn.relu(x + shortcut)
+        return _logits(x.mean(axis=(1, 2)), self.classes)
+
+
+class WideResNet(nn.Module):
+    """The wide residual net (arXiv 1605.07146), normalised before each convolution: 6 `blocks` + 4
+    layers, so that 2 blocks and `widen` 2 make WRN-16-2."""
+
+    classes: int
+    blocks: int = 2  # in each of the three stages
+    widen: int = 2
+    dropout: float = 0.0  # between the convolutions of a block
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, inputs: jax.Array, training: Training | None = None) -> jax.Array:
+        x = _conv(16, 3, 1, self.dtype)(inputs.astype(self.dtype))
+        channels = tuple(self.widen * width for width in (16, 32, 64))
+        for width, stride in _plan(channels, self.blocks):
+            shortcut, x = x, nn.relu(BatchNorm()(x, training))
+            if shortcut.shape[-1] != width or stride > 1:
+                shortcut = _conv(width, 1, stride, self.dtype)(x)
+            x = _conv(width, 3, stride, self.dtype)(x)
+            x = nn.relu(BatchNorm()(x, training))
+            x = Dropout(self.dropout)(x, training)
+            x = shortcut + _conv(width, 3, 1, self.dtype)(x)
+        x = nn.relu(BatchNorm()(x, training))
+        return _logits(x.mean(axis=(1, 2)), self.classes)
+
+
+def _plan(channels: tuple[int, ...], blocks: int) -> list[tuple[int, int]]:
+    """(channels, stride) of every block: each stage but the first begins by halving the image."""
+    return [
+        (width, 2 if stage and not block else 1)
+        for stage, width in enumerate(channels)
+        for block in range(blocks)
+    ]
+
+
+def _conv(width: int, size: int, stride: int, dtype: str) -> nn.Conv:
+    """A convolution that is followed by a normalisation."""
+    return nn.Conv(
+        width,
+        (size, size),
+        strides=stride,
+        padding=size // 2,
+        use_bias=False,
+        kernel_init=nn.initializers.he_normal(),  # arXiv 1502.01852
+        dtype=dtype,
+    )
+
+
+def _logits(x: jax.Array, classes: int) -> jax.Array:
+    return nn.Dense(classes)(x.astype(jnp.float32))
 
 
 @dataclass(frozen=True)
@@ -77,6 +143,8 @@ class Model:
     arguments: dict[str, Rule]
 
 
+DTYPE = one_of(("float32", "bfloat16"))
+
 MODELS = {
     "mlp": Model(
         MLP,
@@ -86,6 +154,7 @@ MODELS = {
             "hidden": tuple_of(whole(1)),
             "dropout_input": fraction(),
             "dropout": fraction(),
+            "dtype": DTYPE,
         },
     ),
     "cnn": Model(
@@ -96,6 +165,29 @@ MODELS = {
             "channels": tuple_of(whole(1)),
             "dense": whole(1),
             "dropout": fraction(),
+            "dtype": DTYPE,
+        },
+    ),
+    "resnet": Model(
+        ResNet,
+        kind="convolutional",
+        rank=3,
+        arguments={
+            "blocks": whole(1),
+            "stem": whole(1),
+            "channels": tuple_of(whole(1)),
+            "dtype": DTYPE,
+        },
+    ),
+    "wide_resnet": Model(
+        WideResNet,
+        kind="convolutional",
+        rank=3,
+        arguments={
+            "blocks": whole(1),
+            "widen": whole(1),
+            "dropout": fraction(),
+            "dtype": DTYPE,
         },
     ),
 }

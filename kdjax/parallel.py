@@ -3,11 +3,15 @@
 Outside this module arrays are [M, ...]; inside, [D, M/Dm, ...] with D = Dm member shards x Dd
 data shards, device d holding member shard d // Dd and data shard d % Dd. Where Dm does not divide
 M, the last member is there more than once, and the copies are dropped on the way out.
+
+Of P processes each has D/P of the devices, and of the arrays inside [D/P, ...], one after the
+other; the arrays outside are whole in all of them.
 """
 
 import dataclasses
 import functools
 import itertools
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -25,20 +29,29 @@ AXIS = "devices"
 
 @dataclass(frozen=True)
 class Layout:
-    """Dm member shards and Dd data shards; `copies` of the last member fill the last shard."""
+    """Dm member shards and Dd data shards; `copies` of the last member fill the last shards.
+
+    The devices are those of all P processes, or, if `processes` is 1, of this one alone.
+    """
 
     member_shards: int = 1
     data_shards: int = 1
     copies: int = 0
+    processes: int = 1
 
     @property
     def devices(self) -> int:
         return self.member_shards * self.data_shards
 
+    @property
+    def own(self) -> int:
+        """The number of devices of this process."""
+        return self.devices // self.processes
+
 
 def layout(execution: ExecutionSpec, members: int, batch: int, path: str) -> Layout:
-    """The layout asked for. Left open, the members are spread so that no device has more than need
-    be, and the batch takes as many of the other devices as divide it.
+    """The layout asked for, over all processes. Left open, the members are spread so that no device
+    has more than need be, and the batch takes as many of the other devices as divide it.
 
     Spreading members is worth an idle place: on two CPU cores, large nets whose batches are split
     run at six tenths of the speed of nets that have a core each (benchmarks, `grid`).
@@ -46,7 +59,10 @@ def layout(execution: ExecutionSpec, members: int, batch: int, path: str) -> Lay
     Raises:
       InputError: what is asked for does not divide, with the numbers.
     """
-    available = jax.local_device_count()
+    processes = jax.process_count()
+    available = jax.local_device_count() * processes
+    if processes > 1:
+        _check_equal(Counter(device.process_index for device in jax.devices()))
     devices = execution.devices or available
     if devices > available:
         raise InputError(
@@ -56,7 +72,9 @@ def layout(execution: ExecutionSpec, members: int, batch: int, path: str) -> Lay
         most = -(-members // devices)  # of a device
         spread = -(-members // most)
         rest = [n for n in range(1, devices // spread + 1) if batch % n == 0]
-        return Layout(spread, max(rest), spread * most - members)
+        layouts = [(n, m) for n in rest for m in range(spread, devices // n + 1)]
+        data, negated = max((n, -m) for n, m in layouts if n * m % processes == 0)
+        return Layout(-negated, data, -negated * most - members, processes)
     shards = {}
     for name, asked, total, what in (
         ("member_shards", execution.member_shards, members, "members"),
@@ -68,28 +86,38 @@ def layout(execution: ExecutionSpec, members: int, batch: int, path: str) -> Lay
             )
         shards[name] = [asked] if asked else [n for n in range(1, devices + 1) if total % n == 0]
     layouts = itertools.product(shards["member_shards"], shards["data_shards"])
-    fitting = [(m, d) for m, d in layouts if m * d <= devices]
+    fitting = [(m, d) for m, d in layouts if m * d <= devices and m * d % processes == 0]
     if execution.devices:
         fitting = [(m, d) for m, d in fitting if m * d == devices]
     if not fitting:
         asked = [f"{k} {v}" for k, v in dataclasses.asdict(execution).items() if v and k != "plan"]
+        alike = f", and a multiple of the {processes} processes" if processes > 1 else ""
         raise InputError(
             f"config.execution asks for {', '.join(asked)}, but member_shards x data_shards must "
-            f"be {'the' if execution.devices else 'at most the'} {devices} devices, where "
+            f"be {'the' if execution.devices else 'at most the'} {devices} devices{alike}, where "
             f"member_shards divides the {members} members and data_shards the batch of {batch} of "
             f"{path}"
         )
-    return Layout(*max(fitting))
+    return Layout(*max(fitting), processes=processes)
+
+
+def _check_equal(counts: Counter) -> None:
+    if len(set(counts.values())) > 1:
+        numbers = ", ".join(f"{counts[process]} in process {process}" for process in sorted(counts))
+        raise InputError(f"there are {numbers} devices; every process must have as many")
 
 
 def pmap(function: Callable, layout: Layout, donate: tuple[int, ...] = ()) -> Callable:
     """`function` on every device of the layout; each argument has a leading device axis."""
-    return jax.pmap(
-        function,
-        axis_name=AXIS,
-        devices=jax.local_devices()[: layout.devices],
-        donate_argnums=donate,
-    )
+    return jax.pmap(function, axis_name=AXIS, devices=_devices(layout), donate_argnums=donate)
+
+
+def _devices(layout: Layout) -> list[jax.Device]:
+    """All devices of the layout, process after process."""
+    if layout.processes == 1:
+        return jax.local_devices()[: layout.devices]
+    processes = range(layout.processes)
+    return [d for p in processes for d in jax.local_devices(process_index=p)[: layout.own]]
 
 
 def forget_programs() -> None:
@@ -133,7 +161,7 @@ def split_members(tree: Any, layout: Layout) -> Any:
         x = _filled(np.asarray(x), layout)
         m = len(x) // layout.member_shards
         x = x.reshape(layout.member_shards, m, *x.shape[1:])
-        return np.repeat(x, layout.data_shards, axis=0)
+        return _own(np.repeat(x, layout.data_shards, axis=0), layout)
 
     return _placed(layout)(jax.tree.map(split, tree))
 
@@ -142,7 +170,7 @@ def join_members(tree: Any, layout: Layout) -> Any:
     """[D, M/Dm, ...] to private host arrays [M, ...]; data shards agree, the first is taken."""
 
     def join(x: Any) -> np.ndarray:
-        x = np.concatenate(_by_shard(x, layout)[:, 0])
+        x = np.concatenate(_host(x, layout, of_members=True)[:, 0])
         return x[: len(x) - layout.copies]
 
     return jax.tree.map(join, tree)
@@ -152,7 +180,7 @@ def sum_shards(tree: Any, layout: Layout) -> Any:
     """Sums [D, M/Dm, ...] over part of a batch each to float64 host sums [M, ...]."""
 
     def total(x: Any) -> np.ndarray:
-        x = np.concatenate(_by_shard(x, layout).astype(np.float64).sum(axis=1))
+        x = np.concatenate(_host(x, layout).astype(np.float64).sum(axis=1))
         return x[: len(x) - layout.copies]
 
     return jax.tree.map(total, tree)
@@ -166,19 +194,30 @@ def split_batch(x: np.ndarray, layout: Layout, axis: int, by_member: bool = Fals
     x = _filled(x, layout) if by_member else x
     parts = np.stack(np.split(x, layout.data_shards, axis=axis))  # [Dd, ...]
     if not by_member:
-        return np.concatenate([parts] * layout.member_shards)
+        return _own(np.concatenate([parts] * layout.member_shards), layout)
     parts = parts.reshape(layout.data_shards, layout.member_shards, -1, *parts.shape[2:])
-    return np.swapaxes(parts, 0, 1).reshape(-1, *parts.shape[2:])
+    return _own(np.swapaxes(parts, 0, 1).reshape(-1, *parts.shape[2:]), layout)
+
+
+def repeat(x: np.ndarray, layout: Layout) -> np.ndarray:
+    """An array to [D, ...], the same for every device."""
+    return np.broadcast_to(x, (layout.own, *x.shape))
 
 
 def replicate(tree: Any, layout: Layout) -> Any:
     """A host tree to device arrays [D, ...], the same on every device."""
-    return _copied(layout)(np.arange(layout.devices), tree)
+    return _copied(layout)(np.arange(layout.own), tree)
 
 
 def _filled(x: np.ndarray, layout: Layout) -> np.ndarray:
     """[M, ...] with the copies of the last member."""
     return np.concatenate([x, *[x[-1:]] * layout.copies]) if layout.copies else x
+
+
+def _own(x: np.ndarray, layout: Layout) -> np.ndarray:
+    """Of [D, ...] the part of this process."""
+    first = jax.process_index() * layout.own if layout.processes > 1 else 0
+    return x[first : first + layout.own]
 
 
 @functools.cache
@@ -188,10 +227,25 @@ def _placed(layout: Layout) -> Callable:
 
 @functools.cache
 def _copied(layout: Layout) -> Callable:
-    return jax.pmap(
-        lambda _, x: x, in_axes=(0, None), devices=jax.local_devices()[: layout.devices]
-    )
+    return jax.pmap(lambda _, x: x, in_axes=(0, None), devices=_devices(layout))
 
 
-def _by_shard(x: jax.Array, layout: Layout) -> np.ndarray:
-    return np.array(x).reshape(layout.member_shards, layout.data_shards, *x.shape[1:])
+@functools.cache
+def _gathered(layout: Layout, groups: tuple[tuple[int, ...], ...]) -> Callable:
+    return pmap(lambda x: jax.lax.all_gather(x, AXIS, axis_index_groups=groups), layout)
+
+
+def _host(x: jax.Array, layout: Layout, of_members: bool = False) -> np.ndarray:
+    """[D, ...] of all processes as a private array [Dm, Dd, ...] on the host of each; with
+    `of_members` one data shard is enough, and [Dm, 1, ...] may come.
+
+    Across processes each device gathers the whole, one leaf of the members' state at a time.
+    """
+    if layout.processes > 1:
+        ids = np.arange(layout.devices).reshape(layout.member_shards, layout.data_shards)
+        groups = ids.T if of_members else ids.reshape(1, -1)
+        every = _gathered(layout, tuple(map(tuple, groups.tolist())))(x)
+        x = np.array(every.addressable_shards[0].data)[0]
+    else:
+        x = np.array(x)
+    return x.reshape(layout.member_shards, -1, *x.shape[1:])

@@ -1,6 +1,5 @@
 """What a run found: a row per population, statistics over its members, a table and files."""
 
-import importlib.metadata
 import math
 import os
 import platform
@@ -18,6 +17,7 @@ import numpy as np
 from kdjax import files, table
 from kdjax.losses import LOSSES
 from kdjax.spec import StageSpec
+from kdjax.versions import installed
 
 METRICS = ("errors", "accuracy", "nll", "ece", "brier", "agreement", "teacher_kl")
 ENSEMBLE = "/ensemble"  # after the teacher stages (a+b) whose members are one classifier
@@ -63,15 +63,38 @@ class Row:
 
 @dataclass(frozen=True)
 class Report:
-    """All rows of an experiment, and what its files and figures need beside them."""
+    """All rows of an experiment, and what its files and figures need beside them.
+
+    `kdjax.figures` draws it; a notebook shows it as its table.
+
+    Attributes:
+      rows: one for each cell of each stage, and for each ensemble.
+      environment: versions, devices and the command.
+      config: plain data.
+      evaluate: the split that all numbers are of.
+      examples: how many each split has.
+      curves: {label of a row: {"step": [S], "loss": [S][M], "validation_accuracy": [S][M]}};
+        None where a member has diverged.
+      calibration: for each of `representatives`, `metrics.calibration` with a leading axis of
+        members, None for NaN, and the `label` of the row.
+      soft_targets: the arguments of `figures.soft_targets`; None if no stage learns from teachers.
+      missing: as `missing.examine`, with the `label` of a row.
+    """
 
     rows: tuple[Row, ...]
     environment: dict[str, Any]
-    config: dict[str, Any]  # plain data
-    evaluate: str  # the split
-    curves: dict[str, dict]  # as `figures.training_curves` takes them; may be empty
-    soft_targets: dict[str, Any] | None  # as `figures.soft_targets` takes them
-    missing: tuple[dict[str, Any], ...] = ()  # as `missing.examine`, with the `label` of a row
+    config: dict[str, Any]
+    evaluate: str
+    examples: dict[str, int]
+    curves: dict[str, dict]
+    calibration: tuple[dict[str, Any], ...]
+    soft_targets: dict[str, Any] | None
+    missing: tuple[dict[str, Any], ...] = ()
+
+    @property
+    def representatives(self) -> tuple[Row, ...]:
+        """The rows that stand for their stage in a figure; see `representatives`."""
+        return representatives(self.rows)
 
     @property
     def taught(self) -> set[str]:
@@ -88,6 +111,15 @@ class Report:
     def table(self) -> str:
         """A Markdown table that also reads well in a terminal."""
         return table.of_rows(self.rows)
+
+    def __repr__(self) -> str:
+        return self.table()
+
+    def _repr_markdown_(self) -> str:
+        """What a notebook shows."""
+        name, count = self.config["dataset"]["name"], self.examples[self.evaluate]
+        note = f"{name}, {self.evaluate} split of {count:,} examples; mean ± s.d. over n members"
+        return f"{self.table()}\n\n{note}"
 
     def row(self, name: str) -> Row:
         """The one row of this stage or of this label; ValueError if it is not one."""
@@ -126,6 +158,18 @@ class Report:
         return {"mean": mean, "standard_error": error, "ratio": mean / error if error else None}
 
 
+def representatives(rows: Sequence[Row]) -> tuple[Row, ...]:
+    """Of the cells of one stage that have equally many parameters, that with the fewest errors.
+
+    Cells of which every member diverged are left out.
+    """
+    best: dict[tuple[str, int], int] = {}
+    known = [i for i, row in enumerate(rows) if row.mean("errors") is not None]
+    for i in sorted(known, key=lambda i: rows[i].mean("errors")):
+        best.setdefault((rows[i].stage, rows[i].parameters), i)
+    return tuple(rows[i] for i in sorted(best.values()))
+
+
 def summarise(values: Sequence[float | None]) -> dict[str, Any]:
     """Mean and sample standard deviation over the members that have a finite value."""
     values = [None if v is None or not math.isfinite(v) else float(v) for v in values]
@@ -145,6 +189,7 @@ def environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "device": devices[0].device_kind,
         "devices": len(devices),
+        "processes": jax.process_count(),
         "cpus": os.cpu_count(),
         "command": shlex.join(_local(argument) for argument in sys.orig_argv),
     }
@@ -152,24 +197,31 @@ def environment() -> dict[str, Any]:
 
 def versions() -> dict[str, str | None]:
     """Of Python and the packages that results may depend on; None: not installed."""
-    return {"python": platform.python_version()} | {p: _version(p) for p in PACKAGES}
+    return {"python": platform.python_version()} | installed(PACKAGES)
 
 
 def write(report: Report, directory: str | os.PathLike) -> None:
-    """Writes figures/*.png, report.md and, last, report.json; each appears whole or not at all."""
-    from kdjax import document, figures
+    """Writes figures/*.png, report.md, report.html and, last, report.json; each appears whole or
+    not at all."""
+    from kdjax import document, drawing, figures, page
 
     directory = Path(directory)
     (directory / "figures").mkdir(parents=True, exist_ok=True)
-    drawn = figures.of_report(report)
-    for name, figure in drawn.items():
-        figures.save(figure, directory / "figures" / f"{name}.png")
-    files.write(directory / "report.md", document.page(report, list(drawn)))
-    content = {"rows": [vars(row) for row in report.rows]}
-    content |= {"environment": report.environment, "config": report.config}
+    with drawing.fixed_style():
+        drawn = figures.of_report(report)
+        for name, figure in drawn.items():
+            drawing.settle(figure)
+            files.write(directory / "figures" / f"{name}.png", drawing.png(figure))
+        pictures = {name: drawing.svg(figure) for name, figure in drawn.items()}
+    content = document.of_report(report, drawn)
+    files.write(directory / "report.md", page.markdown(content))
+    files.write(directory / "report.html", page.html(content, pictures))
+    found = {"rows": [vars(row) for row in report.rows]}
+    found |= {"environment": report.environment, "config": report.config}
+    found |= {"examples": report.examples, "calibration": report.calibration}
     if report.missing:
-        content["missing_classes"] = list(report.missing)
-    files.write(directory / "report.json", files.to_json(content, indent=1))
+        found["missing_classes"] = report.missing
+    files.write(directory / "report.json", files.to_json(found, indent=1))
 
 
 def _record(row: Row) -> dict[str, Any]:
@@ -182,13 +234,6 @@ def _record(row: Row) -> dict[str, Any]:
 def _standard_error(statistics: dict[str, Any]) -> float | None:
     known = [v for v in statistics["values"] if v is not None]
     return None if statistics["std"] is None else statistics["std"] / math.sqrt(len(known))
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def _local(argument: str) -> str:

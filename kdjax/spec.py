@@ -105,7 +105,7 @@ class StageSpec:
     chunk: int = _field(100, checks.whole(1))  # most steps between two checkpoints
     order: str = _field("own", checks.one_of(("own", "shared")))  # of the batches
     teacher: str = _field("", checks.text())  # stages or stage directories, commas between
-    teacher_logits: str = _field("live", checks.one_of(("live", "cached")))
+    teacher_logits: str = _field("live", checks.one_of(("live", "cached", "cached_float16")))
     mean: str = _field("arithmetic", checks.one_of(("arithmetic", "geometric")))
     mixing: str = _field("all", checks.one_of(("all", "one_to_one", "best")))
     init_from: str = _field("", checks.text())  # a stage or stage directory
@@ -122,6 +122,7 @@ class ExperimentSpec:
     stages: tuple[StageSpec, ...]
     execution: ExecutionSpec
     data_dir: str
+    cache_dir: str
     evaluate: str  # the split of the report
     tensorboard: bool
 

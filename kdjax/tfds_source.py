@@ -12,9 +12,20 @@ from typing import Any
 
 import numpy as np
 
+from kdjax import cache
+from kdjax.cache import RawSet
 from kdjax.checks import InputError, shown
 from kdjax.sources import FIELD, Split, one_line, whole
+from kdjax.versions import installed
 
+DECODERS = (  # other versions may give other pixels
+    "tensorflow-datasets",
+    "pillow",
+    "opencv-python",
+    "opencv-python-headless",
+    "opencv-contrib-python",
+    "opencv-contrib-python-headless",
+)
 READ = 1000  # records in one read: few enough to hold encoded photographs, many enough to be fast
 
 
@@ -45,7 +56,7 @@ def _read(records: Sequence, indices: list[int]) -> Iterator[Sequence]:
     return (records.__getitems__(indices[at : at + READ]) for at in range(0, len(indices), READ))
 
 
-def from_tfds(name: str, data_dir: str) -> tuple[dict[str, Split], int, str]:
+def from_tfds(name: str, data_dir: str, cache_dir: str) -> RawSet:
     """Train, test and perhaps validation of a set, its number of classes, its name and version.
 
     The test split is "test" if there is one with labels, else "validation".
@@ -53,10 +64,37 @@ def from_tfds(name: str, data_dir: str) -> tuple[dict[str, Split], int, str]:
     Args:
       name: `set`, `set/config`, `set:version` or `set/config:version`.
       data_dir: where it is prepared; "": $TFDS_DATA_DIR, else ~/tensorflow_datasets.
+      cache_dir: as of `cache.kept`; TFDS is not imported for a set that is there.
     """
     data_dir = data_dir or os.environ.get("TFDS_DATA_DIR", "") or "~/tensorflow_datasets"
     if "://" not in data_dir:
         data_dir = os.path.abspath(os.path.expanduser(data_dir))
+    if not re.fullmatch(r"\w+(/[\w.-]+)?(:[\d.*]+)?", name):
+        raise _unknown(name, data_dir)
+    state, read = lambda: _prepared(name, data_dir), lambda: _from_records(name, data_dir)
+    return cache.kept(name, data_dir, state, read, cache_dir)
+
+
+def _prepared(name: str, data_dir: str) -> dict[str, Any]:
+    """What determines the content of a set: its files in every version, and who decodes them.
+
+    Raises:
+      OSError: it has none, or none that can be listed.
+    """
+    root = os.path.join(data_dir, re.match(r"\w+", name)[0])
+    paths = [
+        os.path.join(at, file) for at, _, here in os.walk(root, followlinks=True) for file in here
+    ]
+    if not paths:
+        raise FileNotFoundError(f"{root} has no files")
+    found = [(path, os.stat(path)) for path in sorted(paths)]
+    return {
+        "files": [(os.path.relpath(path, root), s.st_size, s.st_mtime_ns) for path, s in found],
+        "versions": installed(DECODERS),
+    }
+
+
+def _from_records(name: str, data_dir: str) -> RawSet:
     builder = _builder(name, data_dir)
     image, label = pick_features(name, builder.info.features, builder.info.supervised_keys)
     if not builder.info.splits:
@@ -120,8 +158,6 @@ def pick_features(name: str, features: Any, supervised: tuple | None) -> tuple[s
 def _builder(name: str, data_dir: str) -> Any:
     import tensorflow_datasets as tfds
 
-    if not re.fullmatch(r"\w+(/[\w.-]+)?(:[\d.*]+)?", name):
-        raise _unknown(name, data_dir)
     try:
         builder = tfds.builder(name, data_dir=data_dir, file_format="array_record")
         if not builder.info.splits and ":" not in name:  # perhaps prepared at an older version

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from kdjax import checkpoint, cost, evaluation, member, parallel, population, report
-from kdjax.checks import Diverged
+from kdjax.checks import Diverged, InputError
 from kdjax.data import Dataset, fetch
 from kdjax.evaluation import Exam
 from kdjax.feed import Chunk, feed
@@ -50,6 +50,7 @@ def train(
     exam: Exam,
     say: Callable[[str], None],
     track: Callable[[Job, int], Any],
+    end_if_asked: Callable[[], None],
 ) -> None:
     """Trains a stage from its last checkpoint, or from the start, and finishes its directory.
 
@@ -57,6 +58,7 @@ def train(
       exam: the evaluated splits as the stage's teachers see them.
       say: takes the line about the stage that a user reads.
       track: (job, steps done) -> a display with `update(row)` and `close()`.
+      end_if_asked: called before the first chunk and after each; what it raises ends the stage.
 
     Raises:
       Diverged: every member has; what was saved stays.
@@ -74,6 +76,7 @@ def train(
         _stop_if_all_bad(job, parallel.join_members(state.bad, layout), done)
         clock = lambda: before + time.perf_counter() - began
         display = opened.enter_context(contextlib.closing(track(job, done)))
+        end_if_asked()
         chunks = _chunks(setup, state, hparams, done, spec.dataset.resident)
         for step, state, loss in chunks:
             numbers = evaluation.evaluate(
@@ -91,6 +94,7 @@ def train(
             checkpoints.save(step, *_items(setup, host, row))
             display.update(row)
             _stop_if_all_bad(job, host.bad, step)
+            end_if_asked()
     finals = {
         name: evaluation.evaluate(evaluate, state, hparams, split, layout)
         for name, split in exam.splits.items()
@@ -142,15 +146,15 @@ def describe(setup: Setup) -> str:
         f"{len(grid(stage))} x {stage.model.name} ({axes}), {setup.parameters:,} parameters each, "
         f"{setup.state_bytes / 2**20:.1f} MiB of state",
         f"{len(job.labels):,} examples, {labelled:,} labelled, {stage.order} order",
-        f"{layout.devices} {jax.default_backend()} devices as {layout.member_shards} member x "
-        f"{layout.data_shards} data shards"
-        + f", {layout.copies} idle places"
-        * bool(layout.copies),
+        f"{layout.devices} {jax.default_backend()} devices"
+        + f" of {layout.processes} processes" * (layout.processes > 1)
+        + f" as {layout.member_shards} member x {layout.data_shards} data shards"
+        + f", {layout.copies} idle places" * bool(layout.copies),
         f"plan {plan.members}, {'steps in a scan' if plan.scan else 'a call per step'}",
     ]
     if LOSSES[stage.loss].teacher:
         forwards = len(grid(stage)) if setup.live and stage.order == "own" else 1
-        live = f"live, {forwards} forward passes a step" if setup.live else "cached"
+        live = f"live, {forwards} forward passes a step" if setup.live else stage.teacher_logits
         parts.append(f"{setup.exam.teachers.count} teachers, {live}")
     return f"{stage.name}: {'; '.join(parts)}"
 
@@ -250,13 +254,20 @@ def _single_steps(examples: Examples, order: str) -> Iterator[Examples]:
 
 
 def _teacher_logits(setup: Setup) -> np.ndarray:
-    """Raw logits [N, K, C] of the teachers on the stage's examples, as they are stored."""
+    """Raw logits [N, K, C] of the teachers on the stage's examples, as they are stored; float16,
+    which takes half the memory, where the stage says so."""
     split, positions = setup.dataset.splits["train"], setup.job.positions
-    parts = [
-        setup.exam.teachers.predict(fetch(split, positions[i : i + READ]))
-        for i in range(0, len(positions), READ)
-    ]
-    return np.moveaxis(np.concatenate(parts, axis=1), 0, 1)
+    dtype = np.float16 if setup.job.stage.teacher_logits == "cached_float16" else np.float32
+    logits = np.empty((len(positions), setup.exam.teachers.count, setup.dataset.classes), dtype)
+    for i in range(0, len(positions), READ):
+        part = setup.exam.teachers.predict(fetch(split, positions[i : i + READ]))
+        if abs(part).max() > np.finfo(dtype).max:
+            raise InputError(
+                f"{setup.job.path}.teacher_logits is 'cached_float16', which holds numbers up to "
+                f"65504, but the teachers' reach {abs(part).max():.0f}; it must be 'cached'"
+            )
+        logits[i : i + READ] = np.moveaxis(part, 0, 1)
+    return logits
 
 
 def _training(host: State) -> dict[str, Any]:

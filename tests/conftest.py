@@ -10,12 +10,16 @@ import jax
 import pytest
 from stages import write_stage
 
+from kdjax.machine import use_machine
+
 CACHE = tempfile.TemporaryDirectory()  # gone with the session
 
+os.environ["XDG_CACHE_HOME"] = CACHE.name
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_compilation_cache_dir", CACHE.name)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+use_machine()  # the rest as the command does
 
 
 def pytest_collection_modifyitems(items):

@@ -2,12 +2,14 @@
 
 import functools
 
+import jax
 import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.neural_network import MLPClassifier
 
+from kdjax import files, metrics
 from kdjax.missing import examine
-from kdjax.report import METRICS, Report, Row, summarise
+from kdjax.report import METRICS, Report, Row, representatives, summarise
 
 STUDENT = [31, 28, 35, 30, 26]
 BASELINE = [36, 33, 38, 37, 29]
@@ -53,7 +55,8 @@ CONFIG = config(baseline="cross_entropy", distilled="distillation", sweep="disti
 
 def a_report(*rows, **fields):
     defaults = {"environment": ENVIRONMENT, "config": CONFIG}
-    defaults |= {"evaluate": "test", "curves": {}, "soft_targets": None}
+    defaults |= {"examples": {"train": 800, "validation": 200, "test": 797}, "evaluate": "test"}
+    defaults |= {"curves": {}, "calibration": (), "soft_targets": None}
     return Report(rows=rows, **defaults | fields)
 
 
@@ -113,26 +116,38 @@ def study():
         nets = [net(width, seed, rate) for seed in range(seeds)]
         loss, accuracy = np.array([curve for _, curve in nets]).transpose(2, 1, 0)
         curve = {"step": [9 * e for e in EPOCHS], "loss": loss, "validation_accuracy": accuracy}
-        wrong = [int((m.predict(inputs[test]) != labels[test]).sum()) for m, _ in nets]
-        return [m for m, _ in nets], curve, wrong
+        logits = np.array([model.predict_log_proba(inputs[test]) for model, _ in nets])
+        return logits, curve, (logits.argmax(axis=2) != labels[test]).sum(axis=1).tolist()
+
+    def bins(name, logits):
+        found = jax.vmap(metrics.calibration, (0, None))(logits, labels[test])
+        return {"label": name} | files.strict(found)
 
     teachers, curve, wrong = population(64, 0.003, 3)
-    p = np.mean([m.predict_proba(inputs[test]) for m in teachers], axis=0)
+    p = np.exp(teachers).mean(axis=0)
     together = int((p.argmax(axis=1) != labels[test]).sum())
     rows = [row("teachers", wrong, parameters=4810)]
     rows.append(row("teachers/ensemble", [together], parameters=3 * 4810))
     curves = {"teachers": curve}
+    calibration = [bins("teachers", teachers), bins("teachers/ensemble", np.log(p)[None])]
+    found = {}
     for rate in RATES:
-        _, curves[f"rate_{rate}"], wrong = population(8, rate, 4)
+        students, curve, wrong = population(8, rate, 4)
         rows.append(row("students", wrong, {"learning_rate": rate}, compared=True, parameters=610))
+        curves[rows[-1].label] = curve
+        found[rows[-1].label] = bins(rows[-1].label, students)
+    calibration.append(found[representatives(rows)[-1].label])
     unsure = np.argsort(p.max(axis=1))[:3]
-    powers = [p[unsure] ** (1 / t) for t in (1, 4)]
+    powers = {f"teachers\nT = {t}": p[unsure] ** (1 / t) for t in (1, 4)}
     soft_targets = {
         "images": digits.images[test][unsure],
         "labels": labels[test][unsure].tolist(),
-        "class_names": [str(c) for c in range(10)],
-        "temperatures": [1.0, 4.0],
-        "probabilities": [(q / q.sum(axis=1, keepdims=True)).tolist() for q in powers],
+        "distributions": {k: q / q.sum(axis=1, keepdims=True) for k, q in powers.items()},
     }
-    students = config(students="distillation")
-    return a_report(*rows, config=students, curves=curves, soft_targets=soft_targets)
+    return a_report(
+        *rows,
+        config=config(students="distillation"),
+        curves=curves,
+        calibration=tuple(calibration),
+        soft_targets=soft_targets,
+    )

@@ -75,6 +75,7 @@ REFUSED = [
     (lambda: students(temprature=4.0), r"stage has no field 'temprature'; .* temperature"),
     (lambda: students(members=dict(seeds=3)), r"members has no field 'seeds'"),
     (lambda: students(optimizer=dict(lr=0.1)), r"optimizer has no field 'lr'"),
+    (lambda: config(cache_dir=None), r"cache_dir is None; it must be text"),
     (lambda: config(evaluate="train"), r"evaluate is 'train'; .* validation, test"),
     (lambda: experiment(stages={"figures": stage()}), r"config.stages has 'figures'"),
     (lambda: experiment(stages=[stage()]), r"config.stages is .*; it must be a dict of fields"),

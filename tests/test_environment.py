@@ -1,4 +1,4 @@
-"""What a report says of the machine and the command that made it."""
+"""What a report says of the machine and the command that made it, and what is imported."""
 
 import json
 import os
@@ -9,6 +9,8 @@ import jax
 import numpy as np
 
 from kdjax import report
+from kdjax.data import load
+from kdjax.spec import DatasetSpec
 
 
 def test_is_this_one():
@@ -39,7 +41,16 @@ def test_the_command_has_no_path_of_this_machine(monkeypatch, tmp_path):
     assert str(tmp_path) not in command
 
 
-def test_importing_costs_no_pandas_or_matplotlib():
-    code = "import kdjax.report, sys; print({'pandas', 'matplotlib'} & set(sys.modules))"
+def test_starting_on_the_digits_imports_nothing_that_it_does_not_need():
+    load(DatasetSpec(), "")
+    code = """
+import sys
+import kdjax.main
+from kdjax.data import load
+from kdjax.spec import DatasetSpec
+load(DatasetSpec(), "")
+heavy = {"sklearn", "scipy.stats", "pandas", "matplotlib", "tensorboardX", "tensorflow"}
+print(*sorted((heavy | {"tensorflow_datasets", "grain", "cv2", "PIL"}) & set(sys.modules)))
+"""
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert run.stdout.strip() == "set()"
+    assert run.stdout == "\n"

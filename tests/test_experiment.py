@@ -7,6 +7,7 @@ import socket
 import numpy as np
 import pytest
 from runs import STUDENT, TEACHERS, config, values
+from sklearn.datasets import load_digits
 
 import kdjax
 from kdjax import checkpoint, experiment, population, train
@@ -63,7 +64,7 @@ def test_the_numbers_of_the_report_are_those_of_the_members_predictions(report, 
 
 def test_the_report_file_has_the_promised_shape(report, workdir):
     content = json.loads((workdir / "report.json").read_text())
-    assert set(content) == {"rows", "environment", "config"}
+    assert set(content) == {"rows", "environment", "config", "examples", "calibration"}
     keys = {"stage", "cell", "members", "metrics", "parameters", "flops_per_example"}
     keys |= {"latency_ms", "seconds"}
     assert all(keys <= set(row) for row in content["rows"])
@@ -159,7 +160,7 @@ def test_other_execution_settings_are_the_same_experiment(report, workdir):
 
 
 @pytest.mark.parametrize("order", ["own", "shared"])
-def test_data_read_by_grain_gives_the_same_bits_as_resident_data(tmp_path, order):
+def test_data_read_by_grain_from_the_cache_give_the_same_bits_as_resident_data(tmp_path, order):
     def students(teacher_logits):
         return dict(
             student=stage(
@@ -174,13 +175,38 @@ def test_data_read_by_grain_gives_the_same_bits_as_resident_data(tmp_path, order
     for teacher_logits in ("cached", "live"):
         resident, read = (
             kdjax.run(
-                config(students=students(teacher_logits), dataset=dict(resident=r)),
+                config(
+                    students=students(teacher_logits),
+                    dataset=dict(resident=r),
+                    cache_dir=cache_dir,
+                ),
                 tmp_path / f"{teacher_logits}-{r}",
                 quiet=True,
             )
-            for r in (True, False)
+            for r, cache_dir in ((True, "none"), (False, ""))
         )
         assert values(resident) == values(read)
+
+
+def test_logits_cached_in_float16_teach_almost_the_same(tmp_path):
+    fields = STUDENT | dict(loss="kl_divergence", temperature=4.0)
+    names = ("cached", "cached_float16", "live")
+    students = {name: stage(**fields, teacher_logits=name) for name in names}
+    report = kdjax.run(config(students=students), tmp_path, quiet=True)
+    exact, rounded, live = (np.array(report.row(n).metrics["nll"]["values"]) for n in names)
+    assert (exact != rounded).any()
+    np.testing.assert_allclose(rounded, exact, rtol=1e-3)
+    np.testing.assert_allclose(live, exact, rtol=1e-5)
+
+
+def test_logits_too_large_for_float16_are_refused_in_one_sentence(tmp_path):
+    digits, path = load_digits(), tmp_path / "bright.npz"
+    inputs, labels = digits.data * 1e6, digits.target
+    np.savez(path, train_inputs=inputs, train_labels=labels, test_inputs=inputs, test_labels=labels)
+    student = stage(**STUDENT, loss="kl_divergence", teacher_logits="cached_float16")
+    wrong = config(students=dict(student=student), dataset=dict(name=str(path)))
+    with pytest.raises(InputError, match=r"student.teacher_logits .*65504.*must be 'cached'"):
+        kdjax.run(wrong, tmp_path / "runs", quiet=True)
 
 
 @pytest.mark.parametrize("mixing", ["one_to_one", "best"])

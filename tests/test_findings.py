@@ -39,6 +39,41 @@ def test_a_grid_has_a_row_for_each_cell_and_trains_in_one_program(tmp_path, caps
     assert row.metrics["nll"]["values"] == pytest.approx(
         expected.metrics["nll"]["values"], rel=1e-4
     )
+    assert_bins_are_those_of_the_calibration_error(report)
+    assert_soft_targets_are_what_the_nets_say(report, tmp_path)
+
+
+def assert_bins_are_those_of_the_calibration_error(report):
+    shown = report.representatives
+    assert [found["label"] for found in report.calibration] == [row.label for row in shown]
+    assert [row.stage for row in shown] == ["teachers", *["teachers/ensemble"] * 2, "sweep"]
+    for found, row in zip(report.calibration, shown, strict=True):
+        count, confidence, accuracy = (
+            np.nan_to_num(np.array(found[name], float))
+            for name in ("count", "confidence", "accuracy")
+        )
+        assert count.sum(axis=1).tolist() == [report.examples["test"]] * row.members
+        right = 797 - np.array(row.metrics["errors"]["values"])
+        np.testing.assert_allclose((count * accuracy).sum(axis=1), right, rtol=1e-5)
+        gap = (count * np.abs(confidence - accuracy)).sum(axis=1) / 797
+        np.testing.assert_allclose(gap, row.metrics["ece"]["values"], atol=1e-5)
+
+
+def assert_soft_targets_are_what_the_nets_say(report, workdir):
+    """The teachers at T = 1, then they and the student at the T of its best cell, or 4 for 1."""
+    found, best = report.soft_targets, report.representatives[-1]
+    assert len(set(found["labels"])) == len(found["images"]) == 4
+    stage = kdjax.open_stage(workdir / "sweep")
+    seeds = [i for i, member in enumerate(stage.members) if best.cell.items() <= member.items()]
+    t = best.cell["temperature"]
+    nets = [(kdjax.open_stage(workdir / "teachers"), u) for u in (1.0, 4.0)]
+    nets.append((stage.part(seeds), t))
+    for (title, p), (net, u) in zip(found["distributions"].items(), nets, strict=True):
+        logits = net.predict(found["images"]).astype(np.float64) / u
+        q = np.exp(logits - logits.max(axis=2, keepdims=True))
+        np.testing.assert_allclose(p, (q / q.sum(axis=2, keepdims=True)).mean(axis=0), atol=1e-5)
+        assert title.endswith(f"T = {u:g}")
+    assert title == f"{best.label}\nn = 2, T = {t:g}"
 
 
 def test_a_student_that_never_saw_a_class_learns_it_from_its_teacher(tmp_path):

@@ -1,10 +1,7 @@
-"""SIGKILL inside any stage, and a full disk; a rerun ends with the same metrics, bit for bit."""
-
-import resource
-import signal
+"""SIGKILL or SIGTERM at any time; a rerun ends with the same metrics, bit for bit."""
 
 import pytest
-from harness import ended, lines, lost, metrics, saved, start, wait_until
+from launch import ends, metrics, rows, send, start, wait_for
 
 CONFIG = """
 from runs import config
@@ -18,64 +15,49 @@ def get_config():
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory):
-    path = tmp_path_factory.mktemp("kill")
-    (path / "config.py").write_text(CONFIG)
-    return path
-
-
-def run(directory, name):
-    return start(directory / name, directory / "config.py")
+    directory = tmp_path_factory.mktemp("kill")
+    (directory / "config.py").write_text(CONFIG)
+    return directory
 
 
 @pytest.fixture(scope="module")
 def undisturbed(directory):
-    assert ended(run(directory, "whole"), signal.SIGKILL, "")
+    assert ends(start(directory, "whole"))[0][0] == 0
     return metrics(directory / "whole")
 
 
-def has_rows(workdir, stage, process):
-    """Waits until the stage has five chunks, and is not finished."""
-    assert wait_until(lambda: len(lines(workdir / stage)) >= 5, process)
-    assert not (workdir / stage / "DONE").exists()
-
-
 def test_a_run_killed_in_every_stage_ends_as_if_nothing_had_been(directory, undisturbed):
-    workdir, before = directory / "killed", {}
-    for stage in ("teachers", "baseline", "distilled"):
-        process = run(directory, "killed")
-        has_rows(workdir, stage, process)
-        process.send_signal(signal.SIGKILL)
-        assert not ended(process, signal.SIGKILL, "chunk")
-        assert lost(before, workdir) == (0, 0)
-        before = saved(workdir)
-        assert not (workdir / stage / "DONE").exists() and before[stage][1]
-    assert ended(run(directory, "killed"), signal.SIGKILL, "")
-    assert lost(before, workdir) == (0, 0)
+    for name in ("teachers", "baseline", "distilled"):
+        stage = directory / "killed" / name
+        process = start(directory, "killed")
+        wait_for(lambda s=stage: rows(s) >= 5, process)
+        send(process, "SIGKILL")
+        ends(process)
+        assert not (stage / "DONE").exists()
+    assert ends(start(directory, "killed"))[0][0] == 0
+    assert metrics(directory / "killed") == undisturbed
+
+
+def test_sigterm_before_within_and_after_the_chunks_ends_cleanly(directory, undisturbed):
+    workdir, told = directory / "stopped", "kdjax: stopped by SIGTERM; the same command goes on"
+    process = start(directory, "stopped")
+    assert process.stdout.readline().startswith("workdir: ")
+    send(process, "SIGTERM")
+    code, _, errors = ends(process)[0]
+    assert code == 143 and errors.startswith(told) and errors.count("\n") == 1
+    assert not rows(workdir / "teachers")
+
+    process = start(directory, "stopped")
+    wait_for(lambda: rows(workdir / "teachers") >= 5, process)
+    send(process, "SIGTERM")
+    assert ends(process)[0][0] == 143
+    steps = {int(path.name) for path in (workdir / "teachers" / "checkpoints").iterdir()}
+    assert max(steps) == 4 * rows(workdir / "teachers") < 120
+
+    process = start(directory, "stopped")
+    wait_for((workdir / "distilled" / "DONE").exists, process)
+    send(process, "SIGTERM")
+    code, _, errors = ends(process)[0]
+    assert code in (0, 143) and errors.startswith(told if code else "")
+    assert ends(start(directory, "stopped"))[0][0] == 0
     assert metrics(workdir) == undisturbed
-
-
-def test_what_is_lost_is_counted(directory, undisturbed):
-    """The harness sees a chunk that was trained again, and a stage that was finished again."""
-    before = saved(directory / "whole")
-    again = {name: (done, list(rows)) for name, (done, rows) in before.items()}
-    again["teachers"][1][20:] = [
-        row.replace('"seconds": ', '"seconds": 1') for row in again["teachers"][1][20:]
-    ]
-    again["baseline"] = (b"{}", before["baseline"][1])
-    assert lost(before, directory / "whole") == (0, 0)
-    assert lost(again, directory / "whole") == (1, 40)
-
-
-def test_a_full_disk_is_one_sentence_and_takes_nothing_away(directory, undisturbed):
-    workdir, room = directory / "full", 6_000  # bytes of a file: metrics fit, arrays do not
-    process = run(directory, workdir.name)
-    has_rows(workdir, "baseline", process)
-    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (room, room))
-    before = saved(workdir)
-    _, errors = process.communicate()
-    assert process.returncode == 4
-    (line,) = errors.splitlines()
-    assert line.startswith("kdjax: [Errno 27] File too large") and str(workdir / "baseline") in line
-    assert line.endswith("what was saved stays, and the same command goes on from there")
-    assert ended(run(directory, workdir.name), signal.SIGKILL, "")
-    assert lost(before, workdir) == (0, 0) and metrics(workdir) == undisturbed

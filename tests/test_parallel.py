@@ -3,6 +3,7 @@
 from unittest import mock
 
 import chex
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -89,6 +90,15 @@ def test_dropout_does_not_depend_on_how_the_batch_is_split():
         chex.assert_trees_all_close(train(spec, Layout(*shards)), one, rtol=1e-4, atol=1e-5)
 
 
+def test_batch_statistics_do_not_depend_on_how_the_batch_is_split():
+    net = dict(name="resnet", blocks=1, stem=4, channels=(4,))
+    spec = a_stage(model=net, batch=24, steps=4, members=dict(seed=2))
+    one = train(spec, ONE, PLANS[2])
+    assert jax.tree.leaves(one[0].model_state)
+    split = train(spec, Layout(2, 2), PLANS[2])
+    chex.assert_trees_all_close(split, one, rtol=1e-3, atol=1e-4)
+
+
 @pytest.mark.parametrize("shards", [(4, 1), (2, 2)])
 def test_a_diverged_member_stays_alone_on_its_devices(shards):
     fields = dict(loss="logit_matching", teacher="teachers", steps=12, batch=24)
@@ -108,6 +118,19 @@ def test_the_chosen_layout_divides_and_fits(members, batch, devices):
     assert layout.devices <= devices
     most = -(-members // devices)
     assert places // layout.member_shards == most and layout.copies < most
+
+
+@given(st.integers(1, 24), st.integers(1, 200), st.integers(1, 4), st.integers(2, 5))
+def test_every_process_has_as_many_devices_of_the_chosen_layout(members, batch, own, processes):
+    several = dict(local_device_count=lambda: own, process_count=lambda: processes)
+    with mock.patch.multiple(parallel.jax, **several):
+        layout = parallel.layout(ExecutionSpec(), members, batch, "here")
+        with pytest.raises(InputError, match=f"a multiple of the {processes} processes, where"):
+            parallel.layout(ExecutionSpec(devices=1), members, batch, "here")
+    places = members + layout.copies
+    assert places % layout.member_shards == 0 and batch % layout.data_shards == 0
+    assert layout.own * processes == layout.devices <= own * processes
+    assert places // layout.member_shards == -(-members // (own * processes))
 
 
 def test_members_come_before_the_batch():

@@ -3,12 +3,10 @@
 import json
 import math
 import os
-import re
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from PIL import Image
 from reports import (
     BASELINE,
     CONFIG,
@@ -16,13 +14,11 @@ from reports import (
     STUDENT,
     a_missing,
     a_report,
-    cells,
-    config,
     row,
     small,
 )
 
-from kdjax import document, report
+from kdjax import report
 from kdjax.report import METRICS, summarise
 
 
@@ -134,8 +130,8 @@ class TestWrite:
     def test_json_is_the_rows_and_nothing_else(self, tmp_path):
         report.write(small(), tmp_path / "new" / "folder")
         found = strict(tmp_path / "new" / "folder" / "report.json")
-        assert list(found) == ["rows", "environment", "config"]
-        assert found["environment"] == ENVIRONMENT
+        assert list(found) == ["rows", "environment", "config", "examples", "calibration"]
+        assert found["environment"] == ENVIRONMENT and found["examples"]["test"] == 797
         assert found["config"] == CONFIG
         assert list(found["rows"][4]) == [
             *("stage", "cell", "members", "diverged", "metrics"),
@@ -162,9 +158,12 @@ class TestWrite:
         for _ in range(2):  # the second over the first
             report.write(small(), tmp_path)
             names = ["errors_against_parameters.png", "sweep_temperature.png"]
-            assert files(tmp_path) == [*(f"figures/{n}" for n in names), "report.json", "report.md"]
+            pages = ["report.html", "report.json", "report.md"]
+            assert files(tmp_path) == [*(f"figures/{n}" for n in names), *pages]
 
-    @pytest.mark.parametrize("name", ["report.json", "report.md", "figures/sweep_temperature.png"])
+    @pytest.mark.parametrize(
+        "name", ["report.json", "report.md", "report.html", "figures/sweep_temperature.png"]
+    )
     def test_a_failure_keeps_the_old_file(self, name, tmp_path, monkeypatch):
         rows = [row("s", [1, 2], {"temperature": t}) for t in (1, 2, 3)]
         report.write(a_report(*rows[:2]), tmp_path)
@@ -187,67 +186,40 @@ class TestWrite:
     def test_what_json_cannot_say_is_an_error(self, tmp_path):
         with pytest.raises(TypeError):
             report.write(a_report(config={"dataset": {"name": {1}}, "stages": {}}), tmp_path)
-        assert files(tmp_path) == ["report.md"]
+        assert "report.json" not in files(tmp_path)
 
-    def test_markdown_says_how_and_links_the_figures(self, tmp_path):
-        report.write(small(), tmp_path)
-        text = (tmp_path / "report.md").read_text(encoding="utf-8")
-        assert text.startswith("# digits, test split\n\n")
-        assert small().table() in text
-        assert (
-            "2 x cpu" in text and "jax 0.10.2" in text and "kdjax" not in text.split("Command")[0]
-        )
-        assert "Command: `python -m kdjax.main --config=configs/digits.py`" in text
-        links = re.findall(r"!\[.*?\]\((.*?)\)", text)
-        assert sorted(links) == [name for name in files(tmp_path) if name.endswith(".png")]
-        for link in links:
-            with Image.open(tmp_path / link) as image:
-                image.load()
-                assert image.format == "PNG" and image.size == (960, 640)
-
-    def test_differences_are_from_the_first_stage_that_only_labels_taught(self, tmp_path):
-        report.write(small(), tmp_path)
-        text = (tmp_path / "report.md").read_text(encoding="utf-8")
-        header, _, *rows = cells(text.split("## Differences\n\n")[1].split("\n\n")[0])
-        assert header[1] == "errors minus baseline"
-        names = ["teachers", "distilled", "sweep temperature=4", "sweep temperature=0.5"]
-        assert [line[0] for line in rows] == names
-        gap = small().difference("distilled", "baseline")
-        forms = {"mean": "+.1f", "standard_error": ".1f", "ratio": "+.1f"}
-        assert rows[1][1:] == [format(gap[name], form) for name, form in forms.items()]
-
-    @pytest.mark.parametrize(
-        ("rows", "fields"),
-        [
-            ([row("teachers", [24, 25]), row("teachers/ensemble", [21])], {}),
-            (
-                [row("a", [24, 25]), row("b", [26, 25])],
-                {"config": config("a,b", c="distillation")},
-            ),
-            ([row("distilled", STUDENT), row("sweep", BASELINE)], {}),
-            ([row("baseline", [24]), row("distilled", STUDENT)], {}),
-            ([row("baseline", BASELINE)], {}),
-        ],
-    )
-    def test_no_differences_without_a_stage_to_compare_with(self, rows, fields, tmp_path):
-        report.write(a_report(*rows, **fields), tmp_path)
-        assert "Differences" not in (tmp_path / "report.md").read_text(encoding="utf-8")
-
-    def test_missing_classes_have_a_section_with_every_repair(self, tmp_path):
-        found = a_missing()
-        report.write(a_report(row("without_3", [1, 2]), missing=(found,)), tmp_path)
-        text = (tmp_path / "report.md").read_text(encoding="utf-8")
-        _, _, *rows = cells(text.split("## Missing classes\n\n")[1].split("\n\n")[1])
-        assert [line[2] for line in rows] == list(document.REPAIRS.values())
-        for line, name in zip(rows, document.REPAIRS, strict=True):
-            errors, missed = found[name]["errors"], found[name]["missing_errors"]
-            assert line[:2] == ["without_3", "3"] and line[-1] == str(found["examples"])
-            assert line[4] == f"{np.mean(errors):.1f} ± {np.std(errors, ddof=1):.1f}"
-            assert line[5] == f"{100 * np.mean(errors) / found['of']:.2f}"
-            assert line[6] == f"{np.mean(missed):.1f} ± {np.std(missed, ddof=1):.1f}"
-        assert strict(tmp_path / "report.json")["missing_classes"] == [found]
-        assert "missing_classes.png" in text
+    def test_json_has_the_missing_classes_and_the_calibration(self, tmp_path):
+        bins = {"label": "a", "count": [[2.0]], "confidence": [[0.5]], "accuracy": [[None]]}
+        found = {"missing": (a_missing(),), "calibration": (bins,)}
+        report.write(a_report(row("a", [1, 2]), **found), tmp_path)
+        written = strict(tmp_path / "report.json")
+        assert written["missing_classes"] == [a_missing()] and written["calibration"] == [bins]
 
     def test_all_members_diverged(self, tmp_path):
         report.write(a_report(row("a", [None, None])), tmp_path)
-        assert files(tmp_path) == ["report.json", "report.md"]
+        assert files(tmp_path) == ["report.html", "report.json", "report.md"]
+
+
+class TestRepresentatives:
+    def test_the_cell_with_the_fewest_errors_of_each_stage_and_size(self):
+        rows = [
+            row("sweep", [9, 11], {"temperature": 1.0}),
+            row("sweep", [7, 9], {"temperature": 2.0}),
+            row("sweep", [8, 8], {"temperature": 4.0}),  # as few: the first
+            row("sweep", [None, None], {"temperature": 8.0}),
+            row("lost", [None]),
+            row("t/ensemble", [5], {"ensemble_size": 1}, parameters=10),
+            row("t/ensemble", [6], {"ensemble_size": 2}, parameters=20),
+            row("plain", [3]),
+        ]
+        labels = [row.label for row in a_report(*rows).representatives]
+        assert labels == [
+            *("sweep temperature=2", "t/ensemble ensemble_size=1", "t/ensemble ensemble_size=2"),
+            "plain",
+        ]
+
+
+def test_a_notebook_shows_the_table_and_what_it_is_of():
+    text = small()._repr_markdown_()
+    assert text.startswith(small().table()) and repr(small()) == small().table()
+    assert text.endswith("\n\ndigits, test split of 797 examples; mean ± s.d. over n members")

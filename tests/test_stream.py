@@ -1,4 +1,4 @@
-"""Inputs read by Grain are those that `fetch` gives, in order, one chunk ahead."""
+"""Inputs read by Grain are those that `fetch` gives; work is done one item ahead."""
 
 import os
 import threading
@@ -11,10 +11,10 @@ import tensorflow_datasets as tfds
 from kdjax.data import fetch, load, order
 from kdjax.sources import Split
 from kdjax.spec import DatasetSpec
-from kdjax.stream import PIECE, chunks
+from kdjax.stream import PIECE, ahead, read
 from kdjax.tfds_source import labelled_split
 
-ORDER = order(3, 800, 20, 0, 130).reshape(5, -1)  # five chunks of 520 rows, in three pieces
+ROWS = order(3, 800, 20, 0, 26).ravel()  # 520, in three pieces
 
 
 @pytest.fixture(scope="module")
@@ -23,29 +23,21 @@ def digits():
 
 
 @pytest.mark.parametrize("threads", [0, 1, 3])
-def test_chunks_are_what_fetch_gives(digits, threads):
-    positions = [*ORDER, ORDER[0][:7], ORDER[0][:PIECE]]
-    read = list(chunks(digits, iter(positions), threads))
-    assert len(read) == 7
-    for inputs, rows in zip(read, positions, strict=True):
+def test_what_is_read_is_what_fetch_gives(digits, threads):
+    for rows in (ROWS, ROWS[:7], ROWS[:PIECE]):
+        inputs = read(digits, rows, threads)
         assert inputs.dtype == np.uint8
         np.testing.assert_array_equal(inputs, fetch(digits, rows))
 
 
-def test_reading_resumes_at_any_chunk(digits):
-    whole, rest = list(chunks(digits, ORDER, 2)), list(chunks(digits, ORDER[3:], 2))
-    np.testing.assert_array_equal(whole[3:], rest)
-    assert list(chunks(digits, [], 2)) == []
-
-
 class Watched:
-    """A source that notes who reads and fails where it is told to."""
+    """A source whose readers wait for each other, and which fails where it is told to."""
 
-    def __init__(self, source, bad=-1):
-        self.source, self.bad, self.reads = source, bad, []
+    def __init__(self, source, readers=1, bad=-1):
+        self.source, self.bad, self.meet = source, bad, threading.Barrier(readers)
 
     def fetch(self, indices):
-        self.reads.append((threading.current_thread().name, len(indices)))
+        self.meet.wait(timeout=30)
         if self.bad in indices:
             raise OSError(f"cannot read {self.bad}")
         return self.source.fetch(indices)
@@ -55,27 +47,54 @@ def watched(split, **fields):
     return Split(Watched(split.source, **fields), split.index, split.labels)
 
 
-def test_the_next_chunk_is_read_while_one_is_in_use(digits):
-    split, asked = watched(digits), []
-    positions = (asked.append(i) or rows for i, rows in enumerate(ORDER))
-    reading = chunks(split, positions, 2)
-    next(reading)
-    deadline = time.monotonic() + 10
-    while sum(count for _, count in split.source.reads) < 1040 and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert sum(count for _, count in split.source.reads) == 1040  # two chunks, and no more
-    assert asked == [0, 1]
-    assert threading.current_thread().name not in {name for name, _ in split.source.reads}
-    reading.close()
+def test_threads_read_pieces_of_the_same_chunk(digits):
+    np.testing.assert_array_equal(read(watched(digits, readers=3), ROWS, 3), fetch(digits, ROWS))
 
 
-def test_an_error_of_the_source_is_raised_where_the_chunk_is_used(digits):
-    split = watched(digits, bad=digits.index[600])
-    first, second = np.arange(300), np.arange(300, 700)
-    reading = chunks(split, [first, second], 2)
-    np.testing.assert_array_equal(next(reading), fetch(digits, first))
+def test_an_error_of_the_source_is_raised(digits):
     with pytest.raises(OSError, match="cannot read"):
-        next(reading)
+        read(watched(digits, bad=digits.index[ROWS[-1]]), ROWS, 2)
+
+
+def made(items, fails=-1):
+    """(item, the thread that made it), and the list of those made so far."""
+    so_far = []
+
+    def make():
+        for item in items:
+            if item == fails:
+                raise OSError(f"cannot make {item}")
+            so_far.append(item)
+            yield item, threading.current_thread()
+
+    return make(), so_far
+
+
+def test_the_next_item_is_made_by_a_thread_while_one_is_in_use():
+    making, so_far = made(range(5))
+    for number, (item, thread) in enumerate(ahead(making)):
+        deadline = time.monotonic() + 10
+        while len(so_far) < min(number + 2, 5) and time.monotonic() < deadline:
+            time.sleep(0.001)
+        time.sleep(0.01)
+        assert so_far == list(range(min(number + 2, 5)))  # the next, and no more
+        assert item == number and thread is not threading.current_thread()
+    assert number == 4 and list(ahead([])) == []
+
+
+def test_an_error_is_raised_where_the_item_would_be_used():
+    items = ahead(made(range(5), fails=2)[0])
+    assert [next(items)[0], next(items)[0]] == [0, 1]
+    with pytest.raises(OSError, match="cannot make 2"):
+        next(items)
+
+
+def test_who_stops_early_leaves_no_thread_behind():
+    items = ahead(made(range(5))[0])
+    _, thread = next(items)
+    assert thread.is_alive()
+    items.close()
+    assert not thread.is_alive()
 
 
 @pytest.mark.mnist
@@ -83,6 +102,5 @@ def test_mnist_is_streamed_as_it_is_fetched():
     directory = os.environ["TFDS_DATA_DIR"]
     builder = tfds.builder("mnist", data_dir=directory, file_format="array_record")
     split = labelled_split(builder, "test", "image", "label")
-    positions = [np.arange(600), np.array([9_999, 5, 5, 0]), np.arange(3_000, 3_300)]
-    for inputs, rows in zip(chunks(split, positions, 2), positions, strict=True):
-        np.testing.assert_array_equal(inputs, fetch(split, rows))
+    for rows in (np.arange(600), np.array([9_999, 5, 5, 0])):
+        np.testing.assert_array_equal(read(split, rows, 2), fetch(split, rows))

@@ -62,7 +62,7 @@ def test_a_stage_of_which_nothing_is_left_still_has_its_row():
     ],
 )
 def test_units(flops, text):
-    columns = dict(table.COLUMNS)
+    columns = dict(table.COSTS)
     assert columns["FLOPs per example"](row("a", [1], flops_per_example=flops)) == text
 
 
@@ -70,4 +70,4 @@ def test_units(flops, text):
     ("seconds", "text"), [(0.012345, "0.0123"), (12.34, "12.3"), (1234.5, "1,230")]
 )
 def test_three_digits(seconds, text):
-    assert dict(table.COLUMNS)["seconds"](row("a", [1], seconds=seconds)) == text
+    assert dict(table.COSTS)["seconds"](row("a", [1], seconds=seconds)) == text

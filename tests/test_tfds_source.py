@@ -13,6 +13,7 @@ import pytest
 from kdjax import tfds_source
 from kdjax.checks import InputError
 from kdjax.data import fetch, load
+from kdjax.sources import digits, whole
 from kdjax.spec import DatasetSpec
 from kdjax.tfds_source import TfdsSource, pick_features
 
@@ -112,11 +113,11 @@ def test_a_split_without_labels_does_not_count(tmp_path, monkeypatch):
     hidden, labels = {"test"}, TfdsSource.labels
     seen = lambda source: -np.ones(9) if source.encoded.split in hidden else labels(source)
     monkeypatch.setattr(TfdsSource, "labels", seen)
-    test = load(DatasetSpec(name="mnist"), str(tmp_path)).splits["test"]
+    test = load(DatasetSpec(name="mnist"), str(tmp_path), "none").splits["test"]
     assert test.source.examples.split == "validation"
     hidden.add("train")
     with pytest.raises(InputError, match=r"must have a split train with labels$"):
-        load(DatasetSpec(name="mnist"), str(tmp_path))
+        load(DatasetSpec(name="mnist"), str(tmp_path), "none")
 
 
 @pytest.mark.mnist
@@ -195,3 +196,50 @@ def test_mnists_pixels_labels_and_splits():
         np.testing.assert_array_equal(fetch(split, positions), images)
         np.testing.assert_array_equal(fetch(split, np.arange(2_000))[positions], images)
         np.testing.assert_array_equal(split.labels[positions], [e["label"] for e in examples])
+
+
+@pytest.mark.mnist
+def test_mnist_from_the_cache_is_mnist_bit_for_bit(tmp_path):
+    prepared(tmp_path, ["train", "validation", "test"])
+    spec, cache_dir = DatasetSpec(name="mnist", normalize="standard"), str(tmp_path / "cache")
+    decoded = load(spec, str(tmp_path), "none")
+    load(spec, str(tmp_path), cache_dir)
+    code = f"""
+import sys
+import numpy as np
+from kdjax.data import fetch, load
+from kdjax.spec import DatasetSpec
+kept = load(DatasetSpec(name="mnist", normalize="standard"), {str(tmp_path)!r}, {cache_dir!r})
+assert not {{"tensorflow_datasets", "cv2", "PIL"}} & set(sys.modules)
+for name, split in kept.splits.items():
+    inputs = fetch(split, np.arange(len(split)))
+    np.savez({str(tmp_path)!r} + "/" + name, inputs=inputs, labels=split.labels)
+print(kept.name, kept.version, kept.classes, kept.input_shape, kept.preprocessing)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    same = decoded.name, decoded.version, decoded.classes, decoded.input_shape
+    assert done.stdout.strip() == " ".join(map(str, (*same, decoded.preprocessing)))
+    for name, split in decoded.splits.items():
+        kept = np.load(tmp_path / f"{name}.npz")
+        inputs = fetch(split, np.arange(10_000))
+        assert kept["inputs"].dtype == inputs.dtype and kept["labels"].dtype == split.labels.dtype
+        np.testing.assert_array_equal(kept["inputs"], inputs)
+        np.testing.assert_array_equal(kept["labels"], split.labels)
+
+
+@pytest.mark.mnist
+def test_a_set_that_was_prepared_anew_is_decoded_anew(tmp_path, monkeypatch):
+    here, cache_dir = prepared(tmp_path, ["train", "test"]), str(tmp_path / "cache")
+    small = {split: whole(digits()) for split in ("train", "test")}  # faster to read
+    times, raw = [], (small, 10, "mnist")
+    monkeypatch.setattr(tfds_source, "_from_records", lambda *a: times.append(a) or raw)
+    opened = lambda: load(DatasetSpec(name="mnist"), str(tmp_path), cache_dir)
+    opened(), opened()
+    assert len(times) == 1
+    os.utime(here / "features.json", ns=(0, 0))
+    opened(), opened()
+    assert len(times) == 2
+    monkeypatch.setattr(tfds_source, "DECODERS", ("numpy",))
+    opened()
+    assert len(times) == 3

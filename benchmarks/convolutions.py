@@ -1,0 +1,26 @@
+"""Populations of convolutional nets, against one alone and against PyTorch, one at a time."""
+
+from benchmarks import peers, populations, variants
+from benchmarks.dense import least, microseconds, over_best, over_peers
+from benchmarks.populations import label
+from benchmarks.session import Session
+from benchmarks.timing import Row, measure, row
+from benchmarks.work import PHOTOS, Work
+
+NET = Work(PHOTOS, (128,), channels=(32, 64, 128), steps=10, examples=5_000, validate=False)
+TEN = 10  # members
+TORCH = "conv_member_vs_torch"
+
+
+def convolutional(session: Session) -> list[Row]:
+    """Steps without validation, for on a CPU they take long. PyTorch in both memory formats."""
+    loops = variants.in_memory(NET)
+    with peers.cases(NET, loops) as torch:
+        cases = [*(populations.of_work(NET, m) for m in (TEN, 1)), *torch]
+        timings = measure(cases, session.repeats)
+    own, alone = timings[label(TEN)], timings[label(1)]
+    return [
+        *over_peers(NET, timings, TEN),
+        *least(TORCH, over_best(TORCH, loops, NET, timings, TEN)),
+        row("conv_m10_vs_m1", own, alone, *microseconds(own)),
+    ]

@@ -1,0 +1,111 @@
+"""Students: taught by cached and live targets, swept in one program, and served."""
+
+import itertools
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from benchmarks import populations
+from benchmarks.data_sets import dataset
+from benchmarks.dense import microseconds
+from benchmarks.session import Session
+from benchmarks.teachers import TEACHERS, finished
+from benchmarks.timing import Case, Row, measure, row
+from benchmarks.work import DIGITS, IMAGES, Work
+from kdjax import member
+from kdjax.stage import open_stage, open_teachers
+from kdjax.teachers import ensemble_logits
+
+TEACHER, STUDENT = Work(IMAGES, (1200, 1200)), Work(IMAGES, (800, 800), steps=50, examples=5_000)
+STUDENTS = 10
+SMALL_TEACHER = Work(DIGITS, (256, 256), examples=800)
+SMALL_STUDENT = Work(DIGITS, (32,), optimizer="adamw", examples=800)
+TEMPERATURES = tuple(1.0 + 0.5 * i for i in range(40))
+SWEEP_STEPS = 1000
+SWEEPS = 5  # most repeats, in which every temperature gets its single run
+SERVED = (1, 100)  # examples of a call
+
+
+def targets(session: Session) -> list[Row]:
+    """Epochs of students of one batch, by cached and by live targets, and by labels alone. What
+    filling the cache takes is in the column of what is done once."""
+    data = dataset(IMAGES)
+    still = dict(order="shared", augment=dict(shift=0))
+    taught = dict(loss="kl_divergence", temperature=4.0, teacher=finished(session, TEACHER, data))
+    cached, live = (taught | dict(teacher_logits=kind) for kind in ("cached", "live"))
+    fields = {
+        "labels": still,
+        "cached": cached | still,
+        "live": live | still,
+        "live on jittered views": live | dict(order="shared"),
+    }
+    stages = {name: populations.stage(STUDENT, STUDENTS, **f) for name, f in fields.items()}
+    cases = [populations.case(n, populations.set_up(s, data), True) for n, s in stages.items()]
+    timings = measure(cases, session.repeats)
+    labels, cached, live, jittered = (timings[name] for name in fields)
+    name = f"{STUDENT.name} M={STUDENTS} K={TEACHERS}"
+    return [
+        row(f"{name} cached over labels", cached, labels, *microseconds(cached)),
+        row(f"{name} live over labels", live, labels, *microseconds(live)),
+        row(f"{name} live, jittered, over labels", jittered, labels, *microseconds(jittered)),
+        row("cached_vs_live_teacher", cached, live, *microseconds(cached)),
+    ]
+
+
+def sweep(session: Session) -> list[Row]:
+    """Students at forty temperatures as one stage, against a stage for each, from the config to
+    the finished directory, compilation included. In a repeat the whole sweep and a part of the
+    single runs take turns, every time other ones."""
+    data = dataset(DIGITS)
+    fields = dict(loss="kl_divergence", teacher_logits="cached", steps=SWEEP_STEPS)
+    fields["teacher"] = finished(session, SMALL_TEACHER, data)
+    singles, part = itertools.cycle(TEMPERATURES), max(1, len(TEMPERATURES) // SWEEPS)
+
+    def train(temperatures: Sequence[float]) -> None:
+        members = dict(seed=1, temperature=tuple(temperatures))
+        stage = populations.stage(SMALL_STUDENT, 1, members=members, **fields)
+        with tempfile.TemporaryDirectory(dir=session.directory) as directory:
+            populations.finish(stage, data, Path(directory))
+
+    def some() -> None:
+        for temperature in itertools.islice(singles, part):
+            train([temperature])
+
+    cases = [
+        Case("sweep", lambda: train(TEMPERATURES), len(TEMPERATURES)),
+        Case("single runs", some, part),
+    ]
+    timings = measure(cases, session.few(SWEEPS), warm=False)
+    own = timings["sweep"]
+    return [row("sweep40_vs_runs", own, timings["single runs"], own.median, "s per student")]
+
+
+def latency(session: Session) -> list[Row]:
+    """Logits of one student against those of its teachers as one classifier, on one device."""
+    data = dataset(IMAGES)
+    teachers = open_teachers([Path(finished(session, TEACHER, data))])
+    student = open_stage(finished(session, STUDENT, data, members=1))
+    first, rows = jax.tree.map(lambda x: x[0], student.variables), []
+    one = lambda v, x: member.predict(student.model, v, x)
+    every = lambda v, x: ensemble_logits(teachers.teach(v, x), 1.0)
+    for batch in SERVED:
+        inputs = jnp.zeros((batch, *data.input_shape))
+        cases = [
+            _call("student", one, first, inputs),
+            _call("ensemble", every, teachers.variables, inputs),
+        ]
+        timings = measure(cases, session.repeats)
+        own = timings["student"]
+        name = "student_vs_ensemble_latency" + f", {batch} examples" * (batch > 1)
+        rows.append(row(name, own, timings["ensemble"], 1e3 * own.median, "ms"))
+    return rows
+
+
+def _call(name: str, forward: Callable, variables: Any, inputs: jax.Array) -> Case:
+    program = jax.jit(forward)
+    variables, inputs = jax.device_put((variables, inputs), jax.local_devices()[0])
+    return Case(name, lambda: program(variables, inputs).block_until_ready(), 1)

@@ -1,0 +1,121 @@
+"""Whole processes of the command, watched from outside: time to the first step, and memory.
+
+What a run leaves in its directory tells when it did so: `experiment.json` is written when all is
+imported, read and checked, the line of `metrics.jsonl` after the only step and its validation.
+"""
+
+import os
+import shlex
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks import one_stage, populations
+from benchmarks.data_sets import dataset, on_disk
+from benchmarks.session import Session
+from benchmarks.timing import Row, Timing, row, row_of
+from benchmarks.work import IMAGES, Work
+from kdjax.checkpoint import EXPERIMENT, METRICS
+
+ROOT = Path(__file__).parents[1]
+NET = Work(IMAGES, (1200, 1200), optimizer="adamw")  # as in `one_stage.py`
+TEN = 10  # members
+MEMBERS = (1, 5, 10, 20, 50)
+MEMORY_STEPS = dict(steps=20, chunk=10)  # two checkpoints, for a save takes memory
+STARTS, PEAKS = 5, 2  # most repeats
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Process:
+    """Seconds from the start of a command to its marks, and the most memory it had, in bytes."""
+
+    ready: float
+    first_step: float
+    peak: int
+
+
+def start_up(session: Session) -> list[Row]:
+    """How long ten large nets take to their first step, with and without the compiled programs
+    (and whatever else a run keeps for the next) of an earlier run."""
+    processes: dict[str, list[Process]] = {"cold": [], "warm": []}
+    imports: dict[str, list[float]] = {"jax": [], "kdjax.main": []}
+    for _ in range(session.few(STARTS)):
+        with tempfile.TemporaryDirectory(dir=session.directory) as cache:
+            for found in processes.values():
+                found.append(command(session, Path(cache)))
+        for module, seconds in imports.items():
+            seconds.append(run(["-c", f"import {module}"], {})[1])
+    jax, kdjax = (Timing(tuple(seconds)) for seconds in imports.values())
+    cold, warm = (Timing(tuple(p.ready for p in found)) for found in processes.values())
+    cold_step, warm_step = (
+        Timing(tuple(p.first_step for p in found)) for found in processes.values()
+    )
+    return [
+        row("kdjax imported, over JAX alone", kdjax, jax, kdjax.median, "s"),
+        row("data read, warm over cold", warm, cold, warm.median, "s"),
+        row("cold start, over warm", cold_step, warm_step, cold_step.median, "s"),
+        row("warm_start_seconds", warm_step, cold_step, warm_step.median, "s"),
+    ]
+
+
+def memory(session: Session) -> list[Row]:
+    """The most memory that the command has which trains large nets; the ratio is what their state
+    and the images take over it."""
+    rows, peaks = [], []
+    images = sum(split.source.inputs.nbytes for split in dataset(IMAGES).splits.values())
+    for members in MEMBERS:
+        fields = {"members.seed": members} | MEMORY_STEPS
+        with tempfile.TemporaryDirectory(dir=session.directory) as cache:
+            found = [command(session, Path(cache), fields).peak for _ in range(session.few(PEAKS))]
+        needed = images + populations.of_stage(NET, members).state_bytes
+        peaks.append([peak / GIB for peak in found])
+        name = "peak_memory_gib" if members == TEN else f"peak memory, M={members}"
+        ratios = [needed / peak for peak in found]
+        rows.append(row_of(name, ratios, statistics.median(peaks[-1]), "GiB"))
+    session.curve("peak memory of the process", "members", MEMBERS, peaks, "GiB")
+    return rows
+
+
+def command(session: Session, cache: Path, fields: dict[str, object] | None = None) -> Process:
+    """Trains `one_stage.py`, with these fields of its stage, as a user would from the shell.
+
+    Args:
+      cache: where the command keeps what the next can use.
+    """
+    with tempfile.TemporaryDirectory(dir=session.directory) as workdir:
+        flags = {f"stages.{one_stage.STAGE}.{k}": v for k, v in (fields or {}).items()}
+        flags["dataset.name"] = on_disk(IMAGES, session.directory)
+        arguments = ["-m", "kdjax.main", f"--config={one_stage.__file__}", f"--workdir={workdir}"]
+        arguments += [f"--config.{name}={value}" for name, value in flags.items()]
+        fonts = str(session.directory / "matplotlib")  # what it finds is no part of the cache
+        began, _, peak = run(arguments, {"XDG_CACHE_HOME": str(cache), "MPLCONFIGDIR": fonts})
+        ready, first = Path(workdir, EXPERIMENT), Path(workdir, one_stage.STAGE, METRICS)
+        return Process(ready.stat().st_mtime - began, first.stat().st_mtime - began, peak)
+
+
+def run(arguments: Sequence[str], environment: dict[str, str]) -> tuple[float, float, int]:
+    """A Python process of its own: when it began, its seconds, and its peak memory in bytes."""
+    inherited = {k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"}
+    with tempfile.TemporaryFile() as output:
+        began = time.time()
+        process = subprocess.Popen(
+            [sys.executable, *arguments],
+            cwd=ROOT,
+            env=inherited | environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+        _, status, used = os.wait4(process.pid, 0)
+        seconds = time.time() - began
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            output.seek(0)
+            said = output.read().decode(errors="replace").strip().splitlines() or ["nothing"]
+            raise RuntimeError(f"{shlex.join(process.args)} has failed: {said[-1]}")
+    return began, seconds, used.ru_maxrss * 1024  # Linux counts it in KiB

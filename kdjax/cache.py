@@ -1,0 +1,155 @@
+"""Decoded sets on disk: written once, and from then on mapped into memory.
+
+    <cache_dir>/<set>-<digest>/{set.json, <split>_inputs.npy, <split>_labels.npy, crc32}
+
+An entry is used only while it is whole (`crc32`, of all its bytes) and of the set as it is (the
+`state` in set.json); else it is written anew. A set that cannot be kept is read as without a cache.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import re
+import shutil
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kdjax import files
+from kdjax.sources import ArraySource, Split, whole
+
+FORMAT = 1  # of an entry
+LIMIT = 2**34  # bytes of a set that is kept: ImageNet at 64 x 64 is, at 224 x 224 it is not
+NOWHERE = "none"
+READ = 1000  # examples in memory at once
+log = logging.getLogger(__name__)
+
+RawSet = tuple[dict[str, Split], int, str]  # the splits, the number of classes, the version
+
+
+def kept(
+    name: str,
+    place: str,
+    state: Callable[[], Any],
+    read: Callable[[], RawSet],
+    cache_dir: str,
+) -> RawSet:
+    """What `read` gives, from the cache if it is there, else kept there for the next time.
+
+    Args:
+      name, place: the set and where it comes from; there is one entry for each two.
+      state: all else that determines what `read` gives, as plain JSON; an OSError where it cannot
+        be known.
+      cache_dir: "": `data` in kdjax's part of the user's cache; "none": no cache.
+    """
+    if cache_dir == NOWHERE:
+        return read()
+    directory = Path(os.path.expanduser(cache_dir)) if cache_dir else files.user_cache() / "data"
+    entry = directory / f"{re.sub(r'[^A-Za-z0-9.]', '_', name)}-{_digest([name, place])}"
+    with contextlib.suppress(OSError, ValueError):
+        return _open(entry, state())
+    raw = read()
+    try:
+        now, size = state(), _bytes(raw)
+        if size > LIMIT:
+            return raw
+        with _alone(directory):
+            with contextlib.suppress(OSError, ValueError):
+                return _open(entry, now)  # another process has written it since
+            free = shutil.disk_usage(directory).free
+            if size > free / 2:
+                raise OSError(f"{free / 1e9:.1f} GB are free, less than twice its size")
+            _write(entry, now, raw)
+            return _open(entry, now)
+    except BlockingIOError:  # another process is writing
+        return raw
+    except (OSError, ValueError) as error:
+        log.warning(f"{name} is decoded at every start; it cannot be kept in {directory}: {error}")
+        return raw
+
+
+def _open(entry: Path, state: Any) -> RawSet:
+    """An entry; OSError or ValueError if it is absent, damaged, or of another state of the set."""
+    if int((entry / "crc32").read_text()) != _crc32(entry):
+        raise ValueError(f"{entry} is damaged")
+    known = json.loads((entry / "set.json").read_text())
+    if known["state"] != _digest([FORMAT, state]):
+        raise ValueError(f"{entry} is outdated")
+
+    def split(name: str) -> Split:
+        inputs = np.load(entry / f"{name}_inputs.npy", mmap_mode="r", allow_pickle=False)
+        return whole(ArraySource(inputs, np.load(entry / f"{name}_labels.npy", allow_pickle=False)))
+
+    return {name: split(name) for name in known["splits"]}, known["classes"], known["version"]
+
+
+def _write(entry: Path, state: Any, raw: RawSet) -> None:
+    """Puts an entry in its place, whole or not at all. It is not mapped while it is written, for a
+    full disk would then end the process."""
+    splits, classes, version = raw
+    new = entry.with_name(f".{entry.name}.tmp")
+    shutil.rmtree(new, ignore_errors=True)  # of a process that was killed
+    new.mkdir()
+    try:
+        for name, split in splits.items():
+            with _synced(new / f"{name}_labels.npy") as file:
+                np.save(file, split.labels)
+            with _synced(new / f"{name}_inputs.npy") as file:
+                for start in range(0, len(split), READ):
+                    part = split.source.fetch(split.index[start : start + READ])
+                    part = np.ascontiguousarray(part)
+                    if not start:
+                        header = np.lib.format.header_data_from_array_1_0(part)
+                        header["shape"] = (len(split), *part.shape[1:])
+                        np.lib.format.write_array_header_1_0(file, header)
+                    file.write(part.data)
+        known = {"classes": classes, "version": version, "splits": list(splits)}
+        files.write(new / "set.json", json.dumps(known | {"state": _digest([FORMAT, state])}))
+        files.write(new / "crc32", str(_crc32(new)))
+        shutil.rmtree(entry, ignore_errors=True)  # whoever has it mapped keeps it
+        new.rename(entry)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """Creates the directory, and is the only one to write there; else a BlockingIOError."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / ".lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+
+
+@contextlib.contextmanager
+def _synced(path: Path) -> Iterator[Any]:
+    with path.open("wb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _bytes(raw: RawSet) -> int:
+    """The size of all inputs."""
+    return sum(len(s) * s.source.fetch(s.index[:1]).nbytes for s in raw[0].values())
+
+
+def _crc32(entry: Path) -> int:
+    """Of the names and bytes of all files but `crc32` itself."""
+    total = 0
+    for path in sorted(entry.glob("*.*")):
+        total = zlib.crc32(path.name.encode(), total)
+        with path.open("rb") as file:
+            while part := file.read(2**20):
+                total = zlib.crc32(part, total)
+    return total
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]

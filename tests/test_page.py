@@ -1,0 +1,180 @@
+"""The pages: whole on their own, safe from any text, the same numbers as report.json."""
+
+import base64
+import json
+import re
+from html.parser import HTMLParser
+from xml.etree import ElementTree
+
+import pytest
+from reports import ENVIRONMENT, a_missing, a_report, row, small, study
+
+from kdjax import document, page, report, table
+
+VOID = {"meta", "img"}
+TAGS = {"html", "head", "title", "style", "body", "main", "section", "h1", "h2", "p", "div"}
+TAGS |= {"dl", "dt", "dd", "code", "table", "caption", "thead", "tbody", "tr", "th", "td"}
+TAGS |= {"figure", "figcaption"} | VOID
+EVIL = """</td><script>alert('1')</script><img src=x onerror="alert(2)">&lt;|`*_"""
+
+
+class Page(HTMLParser):
+    """A page read to the end: balanced tags, attributes, text, and the tables under each h2."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.found, self.open, self.text, self.tables = [], [], "", {}
+        self.feed(text)
+        self.close()
+        assert not self.open, f"{self.open} is not closed"
+
+    def handle_starttag(self, tag, attributes):
+        self.found.append((tag, dict(attributes)))
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "h2":
+            self.heading = ""
+        if tag == "table":
+            self.tables[self.heading] = []
+        if tag == "tr":
+            self.tables[self.heading].append([])
+        if tag in ("th", "td"):
+            self.tables[self.heading][-1].append("")
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+        if self.open and self.open[-1] == "h2":
+            self.heading += data
+        if self.open and self.open[-1] in ("th", "td"):
+            self.tables[self.heading][-1][-1] += data
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.found if name == tag]
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """A report with everything, as it was written."""
+    folder = tmp_path_factory.mktemp("report")
+    report.write(everything(), folder)
+    return folder
+
+
+def everything():
+    missing = {"missing": (a_missing() | {"label": "students"},)}
+    return report.Report(**vars(study()) | missing)
+
+
+def read(folder):
+    return Page((folder / "report.html").read_text(encoding="utf-8"))
+
+
+def test_the_page_is_one_well_formed_file_that_asks_for_no_other(written):
+    found = read(written)
+    assert {tag for tag, _ in found.found} <= TAGS
+    assert found.all("html") == [{"lang": "en"}] and len(found.all("h1")) == 1
+    assert {"name": "viewport", "content": "width=device-width, initial-scale=1"} in found.all(
+        "meta"
+    )
+    for _, attributes in found.found:
+        for name in ("src", "href"):
+            assert attributes.get(name, "data:").startswith("data:")
+    text = (written / "report.html").read_text(encoding="utf-8")
+    assert not re.search(r"@import|url\(|<link|<script", text)
+    assert len(text) < 3e6
+
+
+def test_every_figure_has_its_words_and_is_an_svg_of_its_own(written):
+    found = read(written)
+    names = sorted(path.stem for path in (written / "figures").iterdir())
+    assert len(found.all("figure")) == len(found.all("figcaption")) == len(names) == 6
+    for image in found.all("img"):
+        assert len(image["alt"]) > 20
+        kind, _, content = image["src"].partition(",")
+        assert kind == "data:image/svg+xml;base64"
+        svg = base64.b64decode(content).decode()
+        root = ElementTree.fromstring(svg)
+        links = [v for e in root.iter() for k, v in e.attrib.items() if k.endswith("href")]
+        assert all(link.startswith(("#", "data:image/png")) for link in links)
+        assert not re.search(r"<script|<foreignObject| on\w+=", svg)
+
+
+def test_tables_say_what_their_cells_belong_to(written):
+    found = read(written)
+    assert len(found.all("table")) == len(found.all("caption")) == 4
+    assert {th["scope"] for th in found.all("th")} == {"col", "row"}
+    boxes = [box for box in found.all("div") if box["class"] == "scroll"]
+    assert len(boxes) == len(found.all("table")) + len(found.all("figure"))
+    assert all(box["tabindex"] == "0" and box["aria-label"] for box in boxes)
+
+
+def test_both_pages_have_the_numbers_of_the_json(written):
+    content = json.loads((written / "report.json").read_text())
+    markdown = (written / "report.md").read_text(encoding="utf-8")
+    header, *lines = read(written).tables["Results"]
+    assert len(lines) == len(content["rows"])
+    for line, expected in zip(lines, content["rows"], strict=True):
+        cell = " ".join(f"{k}={v:g}" for k, v in expected["cell"].items())
+        assert line[:2] == [f"{expected['stage']} {cell}".strip(), str(expected["members"])]
+        for heading, metric, scale, form in table.METRICS:
+            mean, std = (expected["metrics"][metric][k] for k in ("mean", "std"))
+            if mean is not None and std is not None:
+                text = f"{scale * mean:{form}} ± {scale * std:{form}}"
+                assert line[header.index(heading)] == text
+        assert re.search(r"\| +".join(re.escape(text) + " +" for text in line), markdown)
+
+
+def test_both_pages_have_the_same_parts(written):
+    markdown = (written / "report.md").read_text(encoding="utf-8")
+    found = read(written)
+    drawn = [path.stem for path in (written / "figures").iterdir()]
+    for section in document.of_report(everything(), drawn).sections:
+        assert f"\n## {section.title}\n" in markdown
+        for part in section.parts:
+            text = part if isinstance(part, str) else getattr(part, "caption", "")
+            assert text in found.text and text in markdown
+    links = re.findall(r"!\[[^\]]+\]\(figures/(.*?)\.png\)", markdown)
+    assert sorted(links) == sorted(drawn)
+
+
+def test_the_same_report_is_the_same_bytes(written, tmp_path):
+    report.write(everything(), tmp_path)
+    for name in ("report.html", "report.md"):
+        assert (tmp_path / name).read_bytes() == (written / name).read_bytes()
+
+
+def test_no_text_becomes_markup(tmp_path):
+    stages = {EVIL: {"teacher": EVIL, "model": {"name": EVIL}}}
+    evil = a_report(
+        row(EVIL, [3, 4], {EVIL: 1.0}),
+        row(EVIL, [5, 4], {EVIL: 2.0}),
+        row("$\\frac{x", [5, 4]),
+        config={"dataset": {"name": EVIL}, "stages": stages},
+        environment=ENVIRONMENT | {"command": f"python {EVIL}", "platform": EVIL},
+    )
+    content = document.of_report(evil, ["errors_against_parameters"])
+    found = Page(page.html(content, {"errors_against_parameters": "<svg/>"}))
+    assert {tag for tag, _ in found.found} <= TAGS and len(found.all("img")) == 1
+    assert set(found.all("img")[0]) == {"alt", "src"} and EVIL in found.all("img")[0]["alt"]
+    assert f"python {EVIL}" in found.text and f"{EVIL}, test split" in found.text
+    assert found.tables["Results"][1][0] == f"{EVIL} {EVIL}=1"
+    assert found.tables["Settings"][0] == ["field", EVIL]
+    text = page.markdown(content)
+    command = f"`` python {EVIL} ``"  # which has a backtick itself
+    assert command in text
+    outside = text.replace(command, "")
+    assert "<" not in outside and "&lt;/td>&lt;script>" in outside
+    lines = text.split("## Results")[1].split("\n## ")[0].splitlines()
+    bars = {len(re.findall(r"(?<!\\)\|", line)) for line in lines if line.startswith("|")}
+    assert len(bars) == 1  # one in a cell ends no cell
+    report.write(a_report(row("$\\frac{x", [5, 4])), tmp_path)  # nor is a name mathematics
+
+
+def test_a_small_report_reads_well_in_markdown():
+    text = page.markdown(document.of_report(small(), ["sweep_temperature"]))
+    assert text.startswith("# digits, test split\n\n## Run\n\n- command: `python -m kdjax.main ")
+    assert "\n- devices: 2 x cpu, 2 CPU cores\n" in text
+    assert table.markdown(table.results(small().rows)) in text
