@@ -15,7 +15,7 @@ from kdjax.spec import ExperimentSpec
 from kdjax.stage import open_teachers
 from kdjax.train import train
 
-KEPT = 10  # stages whose compiled programs are kept until they are forgotten; some 30 MiB each
+KEPT = 10  # stages whose compiled programs are kept until they are forgotten; tens of MiB each
 
 
 def run(

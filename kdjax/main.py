@@ -4,6 +4,7 @@ In several processes, the same command in each: with --distributed where JAX fin
 others, or with --coordinator_address HOST:PORT --num_processes N --process_id I.
 """
 
+import errno
 import os
 import re
 import sys
@@ -25,6 +26,7 @@ COORDINATOR = flags.DEFINE_string("coordinator_address", None, "HOST:PORT of pro
 COUNT = flags.DEFINE_integer("num_processes", None, "How many processes there are.")
 INDEX = flags.DEFINE_integer("process_id", None, "Which of them this is, from 0 on.")
 FAILED, BAD_INPUT, DIVERGED, DISK, INTERRUPTED, PREEMPTED = 1, 2, 3, 4, 130, 143  # exit codes
+DISK_FAILS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 LONGEST = 300  # characters of another program's message
 
 
@@ -53,9 +55,8 @@ def verdict(error: BaseException) -> tuple[str, int]:
     codes = {InputError: BAD_INPUT, Diverged: DIVERGED, Preempted: PREEMPTED}
     if type(error) in codes:
         return f"kdjax: {error}", codes[type(error)]
-    if isinstance(error, OSError):
-        says = f"kdjax: {error}; what was saved stays, and the same command goes on from there"
-        return says, DISK
+    if isinstance(error, OSError) and error.errno in DISK_FAILS:
+        return f"kdjax: {error}; what was saved stays, the same command goes on from there", DISK
     go_on = "the same command goes on from the last checkpoint"
     if isinstance(error, KeyboardInterrupt):
         return f"kdjax: stopped; {go_on}", INTERRUPTED

@@ -24,8 +24,7 @@ from kdjax.teachers import ensemble_logits
 
 @flax.struct.dataclass
 class State:
-    """What training changes. `bad`: the loss was not finite once, or the parameters are not;
-    updates have stopped."""
+    """What training changes. `bad`: the loss was not finite once; updates have stopped."""
 
     step: jax.Array
     params: Any
@@ -139,13 +138,6 @@ def train_step(
         lambda old, new: jnp.where(bad, old, new), kept, (params, dict(model_state), opt_state)
     )
     return State(state.step + 1, params, model_state, opt_state, bad), loss
-
-
-def check(state: State) -> State:
-    """Marks a member bad whose parameters are not finite, which its loss need not show: a unit
-    with a bias of minus infinity is silent."""
-    finite = jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params)])
-    return state.replace(bad=state.bad | ~finite.all())
 
 
 def predict(model: nn.Module, variables: dict[str, Any], inputs: jax.Array) -> jax.Array:

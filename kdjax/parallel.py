@@ -121,7 +121,8 @@ def _devices(layout: Layout) -> list[jax.Device]:
 
 
 def forget_programs() -> None:
-    """Frees all compiled programs: those of pmap stay when their functions are gone."""
+    """Frees all compiled programs: those of pmap stay when their functions are gone, and take
+    memory maps, of which a process may not have many thousands."""
     jax.clear_caches()
 
 

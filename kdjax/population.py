@@ -119,8 +119,7 @@ def train_chunk(
     preprocessing: Preprocessing,
     teach: Callable[[Any, jax.Array], jax.Array] | None,
 ) -> Callable:
-    """The compiled unit: teach, then learn, for S steps of all members of a device, and see which
-    of them are still sound.
+    """The compiled unit: teach, then learn, for S steps of all members of a device.
 
     Args:
       teach: (teacher variables, inputs [B, ...]) -> raw logits [K, B, C] of live teachers; None
@@ -137,11 +136,7 @@ def train_chunk(
         inputs = view(data.inputs[examples.row], examples.index, key, stage.augment, preprocessing)
         return Batch(inputs, data.labels[examples.index])
 
-    def chunk(*arguments: Any) -> tuple[State, jax.Array]:
-        state, loss = steps(*arguments)
-        return jax.vmap(member.check)(state), loss
-
-    def steps(
+    def chunk(
         state: State, hparams: Hparams, data: Data, teachers: Any, examples: Examples
     ) -> tuple[State, jax.Array]:
         def teach_step(carry: tuple, examples: Examples) -> tuple[tuple, jax.Array]:

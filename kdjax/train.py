@@ -65,15 +65,16 @@ def train(
     """
     began = time.perf_counter()
     setup = set_up(job, spec, dataset, exam)
-    layout, stage = job.layout, job.stage
+    layout = job.layout
     say(describe(setup))
     checkpoint.start(job.directory, job.identity)
     hparams = parallel.split_members(setup.hparams, layout)
     evaluate = evaluation.program(setup.recipe, setup.plan.members, dataset, layout)
     with contextlib.ExitStack() as opened:
         checkpoints = opened.enter_context(checkpoint.Checkpoints(job.directory))
-        state, done, before = _begin(setup, checkpoints, hparams)
-        _stop_if_all_bad(job, parallel.join_members(state.bad, layout), done)
+        state, row = _begin(setup, checkpoints, hparams)
+        done, before = row["step"], row["seconds"]
+        _stop_if_all_bad(job, parallel.join_members(state.bad, layout), row)
         clock = lambda: before + time.perf_counter() - began
         display = opened.enter_context(contextlib.closing(track(job, done)))
         end_if_asked()
@@ -86,21 +87,21 @@ def train(
             row = {
                 "step": step,
                 "seconds": clock(),
-                "loss": _mean_of_finite(loss).tolist(),
+                "loss": loss.tolist(),
                 "bad": host.bad.tolist(),
                 "validation": _lists(numbers),
             }
             checkpoint.append_metrics(job.directory, row)
             checkpoints.save(step, *_items(setup, host, row))
             display.update(row)
-            _stop_if_all_bad(job, host.bad, step)
+            _stop_if_all_bad(job, host.bad, row)
             end_if_asked()
     finals = {
         name: evaluation.evaluate(evaluate, state, hparams, split, layout)
         for name, split in exam.splits.items()
     }
     results = _results(setup, state, finals, clock())
-    _stop_if_all_bad(job, np.array(results["diverged"]), stage.steps)
+    _stop_if_all_bad(job, np.array(results["diverged"]), row)
     checkpoint.finish(job.directory, results)
 
 
@@ -159,30 +160,22 @@ def describe(setup: Setup) -> str:
     return f"{stage.name}: {'; '.join(parts)}"
 
 
-def _stop_if_all_bad(job: Job, bad: np.ndarray, step: int) -> None:
+def _stop_if_all_bad(job: Job, bad: np.ndarray, row: dict[str, Any]) -> None:
     if bad.all():
-        by_row = [row["loss"] for row in checkpoint.read_metrics(job.directory)]
-        finite = [[v for v in values if v is not None] for values in zip(*by_row, strict=True)]
-        last = [f"{values[-1]:.3g}" if values else "never finite" for values in finite]
+        losses = ["not finite" if v is None or v != v else f"{v:.3g}" for v in row["loss"]]
         soft = "temperature" in LOSSES[job.stage.loss].hparams
         raise Diverged(
-            f"{job.path}: all {len(bad)} members have diverged by step {step} (last losses: "
-            f"{', '.join(last[:LISTED])}{', ...' * (len(last) > LISTED)}); delete {job.directory} "
-            f"and try a smaller learning_rate{' or temperature' * soft}, warmup_steps or clip_norm"
+            f"{job.path}: all {len(bad)} members have diverged by step {row['step']} (losses: "
+            f"{', '.join(losses[:LISTED])}{', ...' * (len(losses) > LISTED)}); delete "
+            f"{job.directory} and try a smaller learning_rate{' or temperature' * soft}, "
+            "warmup_steps or clip_norm"
         )
-
-
-def _mean_of_finite(loss: np.ndarray) -> np.ndarray:
-    """[M, S] -> [M]: the mean over the steps whose loss is finite; NaN where there is none."""
-    finite = np.isfinite(loss)
-    total = np.where(finite, loss, 0).sum(axis=1, dtype=np.float64)
-    return np.where(finite.any(axis=1), total / np.maximum(finite.sum(axis=1), 1), np.nan)
 
 
 def _begin(
     setup: Setup, checkpoints: checkpoint.Checkpoints, hparams: Hparams
-) -> tuple[State, int, float]:
-    """The state to go on from, the steps done and the seconds they took."""
+) -> tuple[State, dict[str, Any]]:
+    """The state to go on from, and the row of metrics that tells of the steps done."""
     job, layout = setup.job, setup.job.layout
     example = evaluation.example(setup.dataset)
     one = lambda h: member.init(setup.recipe, h, example)
@@ -194,7 +187,7 @@ def _begin(
         host = parallel.join_members(state, layout)
         variables, rest, _, meta = checkpoints.restore(step, _training(host))
         host = host.replace(**variables, **rest)
-        return parallel.split_members(host, layout), step, meta["seconds"]
+        return parallel.split_members(host, layout), meta
     if job.init_from is not None:
         host = parallel.join_members(state, layout)
         members = len(host.bad)
@@ -204,13 +197,14 @@ def _begin(
             source.variables | {"bad": np.array(source.diverged)},
         )
         state = parallel.split_members(host.replace(**given), layout)
-    return state, 0, 0.0
+    return state, {"step": 0, "seconds": 0.0, "loss": []}
 
 
 def _chunks(
     setup: Setup, state: State, hparams: Hparams, done: int, resident: bool
 ) -> Iterator[tuple[int, State, np.ndarray]]:
-    """Runs the chunks that are left: the step after each, the state, and the losses [M, S]."""
+    """Runs the chunks that are left: the step after each, the state, and the mean loss
+    [M] of the steps where it is finite."""
     job, layout, teachers = setup.job, setup.job.layout, setup.exam.teachers
     logits = None
     if LOSSES[job.stage.loss].teacher and not setup.live:
@@ -233,7 +227,8 @@ def _chunks(
             state, loss = program(state, hparams, data, variables, part)
             losses.append(loss)
         losses = [parallel.join_members(loss, layout) for loss in losses]
-        yield start + steps, state, np.concatenate(losses, axis=1)
+        finite = np.ma.masked_invalid(np.concatenate(losses, axis=1))
+        yield start + steps, state, finite.mean(axis=1, dtype=np.float64).filled(np.nan)
 
 
 def _plan_chunks(setup: Setup, done: int) -> list[Chunk]:

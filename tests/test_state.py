@@ -1,22 +1,32 @@
 """A workdir that was moved, cannot be written, has wrong times or an odd name loses nothing."""
 
 import os
+import resource
 import shutil
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
-from harness import saved, start
-from runs import STUDENT, config, values
+from harness import lost, saved
+from launch import ends, start
+from runs import STUDENT, values
+from runs import config as uneven
 from sklearn.datasets import load_digits
 from stages import snapshot
 
 import kdjax
-from kdjax import checkpoint, experiment
+from kdjax import checkpoint, experiment, main
 from kdjax.checks import InputError
 from kdjax.config import experiment as make
 from kdjax.config import stage
+
+
+def config():
+    """Chunks of one length, so that no program is compiled for the last."""
+    made = uneven()
+    for each in made.stages.values():
+        each.update(steps=12, chunk=4)
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -30,28 +40,39 @@ def no_training(monkeypatch):
     monkeypatch.setattr(experiment, "train", lambda *_: pytest.fail("a finished stage was trained"))
 
 
-class Stopping:
-    """A display that stops the run in the second chunk of the last stage."""
+class FillingUp:
+    """A display that fills the disk, after two chunks of the last stage: metrics fit there, arrays
+    do not."""
 
     def __init__(self, job, done):
         self._last = job.stage.name == "distilled"
 
     def update(self, row):
-        if self._last and row["step"] > 8:
-            raise KeyboardInterrupt
+        if self._last and row["step"] == 8:
+            _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (6_000, most))
 
     def close(self):
         pass
 
 
-def test_a_stopped_run_goes_on_wherever_it_was_moved_and_whatever_the_clock_says(
+def test_after_a_full_disk_a_run_goes_on_wherever_it_was_moved_and_whatever_the_clock_says(
     finished, tmp_path, monkeypatch
 ):
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(experiment, "Progress", Stopping)
-        kdjax.run(config(), tmp_path / "here")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        with monkeypatch.context() as patch, pytest.raises(OSError) as caught:
+            patch.setattr(experiment, "Progress", FillingUp)
+            kdjax.run(config(), tmp_path / "here")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    line, code = main.verdict(caught.value)
+    assert code == 4 and "\n" not in line and str(tmp_path / "here" / "distilled") in line
+    assert line.startswith("kdjax: [Errno 27] File too large")
+    assert line.endswith("what was saved stays, the same command goes on from there")
+
     before = saved(tmp_path / "here")
-    assert before["baseline"][0] and not before["distilled"][0]
+    assert before["baseline"][0] and before["distilled"][1] and not before["distilled"][0]
     there = (tmp_path / "here").rename(tmp_path / "there")
     for n, path in enumerate(sorted(there.rglob("*"))):
         year = (1971, 2100)[n % 2] - 1970
@@ -60,10 +81,7 @@ def test_a_stopped_run_goes_on_wherever_it_was_moved_and_whatever_the_clock_says
     monkeypatch.setattr(time, "time", lambda: float(next(clock)))
     monkeypatch.setattr(time, "time_ns", lambda: next(clock) * 10**9)
     assert values(kdjax.run(config(), there, quiet=True)) == values(finished[1])
-    after = saved(there)
-    for name, (done, rows) in before.items():
-        assert after[name][0] == done or name == "distilled"
-        assert after[name][1][: len(rows)] == rows
+    assert lost(before, there) == (0, 0)
     assert not (tmp_path / "here").exists()
 
 
@@ -135,28 +153,25 @@ def test_json_without_what_belongs_there_is_one_sentence(finished, tmp_path, fil
 
 
 CONFIG = """
+from pathlib import Path
 from runs import config
-def get_config(name):
-    return config(dataset=dict(name=name), students={})
+def get_config():
+    name = str(Path(__file__).parent / "daten 雪.npz")
+    return config(dict(steps=2, chunk=2), dataset=dict(name=name), students={})
 """
 
 
-def test_names_with_spaces_and_foreign_letters_are_names(tmp_path, monkeypatch):
+def test_names_with_spaces_and_foreign_letters_are_names(tmp_path):
     folder = tmp_path / "größe 雪 $x"
     folder.mkdir()
-    (folder / "kon fig ü.py").write_text(CONFIG)
+    (folder / "config.py").write_text(CONFIG, encoding="utf-8")
     images, labels = load_digits(return_X_y=True)
     arrays = {"train_inputs": images[:200].astype(np.float32), "train_labels": labels[:200]}
     arrays |= {name.replace("train", "test"): array for name, array in arrays.items()}
     np.savez(folder / "daten 雪.npz", **arrays)
-    monkeypatch.setenv("LC_ALL", "C")
-    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
-    config = f"{folder}/kon fig ü.py:{folder}/daten 雪.npz"
-    process = start(folder / "läuft 1", Path(config))
-    _, errors = process.communicate()
-    assert (process.returncode, errors) == (0, "")
-    student = kdjax.open_stage(folder / "läuft 1" / "teachers")
-    assert student.predict(images[:3].astype(np.float32)).shape == (3, 3, 10)
-    assert "daten 雪.npz, test split" in (folder / "läuft 1" / "report.md").read_text(
-        encoding="utf-8"
-    )
+    ((code, _, errors),) = ends(start(folder, "läuft 1", LC_ALL="C", PYTHONIOENCODING="ascii"))
+    assert (code, errors) == (0, "")
+    teachers = kdjax.open_stage(folder / "läuft 1" / "teachers")
+    assert teachers.predict(images[:3].astype(np.float32)).shape == (3, 3, 10)
+    report = (folder / "läuft 1" / "report.md").read_text(encoding="utf-8")
+    assert "daten 雪.npz, test split" in report
