@@ -62,6 +62,7 @@ def rules_of(config: dict) -> dict:
     }
     return dict(
         data_dir=checks.text(),
+        cache_dir=checks.text(),
         evaluate=checks.one_of(EVALUATED),
         tensorboard=checks.truth(),
         dataset=rules(DatasetSpec),
