@@ -10,7 +10,7 @@ import jax
 import pytest
 from stages import write_stage
 
-from kdjax import parallel
+from kdjax import parallel, report
 from kdjax.machine import use_machine
 
 CACHE = tempfile.TemporaryDirectory()  # gone with the session
@@ -38,6 +38,14 @@ def _forget_programs():
     yield
     jax.clear_caches()
     gc.collect()
+
+
+@pytest.fixture(scope="module")
+def undrawn():
+    """Runs make their report, and write and draw none, which takes longer than to train."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(report, "write", lambda *_: None)
+        yield
 
 
 @pytest.fixture(scope="module")

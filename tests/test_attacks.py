@@ -208,7 +208,7 @@ def test_a_data_dir_that_is_no_directory_is_one_sentence(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(tmp_path_factory, undrawn):
     directory = tmp_path_factory.mktemp("trained")
     kdjax.run(config(students={}), directory, quiet=True)
     return directory / "teachers"

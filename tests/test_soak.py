@@ -6,12 +6,15 @@ import os
 from pathlib import Path
 
 import jax
+import pytest
 from runs import NET, config
 
 import kdjax
-from kdjax import experiment
+from kdjax import experiment, parallel
 from kdjax.config import experiment as make
 from kdjax.config import stage
+
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 MIB = 2**20
 WIDE = NET | dict(model=dict(name="mlp", hidden=(2000,)), batch=8, chunk=1)
@@ -67,6 +70,7 @@ def test_nothing_grows_over_two_hundred_chunks(tmp_path, monkeypatch):
 
 
 def test_nothing_grows_over_twenty_stages(tmp_path, monkeypatch):
+    monkeypatch.setattr(parallel, "forget_programs", jax.clear_caches)  # not in other tests
     seen = watch(monkeypatch, "counted", (0,))
     fields = WIDE | dict(steps=1, members=dict(seed=12))
     names = ["counted" if n in (10, 20) else "s" for n in range(21)]

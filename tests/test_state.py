@@ -21,6 +21,9 @@ from kdjax.config import experiment as make
 from kdjax.config import stage
 
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
+
 def config():
     """Chunks of one length, so that no program is compiled for the last."""
     made = uneven()
