@@ -20,7 +20,6 @@ from kdjax.checks import InputError
 from kdjax.config import experiment as make
 from kdjax.config import stage
 
-
 pytestmark = pytest.mark.usefixtures("undrawn")
 
 
