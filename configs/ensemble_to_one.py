@@ -3,7 +3,8 @@
     python -m kdjax.main --config configs/ensemble_to_one.py[:WORD[,WORD ...]]
 
 A word is a data set (`digits`, the default; `mnist`, `fashion_mnist`, `cifar10` or any other image
-classification set of TFDS; a path to an .npz of one's own), or one of
+classification set of TFDS; the path of an .npz, or of a folder of images with a / at its end),
+or one of
 
     few_labels  labels of 100 training examples only, the rest an unlabelled transfer set
     tune        how the numbers below were chosen: every kind of student over the same grid of

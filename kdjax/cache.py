@@ -1,9 +1,11 @@
 """Decoded sets on disk: written once, and from then on mapped into memory.
 
-    <cache_dir>/<set>-<digest>/{set.json, <split>_inputs.npy, <split>_labels.npy, crc32}
+    <cache_dir>/<set>-<digest>-<digest of its state>/
+        {set.json, <split>_inputs.npy, <split>_labels.npy, crc32}
 
-An entry is used only while it is whole (`crc32`, of all its bytes) and of the set as it is (the
-`state` in set.json); else it is written anew. A set that cannot be kept is read as without a cache.
+An entry is of one state of a set, so that what a process has mapped is never replaced, and it is
+used only while it is whole (`crc32`, of all its bytes). A set that cannot be kept is read as
+without a cache.
 """
 
 import contextlib
@@ -14,8 +16,9 @@ import logging
 import os
 import re
 import shutil
+import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +27,8 @@ import numpy as np
 from kdjax import files
 from kdjax.sources import ArraySource, Split, whole
 
-FORMAT = 1  # of an entry
+FORMAT = 2  # of an entry
+UNUSED = 7 * 24 * 3600  # seconds after which an entry of another state of a set may be deleted
 LIMIT = 2**34  # bytes of a set that is kept: ImageNet at 64 x 64 is, at 224 x 224 it is not
 NOWHERE = "none"
 READ = 1000  # examples in memory at once
@@ -43,7 +47,7 @@ def kept(
     """What `read` gives, from the cache if it is there, else kept there for the next time.
 
     Args:
-      name, place: the set and where it comes from; there is one entry for each two.
+      name, place: the set and where it comes from.
       state: all else that determines what `read` gives, as plain JSON; an OSError where it cannot
         be known.
       cache_dir: "": `data` in kdjax's part of the user's cache; "none": no cache.
@@ -51,22 +55,27 @@ def kept(
     if cache_dir == NOWHERE:
         return read()
     directory = Path(os.path.expanduser(cache_dir)) if cache_dir else files.user_cache() / "data"
-    entry = directory / f"{re.sub(r'[^A-Za-z0-9.]', '_', name)}-{_digest([name, place])}"
+    label = f"{re.sub(r'[^A-Za-z0-9.]', '_', name)[-40:]}-{_digest([name, place])}"
+    before = _known(state)
+    entry = directory / f"{label}-{before}"
     with contextlib.suppress(OSError, ValueError):
-        return _open(entry, state())
+        return _open(entry)
     raw = read()
+    if before is None or before != _known(state):  # it changed while it was read: the next time
+        return raw
     try:
-        now, size = state(), _bytes(raw)
+        size = _bytes(raw)
         if size > LIMIT:
             return raw
         with _alone(directory):
             with contextlib.suppress(OSError, ValueError):
-                return _open(entry, now)  # another process has written it since
+                return _open(entry)  # another process has written it since
+            _delete_unused(directory.glob(f"{label}-*"))
             free = shutil.disk_usage(directory).free
             if size > free / 2:
                 raise OSError(f"{free / 1e9:.1f} GB are free, less than twice its size")
-            _write(entry, now, raw)
-            return _open(entry, now)
+            _write(entry, raw)
+            return _open(entry)
     except BlockingIOError:  # another process is writing
         return raw
     except (OSError, ValueError) as error:
@@ -74,13 +83,28 @@ def kept(
         return raw
 
 
-def _open(entry: Path, state: Any) -> RawSet:
-    """An entry; OSError or ValueError if it is absent, damaged, or of another state of the set."""
+def _known(state: Callable[[], Any]) -> str | None:
+    try:
+        return _digest([FORMAT, state()])
+    except OSError:
+        return None
+
+
+def _delete_unused(entries: Iterable[Path]) -> None:
+    """Deletes entries that nobody has opened for long; on NFS a mapped one would be missed."""
+    for entry in entries:
+        with contextlib.suppress(OSError):
+            if time.time() - (entry / "crc32").stat().st_mtime > UNUSED:
+                shutil.rmtree(entry)
+
+
+def _open(entry: Path) -> RawSet:
+    """An entry; OSError or ValueError if it is absent or damaged."""
     if int((entry / "crc32").read_text()) != _crc32(entry):
         raise ValueError(f"{entry} is damaged")
     known = json.loads((entry / "set.json").read_text())
-    if known["state"] != _digest([FORMAT, state]):
-        raise ValueError(f"{entry} is outdated")
+    with contextlib.suppress(OSError):
+        os.utime(entry / "crc32")  # when it was last used
 
     def split(name: str) -> Split:
         inputs = np.load(entry / f"{name}_inputs.npy", mmap_mode="r", allow_pickle=False)
@@ -89,7 +113,7 @@ def _open(entry: Path, state: Any) -> RawSet:
     return {name: split(name) for name in known["splits"]}, known["classes"], known["version"]
 
 
-def _write(entry: Path, state: Any, raw: RawSet) -> None:
+def _write(entry: Path, raw: RawSet) -> None:
     """Puts an entry in its place, whole or not at all. It is not mapped while it is written, for a
     full disk would then end the process."""
     splits, classes, version = raw
@@ -110,9 +134,9 @@ def _write(entry: Path, state: Any, raw: RawSet) -> None:
                         np.lib.format.write_array_header_1_0(file, header)
                     file.write(part.data)
         known = {"classes": classes, "version": version, "splits": list(splits)}
-        files.write(new / "set.json", json.dumps(known | {"state": _digest([FORMAT, state])}))
+        files.write(new / "set.json", json.dumps(known))
         files.write(new / "crc32", str(_crc32(new)))
-        shutil.rmtree(entry, ignore_errors=True)  # whoever has it mapped keeps it
+        shutil.rmtree(entry, ignore_errors=True)  # it is damaged
         new.rename(entry)
     finally:
         shutil.rmtree(new, ignore_errors=True)

@@ -10,6 +10,7 @@ import numpy as np
 from kdjax import cache, memory, sources
 from kdjax.cache import RawSet
 from kdjax.checks import InputError
+from kdjax.folder_source import from_folder
 from kdjax.sources import Split
 from kdjax.spec import DatasetSpec, SubsetSpec
 from kdjax.tfds_source import from_tfds
@@ -45,10 +46,11 @@ def fetch(split: Split, positions: np.ndarray) -> np.ndarray:
 
 
 def load(spec: DatasetSpec, data_dir: str, cache_dir: str = "") -> Dataset:
-    """Opens a data set: "digits", an .npz file, or a set of TensorFlow Datasets in `data_dir`.
+    """Opens a data set: "digits", an .npz file, a folder of images (its name ends in "/"), or a
+    set of TensorFlow Datasets in `data_dir`.
 
-    The validation split, where the set has none of its own, is a part of the train split, the
-    same in all experiments.
+    The validation split, where the set has none of its own, is a part of the train split, and the
+    test split, where a folder has none, a fifth of all; both the same in all experiments.
 
     Args:
       cache_dir: where decoded sets are kept, as of `cache.kept`; data are the same without.
@@ -56,8 +58,17 @@ def load(spec: DatasetSpec, data_dir: str, cache_dir: str = "") -> Dataset:
     Raises:
       InputError: there is no such set, or it is not what it must be.
     """
+    if spec.image_size and not spec.name.endswith("/"):
+        raise InputError(
+            f"config.dataset.image_size is {spec.image_size}; it must be 0 for {spec.name!r}, "
+            "which is no folder of images"
+        )
     if spec.name == "digits":
         splits, classes, version = _digits(cache_dir)
+    elif spec.name.endswith("/"):
+        splits, classes, version = from_folder(spec.name, spec.image_size, cache_dir)
+        if "all" in splits:
+            splits = _tested(splits["all"], len(splits["all"]) // 5)
     elif spec.name.endswith(".npz"):
         splits, classes, version = sources.from_npz(spec.name)
     else:
@@ -81,13 +92,13 @@ def _digits(cache_dir: str) -> RawSet:
     read = lambda: ({"all": sources.whole(sources.digits())}, 10, package)
     state = lambda: installed([package])
     splits, classes, version = cache.kept("digits", package, state, read, cache_dir)
-    every = splits["all"]
-    test = stratified(every.labels, DIGITS_TEST, TEST_KEY)
-    return (
-        {"train": _part(every, _others(every, test)), "test": _part(every, test)},
-        classes,
-        version,
-    )
+    return _tested(splits["all"], DIGITS_TEST), classes, version
+
+
+def _tested(every: Split, size: int) -> dict[str, Split]:
+    """All examples less those for the test, and those."""
+    test = stratified(every.labels, size, TEST_KEY)
+    return {"train": _part(every, _others(every, test)), "test": _part(every, test)}
 
 
 def _validation(spec: DatasetSpec, splits: dict[str, Split]) -> dict[str, Split]:

@@ -8,53 +8,50 @@ from kdjax import parallel, stream
 from kdjax.data import Dataset, fetch, order
 from kdjax.population import Data, Examples
 from kdjax.prepare import Job
+from kdjax.sources import Split
 from kdjax.spec import grid
 
 THREADS = 2  # that read data which is not resident
 SHARED_SEED = 0  # of the batches and views that all members share
 
 Chunk = tuple[int, int]  # first step, number of steps
+Reading = tuple[Chunk, np.ndarray, np.ndarray, np.ndarray | None]
 
 
 def feed(
     job: Job, dataset: Dataset, resident: bool, logits: np.ndarray | None, chunks: list[Chunk]
 ) -> Iterator[tuple[Data, Examples]]:
-    """The arguments of each chunk, on the devices, put there while the one before is computed.
+    """The arguments of each chunk, on the devices; what they need is read one chunk ahead.
 
     Args:
       resident: all inputs go to the devices at once; else each chunk's are read, by Grain, for
         that chunk. The results are the same.
       logits: [N, K, C] cached teacher logits of the stage's examples, or None.
     """
-    items = _in_turn(job, dataset, resident, logits, chunks)
-    # Several processes must start their programs in the same order, so that none may have a thread.
-    return items if job.layout.processes > 1 else stream.ahead(items)
-
-
-def _in_turn(
-    job: Job, dataset: Dataset, resident: bool, logits: np.ndarray | None, chunks: list[Chunk]
-) -> Iterator[tuple[Data, Examples]]:
     split, layout = dataset.splits["train"], job.layout
-    if resident:
-        data = Data(fetch(split, job.positions), job.labels, logits)
-        data = parallel.replicate(data, layout)
-        for chunk in chunks:
-            index = _index(job, chunk)
-            yield data, _examples(job, chunk, index, row=index)
-        return
-    data = parallel.replicate(Data(np.zeros(0), job.labels, logits), layout)
+    inputs = fetch(split, job.positions) if resident else np.zeros(0)
+    data = parallel.replicate(Data(inputs, job.labels, logits), layout)
+    # The thread starts no program: several processes must start theirs in the same order.
+    for chunk, index, row, inputs in stream.ahead(_read(job, split, resident, chunks)):
+        if inputs is not None:
+            data = data.replace(inputs=parallel.replicate(inputs, layout))
+        yield data, _examples(job, chunk, index, row)
+
+
+def _read(job: Job, split: Split, resident: bool, chunks: list[Chunk]) -> Iterator[Reading]:
+    """Each chunk, which of the stage's N examples its steps train on, in which rows of the inputs
+    on the device they are, and those inputs where they are not resident."""
     for chunk in chunks:
         index = _index(job, chunk)
+        if resident:
+            yield chunk, index, index, None
+            continue
         seen = np.zeros(len(job.labels), bool)
         seen[index] = True  # each example of the chunk is read once
         row = (np.cumsum(seen, dtype=np.int32) - 1)[index]
         # Repeated at the end, to a size that is the same for all chunks of one shape.
-        read = np.resize(np.flatnonzero(seen), min(index.size, len(seen)))
-        inputs = stream.read(split, job.positions[read], THREADS)
-        yield (
-            data.replace(inputs=parallel.replicate(inputs, layout)),
-            _examples(job, chunk, index, row),
-        )
+        needed = np.resize(np.flatnonzero(seen), min(index.size, len(seen)))
+        yield chunk, index, row, stream.read(split, job.positions[needed], THREADS)
 
 
 def _index(job: Job, chunk: Chunk) -> np.ndarray:

@@ -10,16 +10,22 @@ XLA_CPU = (  # results change by rounding
     "--xla_cpu_copy_insertion_use_region_analysis=true",  # else every step copies the state
     "--xla_backend_extra_options=xla_cpu_use_multi_output_fusion",  # the optimizer: one pass
 )
+DEVICES = "xla_force_host_platform_device_count"
 TRIED = (0, 13)  # XLA ends the process at a flag that it does not know: JAX below this knows all
 
 
 def use_machine() -> None:
     """A CPU device per core, programs compiled for speed and kept for the next run, unless set."""
+    given = os.environ.get("XLA_FLAGS", "")
     if jax.__version_info__ < TRIED:
-        given = os.environ.get("XLA_FLAGS", "")  # comes last, and so decides
-        os.environ["XLA_FLAGS"] = " ".join([*XLA_CPU, given]).strip()
-    if jax.config.jax_num_cpu_devices < 1:
-        jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
+        os.environ["XLA_FLAGS"] = " ".join([*XLA_CPU, given]).strip()  # the last decides
+    if jax.config.jax_num_cpu_devices < 1 and DEVICES not in given:
+        jax.config.update("jax_num_cpu_devices", cores())
     if jax.config.jax_compilation_cache_dir is None:
-        jax.config.update("jax_compilation_cache_dir", str(user_cache()))
+        jax.config.update("jax_compilation_cache_dir", str(user_cache() / "programs"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

@@ -75,6 +75,7 @@ class AugmentSpec:
 class DatasetSpec:
     name: str = _field("digits", checks.text())
     validation: int = _field(0, checks.whole(0))  # examples of the train split; 0: a tenth
+    image_size: int = _field(0, checks.whole(0, 4096))  # of a folder's images; 0: as they are
     normalize: str = _field("unit", checks.one_of(("unit", "standard")))
     resident: bool = _field(True, checks.truth())  # on the device; False: read by Grain
 

@@ -1,4 +1,4 @@
-"""Work done ahead: the next chunk is read, and put on the devices, while one is in use."""
+"""Work done ahead: the next chunk is read while one is in use."""
 
 import contextlib
 from collections.abc import Iterable, Iterator

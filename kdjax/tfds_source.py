@@ -204,8 +204,10 @@ def _unknown(name: str, data_dir: str) -> InputError:
     here = sorted({p.relative_to(data_dir).parts[0] for p in found})
     known = ["digits", *here, *tfds.list_builders(with_community_datasets=False)]
     close = difflib.get_close_matches(name, known, n=1)
+    close = [f"{name}/"] if os.path.isdir(name) else close
     return InputError(
-        f"{FIELD} is {shown(name)}; it must be digits, the path of an .npz file, a set prepared in "
-        f"{data_dir} ({', '.join(here) or 'there is none'}), or any TFDS image classification set"
+        f"{FIELD} is {shown(name)}; it must be digits, the path of an .npz file, that of a folder "
+        f"of images with a / at its end, a set prepared in {data_dir} "
+        f"({', '.join(here) or 'there is none'}), or any TFDS image classification set"
         + (f"; did you mean {close[0]}?" if close else "")
     )

@@ -79,6 +79,7 @@ def train(
         display = opened.enter_context(contextlib.closing(track(job, done)))
         end_if_asked()
         chunks = _chunks(setup, state, hparams, done, spec.dataset.resident)
+        chunks = opened.enter_context(contextlib.closing(chunks))
         for step, state, loss in chunks:
             numbers = evaluation.evaluate(
                 evaluate, state, hparams, exam.splits["validation"], layout
@@ -219,16 +220,18 @@ def _chunks(
     program = parallel.pmap(program, layout, donate=(0,))
     variables = parallel.replicate(teachers.variables, layout) if setup.live else ()
     chunks = _plan_chunks(setup, done)
-    for (start, steps), (data, examples) in zip(
-        chunks, feed(job, setup.dataset, resident, logits, chunks), strict=True
-    ):
-        losses = []
-        for part in [examples] if setup.plan.scan else _single_steps(examples, job.stage.order):
-            state, loss = program(state, hparams, data, variables, part)
-            losses.append(loss)
-        losses = [parallel.join_members(loss, layout) for loss in losses]
-        finite = np.ma.masked_invalid(np.concatenate(losses, axis=1))
-        yield start + steps, state, finite.mean(axis=1, dtype=np.float64).filled(np.nan)
+    with contextlib.closing(feed(job, setup.dataset, resident, logits, chunks)) as fed:
+        coming = next(fed, None)
+        for start, steps in chunks:
+            data, examples = coming
+            losses = []
+            for part in [examples] if setup.plan.scan else _single_steps(examples, job.stage.order):
+                state, loss = program(state, hparams, data, variables, part)
+                losses.append(loss)
+            coming = next(fed, None)  # goes to the devices while they compute
+            losses = [parallel.join_members(loss, layout) for loss in losses]
+            finite = np.ma.masked_invalid(np.concatenate(losses, axis=1))
+            yield start + steps, state, finite.mean(axis=1, dtype=np.float64).filled(np.nan)
 
 
 def _plan_chunks(setup: Setup, done: int) -> list[Chunk]:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -71,7 +72,25 @@ def test_a_set_is_read_once_and_then_mapped(read, tmp_path):
 def test_a_set_that_changed_is_read_anew(read, tmp_path):
     for times, state in ((1, "old"), (1, "old"), (2, "new"), (2, "new")):
         assert same(opened(read, tmp_path, state), Reader()()) and read.times == times
-    entry(tmp_path)  # there is one
+
+
+def test_a_set_that_changes_while_it_is_read_is_not_kept(read, tmp_path):
+    states = iter(["old", "new"])
+    assert same(kept("digits", "here", lambda: next(states), read, str(tmp_path)), Reader()())
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_old_state_is_deleted_when_it_was_not_used_for_a_week(read, tmp_path):
+    opened(read, tmp_path, "old")
+    opened(read, tmp_path, "new")
+    assert len(list(tmp_path.glob("digits-*"))) == 2
+    for path in tmp_path.glob("digits-*"):
+        os.utime(path / "crc32", times=(time.time() - cache.UNUSED - 60,) * 2)
+    opened(read, tmp_path, "new")  # is used now
+    opened(read, tmp_path, "newest")
+    assert len(list(tmp_path.glob("digits-*"))) == 2
+    opened(read, tmp_path, "new")
+    assert read.times == 3
 
 
 def unsigned(path):

@@ -1,0 +1,153 @@
+"""Sets that are folders of images, one folder for each class, as torchvision's ImageFolder has it.
+
+ROOT/CLASS/IMAGE, or ROOT/train/CLASS/IMAGE, ROOT/test/CLASS/IMAGE and perhaps ROOT/validation
+"""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from kdjax import cache
+from kdjax.cache import RawSet
+from kdjax.checks import InputError
+from kdjax.sources import FIELD, one_line, whole
+from kdjax.versions import installed
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")  # others are skipped
+SPLITS = ("train", "test", "validation")
+GREY, COLOURED = ("1", "L", "LA"), ("P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")  # eight bits each
+
+
+@dataclass(frozen=True, eq=False)
+class FolderSource:
+    """Images [H, W, 1] where all are grey, else [H, W, 3], uint8."""
+
+    paths: Sequence[Path]  # N
+    targets: np.ndarray  # [N]
+    grey: bool
+    size: int  # every image is cropped to a square and scaled to this side; 0: as it is
+
+    def labels(self) -> np.ndarray:
+        return self.targets.astype(np.int32)
+
+    def fetch(self, indices: np.ndarray) -> np.ndarray:
+        paths = [self.paths[i] for i in indices]
+        with ThreadPoolExecutor() as pool:
+            images = list(pool.map(self._decode, paths))
+        for path, image in zip(paths, images, strict=True):
+            if image.shape != images[0].shape:
+                raise InputError(
+                    f"{FIELD} has images of more than one size, {path} of {image.shape[:2]} and "
+                    f"{paths[0]} of {images[0].shape[:2]}; config.dataset.image_size must say to "
+                    "what size they are scaled"
+                )
+        return np.stack(images)
+
+    def _decode(self, path: Path) -> np.ndarray:
+        try:
+            with Image.open(path) as file:
+                image = ImageOps.exif_transpose(file).convert("L" if self.grey else "RGB")
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            raise InputError(f"{FIELD} has {path}, which is no image: {one_line(error)}") from error
+        if self.size:
+            image = ImageOps.fit(image, (self.size, self.size), Image.Resampling.BILINEAR)
+        pixels = np.asarray(image)
+        return pixels[..., None] if self.grey else pixels
+
+
+def from_folder(name: str, size: int, cache_dir: str) -> RawSet:
+    """The splits, or one named "all", the number of classes, and the SHA-256 of all files.
+
+    Classes are numbered in the order of their folders' names.
+
+    Args:
+      name: the path of the folder.
+      size: of every image, pixels; 0: as they are.
+      cache_dir: as of `cache.kept`.
+    """
+    root = Path(name).expanduser().absolute()
+    place = f"{root} at {size or 'its own size'}"
+    return cache.kept(name, place, lambda: _state(root), lambda: _read(root, size), cache_dir)
+
+
+def _state(root: Path) -> dict[str, Any]:
+    """What determines the content: the files as they are, and who decodes them."""
+    found = [(path, path.stat()) for path in sorted(root.rglob("*"))]
+    files = [(str(path.relative_to(root)), s.st_size, s.st_mtime_ns) for path, s in found]
+    return {"files": files, "versions": installed(["pillow"])}
+
+
+def _read(root: Path, size: int) -> RawSet:
+    says = f"{FIELD} is {str(root)!r}"
+    if not root.is_dir():
+        raise InputError(f"{says}; it must be a folder of images, for its name ends in /")
+    folders = {split: root / split for split in SPLITS if (root / split).is_dir()}
+    if "train" not in folders:
+        folders = {"all": root}
+    elif "test" not in folders:
+        raise InputError(f"{says}, which has a folder train and no test; it must have both or none")
+    classes = _folders(next(iter(folders.values())))
+    if len(classes) < 2:
+        raise InputError(
+            f"{says}, which has {len(classes)} classes; it must have at least two folders of "
+            "images, one for each class, or train and test with such folders"
+        )
+    found = {split: _paths(folder, classes, says) for split, folder in folders.items()}
+    modes = {_mode(path, says) for paths, _ in found.values() for path in paths}
+    grey = modes <= set(GREY)
+    splits = {s: whole(FolderSource(paths, t, grey, size)) for s, (paths, t) in found.items()}
+    return splits, len(classes), _digest(root, found)
+
+
+def _folders(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+
+
+def _paths(folder: Path, classes: list[str], says: str) -> tuple[list[Path], np.ndarray]:
+    """The images of a split, sorted by class and name, and their classes' numbers."""
+    unknown = set(_folders(folder)) - set(classes)
+    if unknown:
+        raise InputError(
+            f"{says}, whose {folder.name} has {', '.join(sorted(unknown))}; its classes must be "
+            f"those of train: {', '.join(classes)}"
+        )
+    found = [
+        sorted(p for p in (folder / name).rglob("*") if p.suffix.lower() in SUFFIXES)
+        for name in classes
+    ]
+    empty = [name for name, paths in zip(classes, found, strict=True) if not paths]
+    if empty:
+        raise InputError(
+            f"{says}, where {folder.name} has no image of {', '.join(empty)}; there must be one "
+            f"of every class, of a kind {', '.join(SUFFIXES)}"
+        )
+    labels = np.repeat(np.arange(len(classes)), [len(paths) for paths in found])
+    return [path for paths in found for path in paths], labels
+
+
+def _mode(path: Path, says: str) -> str:
+    """How an image is stored, from its first bytes."""
+    try:
+        with Image.open(path) as image:
+            mode = image.mode
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise InputError(f"{says}, where {path} is no image: {one_line(error)}") from error
+    if mode not in GREY + COLOURED:
+        raise InputError(f"{says}, where {path} is of mode {mode}; it must have 8 bits a channel")
+    return mode
+
+
+def _digest(root: Path, found: dict[str, tuple[list[Path], np.ndarray]]) -> str:
+    digest = hashlib.sha256()
+    for paths, _ in found.values():
+        for path in paths:
+            digest.update(os.fsencode(path.relative_to(root)) + b"\0")
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()

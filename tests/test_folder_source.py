@@ -1,0 +1,123 @@
+"""The user's own images, in folders."""
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from kdjax.checks import InputError
+from kdjax.data import fetch, load
+from kdjax.spec import DatasetSpec
+
+IMAGES, LABELS = load_digits(return_X_y=True)
+IMAGES = (IMAGES.reshape(-1, 8, 8) * 15).astype(np.uint8)
+
+
+def save(root, places, mode="L", suffix="png"):
+    """Digits as root/CLASS/PLACE.png."""
+    for place in places:
+        folder = root / f"digit {LABELS[place]}"
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(IMAGES[place]).convert(mode).save(folder / f"{place:04d}.{suffix}")
+
+
+def opened(root, **fields):
+    return load(DatasetSpec(name=f"{root}/", **fields), "", cache_dir="none")
+
+
+def refused(root, *words, **fields):
+    with pytest.raises(InputError) as error:
+        dataset = opened(root, **fields)
+        fetch(dataset.splits["train"], np.arange(len(dataset.splits["train"])))
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_folders_of_images_are_a_data_set(tmp_path):
+    save(tmp_path, range(100))
+    dataset = opened(tmp_path)
+    sizes = {split: len(examples) for split, examples in dataset.splits.items()}
+    assert sizes == {"train": 72, "validation": 8, "test": 20}
+    assert (dataset.classes, dataset.input_shape) == (10, (8, 8, 1))
+    order = sorted(range(100), key=lambda place: (LABELS[place], place))
+    for split in dataset.splits.values():
+        pixels = fetch(split, np.arange(len(split)))[..., 0]
+        np.testing.assert_array_equal(pixels, IMAGES[[order[i] for i in split.index]])
+        np.testing.assert_array_equal(split.labels, LABELS[[order[i] for i in split.index]])
+
+
+def test_splits_of_ones_own(tmp_path):
+    for split, places in dict(
+        train=range(60), validation=range(60, 90), test=range(90, 130)
+    ).items():
+        save(tmp_path / split, places)
+    sizes = {split: len(examples) for split, examples in opened(tmp_path).splits.items()}
+    assert sizes == {"train": 60, "validation": 30, "test": 40}
+
+
+def test_one_coloured_image_makes_all_coloured(tmp_path):
+    save(tmp_path, range(60))
+    save(tmp_path, range(60, 61), mode="RGB")
+    dataset = opened(tmp_path)
+    assert dataset.input_shape == (8, 8, 3)
+    pixels = fetch(dataset.splits["test"], np.arange(5))
+    np.testing.assert_array_equal(pixels[..., 0], pixels[..., 2])
+
+
+def test_images_of_many_sizes_are_scaled(tmp_path):
+    save(tmp_path, range(60))
+    Image.new("L", (30, 20), 255).save(tmp_path / "digit 0" / "wide.png")
+    refused(tmp_path, "wide.png", "(20, 30)", "(8, 8)", "config.dataset.image_size")
+    assert opened(tmp_path, image_size=12).input_shape == (12, 12, 1)
+
+
+def test_the_version_is_of_the_content_not_of_the_place(tmp_path):
+    save(tmp_path / "here", range(60))
+    (tmp_path / "here").rename(tmp_path / "there")
+    save(tmp_path / "here", range(60))
+    assert opened(tmp_path / "here").version == opened(tmp_path / "there").version
+    save(tmp_path / "here", range(60, 61))
+    assert opened(tmp_path / "here").version != opened(tmp_path / "there").version
+
+
+def test_a_kept_folder_is_read_anew_when_it_changes(tmp_path):
+    save(tmp_path / "set", range(60))
+    spec = DatasetSpec(name=f"{tmp_path / 'set'}/")
+    first = load(spec, "", cache_dir=str(tmp_path / "cache"))
+    again = load(spec, "", cache_dir=str(tmp_path / "cache"))
+    assert isinstance(again.splits["train"].source.inputs, np.memmap)
+    assert (again.version, again.input_shape) == (first.version, first.input_shape)
+    save(tmp_path / "set", range(60, 80))
+    assert load(spec, "", cache_dir=str(tmp_path / "cache")).version != first.version
+
+
+def test_what_is_no_such_folder_is_refused(tmp_path):
+    refused(tmp_path / "absent", "absent", "must be a folder")
+    (tmp_path / "one" / "only").mkdir(parents=True)
+    refused(tmp_path / "one", "1 classes", "at least two")
+    save(tmp_path / "halves" / "train", range(60))
+    refused(tmp_path / "halves", "no test", "both or none")
+    save(tmp_path / "halves" / "test", range(60, 90))
+    (tmp_path / "halves" / "test" / "cats").mkdir()
+    refused(tmp_path / "halves", "test has cats", "digit 0")
+    save(tmp_path / "empty", range(60))
+    (tmp_path / "empty" / "cats").mkdir()
+    refused(tmp_path / "empty", "no image of cats")
+
+
+def test_what_is_no_image_is_refused(tmp_path):
+    save(tmp_path / "text", range(60))
+    (tmp_path / "text" / "digit 0" / "note.png").write_text("not an image")
+    refused(tmp_path / "text", "note.png", "no image")
+    save(tmp_path / "cut", range(60))
+    cut = tmp_path / "cut" / "digit 0" / "0000.png"
+    cut.write_bytes(cut.read_bytes()[:60])
+    refused(tmp_path / "cut", "0000.png", "no image")
+    save(tmp_path / "deep", range(60))
+    Image.fromarray(IMAGES[0].astype(np.uint16)).save(tmp_path / "deep" / "digit 0" / "deep.png")
+    refused(tmp_path / "deep", "deep.png", "I;16", "8 bits")
+
+
+def test_image_size_is_of_folders_only():
+    with pytest.raises(InputError, match=r"image_size is 8; it must be 0 for 'digits'"):
+        load(DatasetSpec(name="digits", image_size=8), "")
