@@ -164,10 +164,11 @@ def describe(setup: Setup) -> str:
 def _stop_if_all_bad(job: Job, bad: np.ndarray, row: dict[str, Any]) -> None:
     if bad.all():
         losses = ["not finite" if v is None or v != v else f"{v:.3g}" for v in row["loss"]]
+        more = ", ..." * (len(losses) > LISTED)
+        told = f" (losses: {', '.join(losses[:LISTED])}{more})" * bool(losses)
         soft = "temperature" in LOSSES[job.stage.loss].hparams
         raise Diverged(
-            f"{job.path}: all {len(bad)} members have diverged by step {row['step']} (losses: "
-            f"{', '.join(losses[:LISTED])}{', ...' * (len(losses) > LISTED)}); delete "
+            f"{job.path}: all {len(bad)} members have diverged by step {row['step']}{told}; delete "
             f"{job.directory} and try a smaller learning_rate{' or temperature' * soft}, "
             "warmup_steps or clip_norm"
         )
