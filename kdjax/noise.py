@@ -22,7 +22,7 @@ def deaf_to_closed_loops() -> Iterator[None]:
     try:
         yield
     except Exception:
-        time.sleep(0.1)  # for those others to end
+        time.sleep(0.5)  # for those others to end, on a busy machine as well
         raise
     finally:
         sys.unraisablehook = hook
