@@ -7,14 +7,15 @@ writes, the others wait where they will read.
 """
 
 import contextlib
+import datetime
 import fcntl
 import hashlib
 import json
 import logging
+import math
 import os
-import sys
+import socket
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from kdjax import files, processes
+from kdjax import files, memory, noise, processes
 from kdjax.checks import InputError
 from kdjax.spec import differences
 
@@ -58,13 +59,20 @@ def lock(workdir: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def _locked(workdir: Path) -> Iterator[None]:
     check_writable(workdir)
-    with (workdir / LOCK).open("a") as file:
+    with (workdir / LOCK).open("a+", errors="replace") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
+            file.seek(0)
+            owner = " ".join(file.read(200).split())
             raise InputError(
-                f"{workdir} is in use by another run; wait for it, or use another --workdir"
+                f"{workdir} is in use by another run{f' ({owner})' * bool(owner)}; wait for it, "
+                "or use another --workdir"
             ) from error
+        now = datetime.datetime.now().astimezone()
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()} since {now:%Y-%m-%d %H:%M %Z}")
+        file.flush()
         yield
 
 
@@ -75,7 +83,8 @@ def check_claim(workdir: Path, claim: dict) -> None:
       InputError: it holds another data set, or a stage that this experiment does not have.
     """
     if (workdir / EXPERIMENT).exists():
-        old = _load(workdir / EXPERIMENT, "delete that file, if the stages are this experiment's")
+        advice = "delete that file, if the stages are this experiment's"
+        old = _load(workdir / EXPERIMENT, advice, dataset=dict, stages=list)
         new = files.strict(claim)
         changes = differences(old["dataset"], new["dataset"], "dataset")
         changes += [f"it has the stage {s}" for s in old["stages"] if s not in new["stages"]]
@@ -127,21 +136,33 @@ def finish(directory: Path, results: dict) -> None:
 
 def results(directory: Path) -> dict:
     """What `finish` wrote."""
-    return _load(directory / DONE, "delete that file, and the stage goes on from its checkpoint")
+    advice = "delete that file, and the stage goes on from its checkpoint"
+    return _load(directory / DONE, advice, metrics=dict, diverged=list)
 
 
 class Checkpoints(contextlib.AbstractContextManager):
-    """The checkpoints of a stage that runs; the end of their `with` waits for the last save."""
+    """The checkpoints of a stage that runs; the end of their `with` waits for the last save.
+
+    Whatever writes raises OSError if the disk does; the steps before stay.
+    """
 
     def __init__(self, directory: Path):
         self._path = directory / CHECKPOINTS
         processes.by_first(self._path.mkdir)(parents=True, exist_ok=True)
         processes.written(self._path)
         self._manager = _manager(self._path, write=processes.first())
-        self.wait, self.close = self._manager.wait_until_finished, self._manager.close
+        self._deaf = contextlib.ExitStack()
+        self._deaf.enter_context(noise.deaf_to_closed_loops())
 
     def __exit__(self, *_: Any) -> None:
-        self.close()
+        with self._deaf:
+            self.wait()
+            self._manager.close()
+
+    def wait(self) -> None:
+        """Until the last save is on the disk."""
+        with noise.disk_errors(self._path):
+            self._manager.wait_until_finished()
 
     @processes.by_first
     def save(self, step: int, variables: Any, opt: Any, hparams: Any, meta: dict) -> None:
@@ -156,7 +177,9 @@ class Checkpoints(contextlib.AbstractContextManager):
             raise TypeError("the leaves of a checkpoint must be np.ndarray")
         items = {name: ocp.args.StandardSave(tree) for name, tree in trees.items()}
         items["meta"] = ocp.args.JsonSave(files.strict(meta) | {"digest": digest(variables)})
-        if not self._manager.save(step, args=ocp.args.Composite(**items)):
+        with noise.disk_errors(self._path):
+            saved = self._manager.save(step, args=ocp.args.Composite(**items))
+        if not saved:
             raise ValueError(f"step {step} is not above {self._manager.latest_step()}")
 
     def latest(self) -> int | None:
@@ -226,7 +249,10 @@ def read_metrics(directory: Path) -> list[dict]:
     lines = path.read_text(errors="replace").splitlines() if path.exists() else []
     for number, line in enumerate(lines, 1):
         try:
-            rows.append(json.loads(line))
+            row = json.loads(line)
+            if not isinstance(row, dict) or "step" not in row:
+                raise ValueError("it has no step")
+            rows.append(row)
         except ValueError as error:
             if number < len(lines):
                 raise _unreadable(path, f"line {number}: {error}", "delete that line") from error
@@ -274,29 +300,20 @@ def _read(manager: ocp.CheckpointManager, step: int, **more: Any) -> Any:
     """The items of a step; raises on any damage, also such as Orbax does not see."""
     variables, hparams = ocp.args.StandardRestore(), ocp.args.StandardRestore()
     items = {"variables": variables, "hparams": hparams, "meta": ocp.args.JsonRestore()} | more
-    hook = sys.unraisablehook
-    sys.unraisablehook = lambda e: None if "loop is closed" in str(e.exc_value) else hook(e)
-    try:
+    arrays = [Path(manager.directory) / str(step) / name for name in items.keys() - {"meta"}]
+    memory.check("its arrays are", (size for item in arrays for size in _declared(item)))
+    with noise.deaf_to_closed_loops():
         read = manager.restore(step, args=ocp.args.Composite(**items))
-    except Exception:
-        time.sleep(0.1)  # one array failed: the others' reads end now, and find their loop closed
-        raise
-    finally:
-        sys.unraisablehook = hook
     if digest(read["variables"]) != read["meta"]["digest"]:
         raise ValueError("the variables are not those that were saved")
     return read
 
 
-def _wanted(record: logging.LogRecord) -> bool:
-    """Leaves out what Orbax tells of its work, and what asyncio tells of a failed read."""
-    if record.exc_info:
-        return "tensorstore_spec" not in str(record.exc_info[1])
-    return record.levelno >= logging.WARNING or f"{os.sep}orbax{os.sep}" not in record.pathname
-
-
-logging.getLogger("absl").addFilter(_wanted)
-logging.getLogger("asyncio").addFilter(_wanted)
+def _declared(item: Path) -> Iterator[tuple[tuple[int, ...], int]]:
+    """What an item says of its arrays: their shapes, and the bytes of an element."""
+    for leaf in jax.tree.leaves(ocp.StandardCheckpointHandler().metadata(item)):
+        chunk = leaf.storage.chunk_shape
+        yield max(leaf.shape, chunk, key=math.prod), np.dtype(leaf.dtype).itemsize
 
 
 def _unreadable(path: Path, why: Any, advice: str = "delete the stage directory") -> InputError:
@@ -304,8 +321,13 @@ def _unreadable(path: Path, why: Any, advice: str = "delete the stage directory"
     return InputError(f"{path} cannot be read ({why[:200]}); {advice}")
 
 
-def _load(path: Path, advice: str = "delete the stage directory") -> dict:
+def _load(path: Path, advice: str = "delete the stage directory", **keys: type) -> dict:
+    """The dict in a JSON file, which must have these keys, of these types."""
     try:
-        return {**json.loads(path.read_text())}  # a TypeError if it holds no dict
-    except (OSError, ValueError, TypeError) as error:
+        read = {**json.loads(path.read_text())}  # a TypeError if it holds no dict
+        lacking = [key for key, kind in keys.items() if not isinstance(read.get(key), kind)]
+        if lacking:
+            raise ValueError(f"it has no {' and no '.join(lacking)}")
+        return read
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise _unreadable(path, error, advice) from error

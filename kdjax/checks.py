@@ -30,8 +30,14 @@ class Rule:
 def check(rule: Rule, path: str, value: Any) -> Any:
     """Returns `value`, or raises InputError naming `path`, the value and what is allowed."""
     if not rule.accepts(value):
-        raise InputError(f"{path} is {value!r}; it must be {rule.says}")
+        raise InputError(f"{path} is {shown(value)}; it must be {rule.says}")
     return value
+
+
+def shown(value: Any) -> str:
+    """The value as a message has it: on one line, and not too long."""
+    words = " ".join(repr(value).split())
+    return words if len(words) <= 100 else f"{words[:97]}..."
 
 
 def choose(table: Iterable[str], path: str, name: Any) -> str:
@@ -69,7 +75,7 @@ def truth() -> Rule:
 
 
 def text() -> Rule:
-    return Rule("text", lambda v: isinstance(v, str))
+    return Rule("text on one line", lambda v: isinstance(v, str) and v.isprintable())
 
 
 def one_of(names: Iterable[str]) -> Rule:
@@ -82,6 +88,15 @@ def tuple_of(rule: Rule) -> Rule:
     return Rule(
         f"a tuple, each element {rule.says}",
         lambda v: isinstance(v, tuple | list) and all(rule.accepts(element) for element in v),
+    )
+
+
+def set_of(rule: Rule) -> Rule:
+    """A tuple or list of different elements, each as `rule` says."""
+    every = tuple_of(rule)
+    return Rule(
+        f"{every.says}, none of them twice",
+        lambda v: every.accepts(v) and len(set(v)) == len(v),
     )
 
 

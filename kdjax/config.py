@@ -1,6 +1,7 @@
 """From a config of plain data to frozen specs, with every check that needs no data."""
 
 import dataclasses
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -27,6 +28,7 @@ from kdjax.spec import (
     teachers_of,
 )
 
+MOST_MEMBERS = 10_000
 RESERVED = ("figures",)  # beside the stages in a workdir
 
 
@@ -91,14 +93,15 @@ def parse(config: Mapping[str, Any]) -> ExperimentSpec:
     config = _mapping("config", config)
     fields = [f.name for f in dataclasses.fields(ExperimentSpec)]
     _no_others("config", config, fields)
-    if not config.get("stages"):
+    named = _mapping("config.stages", config.get("stages", {}))
+    if not named:
         raise InputError("config.stages is empty; it must name at least one stage")
     stages = []
-    for name, values in _mapping("config.stages", config["stages"]).items():
+    for name, values in named.items():
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", str(name)) or name in RESERVED:
             raise InputError(
-                f"config.stages has {name!r}; letters, digits, _ and - make a name, other than "
-                f"{', '.join(RESERVED)}"
+                f"config.stages has {checks.shown(name)}; letters, digits, _ and - make a name, "
+                f"other than {', '.join(RESERVED)}"
             )
         stages.append(_stage(f"config.stages.{name}", name, values, stages))
     return ExperimentSpec(
@@ -132,20 +135,21 @@ def _stage(path: str, name: str, values: Any, earlier: list[StageSpec]) -> Stage
         references = teachers_of(getattr(stage, field))
         if len(set(references)) < len(references) or len(references) > (most or len(references)):
             raise InputError(
-                f"{path}.{field} is {getattr(stage, field)!r}; it must name "
+                f"{path}.{field} is {checks.shown(getattr(stage, field))}; it must name "
                 f"{'one stage' if most else 'each stage once'}"
             )
         for reference in references:
             names = [other.name for other in earlier]
             if reference not in names and not ("/" in reference or os.path.isdir(reference)):
                 raise InputError(
-                    f"{path}.{field} is {reference!r}; it must be an earlier stage "
+                    f"{path}.{field} is {checks.shown(reference)}; it must be an earlier stage "
                     f"({', '.join(names) or 'there is none'}) or a stage directory"
                 )
     if loss.teacher and stage.teacher_logits != "live" and stage.augment != AugmentSpec():
         raise InputError(
-            f"{path}.teacher_logits is {stage.teacher_logits!r}, but {path}.augment changes the "
-            "view that the student sees; it must be 'live', so that the teacher sees the same view"
+            f"{path}.teacher_logits is {stage.teacher_logits!r}, but {path}.augment with shift "
+            f"{stage.augment.shift} and flip {stage.augment.flip} changes the view that the "
+            "student sees; it must be 'live', so that the teacher sees the same view"
         )
     if loss.labels and not stage.subset.labelled and hard_term(stage):
         raise InputError(
@@ -209,7 +213,7 @@ def _members(path: str, values: Any) -> tuple[tuple[str, tuple], ...]:
     for name, rule in HPARAMS.items():
         axis = values.get(name, 1 if name == "seed" else ())
         if name == "seed" and isinstance(axis, int):
-            axis = tuple(range(check(checks.whole(1, 10_000), f"{path}.seed", axis)))
+            axis = tuple(range(check(checks.whole(1, MOST_MEMBERS), f"{path}.seed", axis)))
         axis = check(checks.tuple_of(rule), f"{path}.{name}", axis)
         if len(set(axis)) < len(axis):
             raise InputError(f"{path}.{name} is {axis!r}; each value must stand there once")
@@ -217,6 +221,10 @@ def _members(path: str, values: Any) -> tuple[tuple[str, tuple], ...]:
             axes.append((name, tuple(axis)))
     if not axes[-1][1]:
         raise InputError(f"{path}.seed is (); there must be at least one seed")
+    count = math.prod(len(values) for _, values in axes)
+    if count > MOST_MEMBERS:
+        names = " x ".join(f"{len(values)} of {name}" for name, values in axes)
+        raise InputError(f"{path} has {names}; there must be at most {MOST_MEMBERS:,} members")
     return tuple(axes)
 
 
@@ -251,15 +259,15 @@ def _no_others(path: str, values: Mapping, allowed: Any) -> None:
     for name in values:
         if name not in allowed:
             raise InputError(
-                f"{path} has no field {name!r}; it must be {checks.one_of(allowed).says}"
+                f"{path} has no field {checks.shown(name)}; it must be "
+                f"{checks.one_of(allowed).says}"
             )
 
 
 def _mapping(path: str, value: Any) -> dict[str, Any]:
     """A dict or ConfigDict as a dict, whose inner ones stay as they are."""
     if not isinstance(value, Mapping | ConfigDict):
-        shown = " ".join(repr(value).split())[:60]
-        raise InputError(f"{path} is {shown}; it must be a dict of fields")
+        raise InputError(f"{path} is {checks.shown(value)}; it must be a dict of fields")
     return dict(value.items())
 
 

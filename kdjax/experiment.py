@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from kdjax import checkpoint, data, evaluation, findings, processes, report
+from kdjax import checkpoint, data, evaluation, findings, parallel, processes, report
 from kdjax.checks import Preempted
 from kdjax.config import complete, parse
 from kdjax.prepare import Job, claim, prepare
@@ -14,6 +14,8 @@ from kdjax.report import Report
 from kdjax.spec import ExperimentSpec
 from kdjax.stage import open_teachers
 from kdjax.train import train
+
+KEPT = 10  # stages whose compiled programs are kept until they are forgotten; tens of MiB each
 
 
 def run(
@@ -49,6 +51,7 @@ def run(
         result = findings.report_of(complete(config).to_dict(), spec, dataset, jobs)
         processes.by_first(report.write)(result, workdir)
         processes.written(workdir / "report.json")
+    parallel.forget_programs()
     say(f"\n{result.table()}\n\nreport: {workdir / 'report.html'}")
     return result
 
@@ -63,12 +66,14 @@ def _train_all(
 ) -> None:
     """Trains the stages that are not finished; each set of teachers sits one exam a run."""
     exam = functools.cache(lambda paths: evaluation.exam(dataset, open_teachers(paths)))
-    for job in jobs:
+    for number, job in enumerate(jobs, 1):
         if processes.agreed(job.status == "done"):
             say(f"{job.stage.name}: done before")
         else:
             track = lambda job, done: _display(job, done, spec, quiet)
             train(job, spec, dataset, exam(job.teachers), say, track, end_if_asked)
+        if number % KEPT == 0:
+            parallel.forget_programs()
 
 
 def _end_if(stop: Callable[[], bool]) -> None:

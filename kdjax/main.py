@@ -4,6 +4,7 @@ In several processes, the same command in each: with --distributed where JAX fin
 others, or with --coordinator_address HOST:PORT --num_processes N --process_id I.
 """
 
+import errno
 import os
 import re
 import sys
@@ -24,7 +25,9 @@ DISTRIBUTED = flags.DEFINE_bool("distributed", False, "Find the other processes.
 COORDINATOR = flags.DEFINE_string("coordinator_address", None, "HOST:PORT of process 0.")
 COUNT = flags.DEFINE_integer("num_processes", None, "How many processes there are.")
 INDEX = flags.DEFINE_integer("process_id", None, "Which of them this is, from 0 on.")
-FAILED, BAD_INPUT, DIVERGED, INTERRUPTED, PREEMPTED = 1, 2, 3, 130, 143  # exit codes
+FAILED, BAD_INPUT, DIVERGED, DISK, INTERRUPTED, PREEMPTED = 1, 2, 3, 4, 130, 143  # exit codes
+DISK_FAILS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
+LONGEST = 300  # characters of another program's message
 
 
 def main(arguments: list[str]) -> None:
@@ -43,7 +46,7 @@ def main(arguments: list[str]) -> None:
         with processes.together(*where, verdict):
             stopping = processes.sigterm()
             run(read_config(), WORKDIR.value or default_workdir(), stop=stopping)
-    except (InputError, Diverged, Preempted, KeyboardInterrupt) as error:
+    except (InputError, Diverged, Preempted, OSError, KeyboardInterrupt) as error:
         stop(*verdict(error))
 
 
@@ -52,6 +55,8 @@ def verdict(error: BaseException) -> tuple[str, int]:
     codes = {InputError: BAD_INPUT, Diverged: DIVERGED, Preempted: PREEMPTED}
     if type(error) in codes:
         return f"kdjax: {error}", codes[type(error)]
+    if isinstance(error, OSError) and error.errno in DISK_FAILS:
+        return f"kdjax: {error}; what was saved stays, the same command goes on from there", DISK
     go_on = "the same command goes on from the last checkpoint"
     if isinstance(error, KeyboardInterrupt):
         return f"kdjax: stopped; {go_on}", INTERRUPTED
@@ -62,19 +67,32 @@ def verdict(error: BaseException) -> tuple[str, int]:
 def read_config() -> ConfigDict:
     """The config with its overrides; an InputError if its file does not make one."""
     try:
+        hasattr(CONFIG.value, "stages")  # raises what kept the file from being read
         return CONFIG.value
     except Exception as error:  # whatever a program may raise
         raise InputError(f"--config is {config_name()[0]!r}: {last_line(error)}") from error
 
 
-def last_line(error: Exception) -> str:
+def last_line(error: BaseException) -> str:
     """Of a message that may be a whole traceback, the line that says what is wrong."""
-    lines = str(error.args[0] if error.args else error).strip().splitlines()
-    return lines[-1].removeprefix("kdjax.checks.InputError: ") if lines else type(error).__name__
+    lines = message(error).splitlines()
+    return sentence(lines[-1].removeprefix("kdjax.checks.InputError: "))
+
+
+def message(error: BaseException) -> str:
+    return str(error.args[0] if error.args else "").strip() or type(error).__name__
+
+
+def sentence(text: str) -> str:
+    """Another program's words, in which a line's end may be written out, as one sentence."""
+    text = re.sub(r"(?:\. |\n|\\n)\s*([A-Z])", lambda match: f"; {match[1].lower()}", text)
+    return " ".join(text.replace("\\'", "'").split())[:LONGEST]
 
 
 def quiet() -> None:
-    """Only what is wrong is worth a line of the libraries below."""
+    """Only what is wrong is worth a line of the libraries below; and a letter that the terminal
+    lacks ends no run."""
+    sys.stdout.reconfigure(errors="replace")
     logging.set_verbosity(logging.ERROR)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -96,14 +114,16 @@ def parse(arguments: list[str]) -> list[str]:
     try:
         return flags.FLAGS(arguments)
     except (flags.Error, InputError) as error:
-        stop(f"kdjax: {last_line(error)}", BAD_INPUT)
-    except Exception as error:  # of the config file, or of ml_collections on an override
-        message = " ".join(str(error.args[0] if error.args else error).split())
-        if re.fullmatch(r"['\"]*\w*['\"]*", message):  # the key that ml_collections did not find
-            message = "there is no such field"
+        line = last_line(error)
+        ours = "parsing config file" not in str(error) or line.startswith("--config")
+        stop(f"kdjax: {'' if ours else '--config: '}{line}", BAD_INPUT)
+    except (Exception, SystemExit) as error:  # of the config file, or ml_collections on an override
+        why = sentence(message(error))
         overrides = [a for a in arguments if a.startswith("--config.")]
-        wrong = [a for a in overrides if any(f"'{n}'" in message for n in _names(a))]
-        stop(f"kdjax: {', '.join(wrong or overrides) or '--config'}: {message}", BAD_INPUT)
+        if overrides and re.fullmatch(r"['\"]*\w*['\"]*", why):  # the key that was not found
+            why = "there is no such field"
+        wrong = [a for a in overrides if any(f"'{n}'" in why for n in _names(a))]
+        stop(f"kdjax: {', '.join(wrong or overrides) or '--config'}: {why}", BAD_INPUT)
 
 
 def _names(override: str) -> list[str]:

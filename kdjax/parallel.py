@@ -136,6 +136,12 @@ def _devices(layout: Layout) -> list[jax.Device]:
     return [d for p in processes for d in jax.local_devices(process_index=p)[: layout.own]]
 
 
+def forget_programs() -> None:
+    """Frees all compiled programs: those of pmap stay when their functions are gone, and take
+    memory maps, of which a process may not have many thousands."""
+    jax.clear_caches()
+
+
 def shards(layout: Layout) -> Shards:
     """What a step may know of the other devices of this layout."""
     ids = np.arange(layout.devices).reshape(layout.member_shards, layout.data_shards)

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from kdjax import checkpoint, parallel
+from kdjax import checkpoint, memory, parallel
 from kdjax.augment import check_augment
 from kdjax.checks import InputError
 from kdjax.data import Dataset, subset
@@ -90,22 +90,13 @@ def _job(
     for reference, _, opened in references["init_from"]:
         _check_init(stage, earlier.get(reference), opened, f"{path}.init_from", reference)
     count = sum(
-        len(opened.members if opened else grid(earlier[reference].stage))
+        len(opened.healthy().members if opened else grid(earlier[reference].stage))
         for reference, _, opened in references["teacher"]
     )
     if count:
         mixing_matrix(stage, count, np.zeros(count), path)
-    identity = {
-        "stage": plain(stage),
-        "dataset": dataset_identity(spec, dataset),
-        "from": {
-            reference: checkpoint.digest(opened.variables)
-            if opened
-            else earlier[reference].identity
-            for found in references.values()
-            for reference, _, opened in found
-        },
-    }
+    identity = _identity(stage, references, earlier)
+    identity["dataset"] = dataset_identity(spec, dataset)
     directory = workdir / stage.name
     return Job(
         stage=stage,
@@ -119,6 +110,26 @@ def _job(
         teachers=tuple(directory for _, directory, _ in references["teacher"]),
         init_from=next((directory for _, directory, _ in references["init_from"]), None),
     )
+
+
+def _identity(
+    stage: StageSpec, references: dict[str, list], earlier: dict[str, Job]
+) -> dict[str, Any]:
+    """The stage's fields, and what it comes from: earlier stages, and directories, each known by
+    its name and what it holds, for it may be moved."""
+    fields, sources = plain(stage), {}
+    for field, found in references.items():
+        known = {}
+        for reference, directory, opened in found:
+            if opened is None:
+                known[reference] = earlier[reference].identity
+            else:
+                digest = checkpoint.digest(opened.variables)
+                known[f"{directory.resolve().name}@{digest[:12]}"] = digest
+        if any(opened is not None for _, _, opened in found):
+            fields[field] = ",".join(known)
+        sources |= known
+    return {"stage": fields, "from": sources}
 
 
 def dataset_identity(spec: ExperimentSpec, dataset: Dataset) -> dict[str, Any]:
@@ -148,6 +159,21 @@ def _check_model(stage: StageSpec, dataset: Dataset, path: str) -> None:
             f"{path}.model is {dict(stage.model.arguments)}, which does not take examples of the "
             f"shape {shape}: {why}"
         )
+    _check_memory(stage, [leaf.shape for leaf in jax.tree.leaves(variables)], shape, path)
+
+
+def _check_memory(
+    stage: StageSpec, parameters: list[tuple[int, ...]], example: tuple[int, ...], path: str
+) -> None:
+    """Whether the least that the stage must hold fits, by the shapes of one member's parameters and
+    of one example; all in numbers of 4 bytes."""
+    members = len(grid(stage))
+    says = f"{path}.model is {dict(stage.model.arguments)}, whose parameters are"
+    memory.check(says, [((members, *shape), 4) for shape in parameters])
+    batches = members if stage.order == "own" else 1
+    says = f"{path}.batch is {stage.batch}, for which a chunk needs"
+    chunk = (batches, min(stage.chunk, stage.steps), stage.batch)
+    memory.check(says, [(chunk, 4), ((batches, stage.batch, *example), 4)])
 
 
 def _check_labels(stage: StageSpec, labels: np.ndarray, path: str) -> None:
@@ -157,8 +183,8 @@ def _check_labels(stage: StageSpec, labels: np.ndarray, path: str) -> None:
     missing = hidden > 0 if needs_all else hidden == len(labels)
     if missing and hard_term(stage):
         raise InputError(
-            f"{path}.loss is {stage.loss!r} with a label term, but {path}.subset hides the labels "
-            f"of {hidden} of its {len(labels)} examples; it must show "
+            f"{path}.loss is {stage.loss!r} with a label term, but {path}.subset.labelled hides "
+            f"the labels of {hidden} of its {len(labels)} examples; it must show "
             f"{'every' if needs_all else 'some'} label"
         )
 
@@ -167,7 +193,9 @@ def _resolve(reference: str, earlier: dict[str, Job], path: str) -> tuple[str, P
     if reference in earlier:
         return reference, earlier[reference].directory, None
     try:
-        return reference, Path(reference), open_stage(reference)
+        opened = open_stage(reference)
+        opened.healthy()  # an InputError if it has no such member
+        return reference, Path(reference), opened
     except InputError as error:
         raise InputError(f"{path} is {reference!r}: {error}") from error
 

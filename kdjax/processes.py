@@ -213,7 +213,8 @@ def _join(address: str | None, count: int | None, index: int | None) -> None:
         raise InputError(f"--distributed: {' '.join(str(error).split())}") from None
     # Gloo, which connects CPUs, prints to this descriptor.
     sys.stdout.flush()
-    sys.stdout = open(os.dup(1), "w", encoding=sys.stdout.encoding, buffering=1)  # noqa: SIM115
+    told = dict(encoding=sys.stdout.encoding, errors=sys.stdout.errors)
+    sys.stdout = open(os.dup(1), "w", buffering=1, **told)  # noqa: SIM115
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 

@@ -1,6 +1,7 @@
 """Where raw inputs and labels come from, and the sources that are arrays in memory."""
 
 import hashlib
+import math
 import os
 import zipfile
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
+from kdjax import memory
 from kdjax.checks import InputError
 
 FIELD = "config.dataset.name"
@@ -110,16 +112,43 @@ def from_npz(path: str) -> tuple[dict[str, Split], int, str]:
 
 
 def _read_npz(path: str, says: str, names: list[str]) -> dict[str, np.ndarray]:
+    """Those of the arrays that the file has; what they say of their size is checked first."""
     try:
-        file = np.load(os.path.abspath(os.path.expanduser(path)), allow_pickle=False)
-        if not isinstance(file, np.lib.npyio.NpzFile):
-            raise ValueError("it is a single array")
-        with file:
-            return {name: file[name] for name in names if name in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        path = os.path.abspath(os.path.expanduser(path))
+        if os.path.exists(path) and not os.path.isfile(path):
+            raise ValueError("it is no regular file")
+        with zipfile.ZipFile(path) as archive:
+            members = {n: f"{n}.npy" for n in names if f"{n}.npy" in archive.namelist()}
+            sizes = [_declared(archive, member) for member in members.values()]
+            memory.check("its arrays are", sizes)
+            return {name: _read_array(archive, member) for name, member in members.items()}
+    except Exception as error:  # whatever a damaged or hostile file leads to; nothing in it is run
         raise InputError(
             f"{says}; it must be a file written by numpy.savez, of plain arrays ({one_line(error)})"
         ) from error
+
+
+def _declared(archive: zipfile.ZipFile, member: str) -> tuple[tuple[int, ...], int]:
+    """The shape of an array, and the bytes of an element, as its first bytes have them.
+
+    Raises:
+      ValueError: it is no plain array, or not of the size that it says.
+    """
+    with archive.open(member) as file:
+        if np.lib.format.read_magic(file) != (1, 0):
+            raise ValueError(f"{member} is not in version 1.0 of NumPy's format")
+        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+        size = archive.getinfo(member).file_size - file.tell()
+    if dtype.hasobject:
+        raise ValueError(f"{member} has Python objects")
+    if math.prod(shape) * dtype.itemsize != size:
+        raise ValueError(f"{member} says it is {dtype} {shape}, and has {size} bytes")
+    return shape, dtype.itemsize
+
+
+def _read_array(archive: zipfile.ZipFile, member: str) -> np.ndarray:
+    with archive.open(member) as file:
+        return np.lib.format.read_array(file, allow_pickle=False)
 
 
 def _checked_inputs(says: str, inputs: np.ndarray) -> np.ndarray:
@@ -149,4 +178,4 @@ def _check_labels(says: str, labels: np.ndarray, examples: int) -> None:
 
 def one_line(error: Exception) -> str:
     """An error's message on one line, not too long."""
-    return " ".join(str(error).split())[:300]
+    return " ".join(str(error).split())[:300] or type(error).__name__

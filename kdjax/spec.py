@@ -57,8 +57,8 @@ class SubsetSpec:
     the 200 of `size=200`, and among those whose labels `labelled=100` shows.
     """
 
-    classes: tuple[int, ...] = _field((), checks.tuple_of(checks.whole(0)))  # kept; (): all
-    without: tuple[int, ...] = _field((), checks.tuple_of(checks.whole(0)))  # left out
+    classes: tuple[int, ...] = _field((), checks.set_of(checks.whole(0)))  # kept; (): all
+    without: tuple[int, ...] = _field((), checks.set_of(checks.whole(0)))  # left out
     size: float = _field(1.0, checks.amount())
     labelled: float = _field(1.0, checks.amount())
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +14,12 @@ import numpy as np
 
 from kdjax import checkpoint, parallel
 from kdjax.augment import preprocess
-from kdjax.checks import InputError
+from kdjax.checks import InputError, check, choose, number, tuple_of, whole
 from kdjax.data import Preprocessing
 from kdjax.member import predict
 from kdjax.models import MODELS
 from kdjax.population import choose_plan, over_members
+from kdjax.sources import one_line
 from kdjax.spec import ModelSpec
 from kdjax.teachers import Teachers
 
@@ -92,16 +94,21 @@ class Stage:
         """Logits [M, B, C] of raw inputs [B, ...], as the data set has them.
 
         Raises:
-          ValueError: an input has another shape than the data set's.
+          InputError: inputs have another shape than the data set's, or are no finite numbers.
         """
         inputs = np.asarray(inputs)
-        if not len(inputs):
-            return np.zeros((len(self.members), 0, self.meta["classes"]), np.float32)
-        if inputs.shape[1:] != tuple(self.meta["input_shape"]):
-            raise ValueError(
+        if inputs.ndim == 0 or inputs.shape[1:] != tuple(self.meta["input_shape"]):
+            raise InputError(
                 f"inputs have the shape {inputs.shape}; it must be "
                 f"[B, {', '.join(map(str, self.meta['input_shape']))}]"
             )
+        if inputs.dtype.kind not in "biuf":
+            raise InputError(f"inputs are {inputs.dtype}; they must be numbers")
+        wrong = inputs.size - np.count_nonzero(np.isfinite(inputs))
+        if wrong:
+            raise InputError(f"inputs have {wrong} values NaN or infinite; they must be finite")
+        if not len(inputs):
+            return np.zeros((len(self.members), 0, self.meta["classes"]), np.float32)
         layout = parallel.Layout(data_shards=jax.local_device_count())
         program = _program(self.model_spec, self.meta["classes"], self.preprocessing, layout)
         variables = parallel.replicate(self.variables, layout)
@@ -149,12 +156,39 @@ def open_stage(path: str | Path) -> Stage:
     path = Path(path)
     variables, _, meta = checkpoint.open_variables(path)
     results = checkpoint.results(path)
-    return Stage(
-        path=path,
-        spec=meta["stage"],
-        members=meta["members"],
-        metrics=results["metrics"],
-        diverged=results["diverged"],
-        meta=meta,
-        variables=variables,
-    )
+    try:
+        opened = Stage(
+            path=path,
+            spec=meta["stage"],
+            members=meta["members"],
+            metrics=results["metrics"],
+            diverged=results["diverged"],
+            meta=meta,
+            variables=variables,
+        )
+        _check(opened)
+    except Exception as error:  # whatever a damaged or hostile file leads to; nothing in it is run
+        raise InputError(
+            f"{path} cannot be opened ({one_line(error)}); it must be as kdjax has written it"
+        ) from error
+    return opened
+
+
+def _check(stage: Stage) -> None:
+    """Whether the arrays are those of the model that the directory names, one for each member."""
+    meta, model = stage.meta, stage.model_spec
+    rules = MODELS[choose(MODELS, "its model", model.name)].arguments
+    for name, value in model.arguments:
+        check(rules[name], f"its model's {name}", value)
+    check(whole(2), "its number of classes", meta["classes"])
+    check(tuple_of(whole(1)), "its input shape", meta["input_shape"])
+    for name, numbers in meta["preprocessing"].items():
+        check(tuple_of(number(-math.inf)), f"its preprocessing's {name}", numbers)
+    example = jax.ShapeDtypeStruct((1, *meta["input_shape"]), "float32")
+    one = jax.eval_shape(stage.model.init, jax.random.key(0), example)
+    shapes = jax.tree.map(lambda x: (len(stage.members), *x.shape), one)
+    collections = {"params": stage.variables["params"], **stage.variables["model_state"]}
+    if jax.tree.map(np.shape, collections) != shapes:
+        raise ValueError("its arrays are not those of its model and members")
+    if len(stage.diverged) != len(stage.members):
+        raise ValueError(f"it has {len(stage.diverged)} of {len(stage.members)} members' results")

@@ -109,13 +109,14 @@ def mixing_matrix(
     if stage.mixing == "one_to_one" and len(seeds) != count:
         raise InputError(
             f"{path}.mixing is 'one_to_one', but there are {len(seeds)} seeds and {count} "
-            "teachers; the numbers must be equal"
+            "teachers, those that diverged not counted; the numbers must be equal"
         )
     for row, member in zip(rows, members, strict=True):
         size = member["ensemble_size"] or count
         if size > count:
             raise InputError(
-                f"{path}.ensemble_size is {size}; it must be at most the {count} teachers"
+                f"{path}.ensemble_size is {size}; it must be at most the {count} teachers, those "
+                "that diverged not counted"
             )
         if stage.mixing == "all":
             row[:size] = 1 / size

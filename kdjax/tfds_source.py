@@ -14,7 +14,7 @@ import numpy as np
 
 from kdjax import cache
 from kdjax.cache import RawSet
-from kdjax.checks import InputError
+from kdjax.checks import InputError, shown
 from kdjax.sources import FIELD, Split, one_line, whole
 from kdjax.versions import installed
 
@@ -206,8 +206,8 @@ def _unknown(name: str, data_dir: str) -> InputError:
     close = difflib.get_close_matches(name, known, n=1)
     close = [f"{name}/"] if os.path.isdir(name) else close
     return InputError(
-        f"{FIELD} is {name!r}; it must be digits, the path of an .npz file, that of a folder of "
-        f"images with a / at its end, a set prepared in {data_dir} "
+        f"{FIELD} is {shown(name)}; it must be digits, the path of an .npz file, that of a folder "
+        f"of images with a / at its end, a set prepared in {data_dir} "
         f"({', '.join(here) or 'there is none'}), or any TFDS image classification set"
         + (f"; did you mean {close[0]}?" if close else "")
     )

@@ -25,6 +25,7 @@ from kdjax.teachers import mixing_matrix
 
 TAUGHT_BYTES = 2**28  # most that the logits of live teachers may take in one chunk
 READ = 10_000  # examples read at a time for the teachers' cached logits
+LISTED = 5  # members whose losses a message names
 
 
 @dataclass(frozen=True)
@@ -64,15 +65,16 @@ def train(
     """
     began = time.perf_counter()
     setup = set_up(job, spec, dataset, exam)
-    layout, stage = job.layout, job.stage
+    layout = job.layout
     say(describe(setup))
     checkpoint.start(job.directory, job.identity)
     hparams = parallel.split_members(setup.hparams, layout)
     evaluate = evaluation.program(setup.recipe, setup.plan.members, dataset, layout)
     with contextlib.ExitStack() as opened:
         checkpoints = opened.enter_context(checkpoint.Checkpoints(job.directory))
-        state, done, before = _begin(setup, checkpoints, hparams)
-        _stop_if_all_bad(stage.name, parallel.join_members(state.bad, layout), done)
+        state, row = _begin(setup, checkpoints, hparams)
+        done, before = row["step"], row["seconds"]
+        _stop_if_all_bad(job, parallel.join_members(state.bad, layout), row)
         clock = lambda: before + time.perf_counter() - began
         display = opened.enter_context(contextlib.closing(track(job, done)))
         end_if_asked()
@@ -93,13 +95,15 @@ def train(
             checkpoint.append_metrics(job.directory, row)
             checkpoints.save(step, *_items(setup, host, row))
             display.update(row)
-            _stop_if_all_bad(stage.name, host.bad, step)
+            _stop_if_all_bad(job, host.bad, row)
             end_if_asked()
     finals = {
         name: evaluation.evaluate(evaluate, state, hparams, split, layout)
         for name, split in exam.splits.items()
     }
-    checkpoint.finish(job.directory, _results(setup, state, finals, clock()))
+    results = _results(setup, state, finals, clock())
+    _stop_if_all_bad(job, np.array(results["diverged"]), row)
+    checkpoint.finish(job.directory, results)
 
 
 def set_up(job: Job, spec: ExperimentSpec, dataset: Dataset, exam: Exam) -> Setup:
@@ -157,18 +161,23 @@ def describe(setup: Setup) -> str:
     return f"{stage.name}: {'; '.join(parts)}"
 
 
-def _stop_if_all_bad(name: str, bad: np.ndarray, step: int) -> None:
+def _stop_if_all_bad(job: Job, bad: np.ndarray, row: dict[str, Any]) -> None:
     if bad.all():
+        losses = ["not finite" if v is None or v != v else f"{v:.3g}" for v in row["loss"]]
+        more = ", ..." * (len(losses) > LISTED)
+        told = f" (losses: {', '.join(losses[:LISTED])}{more})" * bool(losses)
+        soft = "temperature" in LOSSES[job.stage.loss].hparams
         raise Diverged(
-            f"stage {name!r}: all {len(bad)} members have diverged by step {step}; delete it and "
-            "try a smaller learning_rate, warmup_steps or clip_norm"
+            f"{job.path}: all {len(bad)} members have diverged by step {row['step']}{told}; delete "
+            f"{job.directory} and try a smaller learning_rate{' or temperature' * soft}, "
+            "warmup_steps or clip_norm"
         )
 
 
 def _begin(
     setup: Setup, checkpoints: checkpoint.Checkpoints, hparams: Hparams
-) -> tuple[State, int, float]:
-    """The state to go on from, the steps done and the seconds they took."""
+) -> tuple[State, dict[str, Any]]:
+    """The state to go on from, and the row of metrics that tells of the steps done."""
     job, layout = setup.job, setup.job.layout
     example = evaluation.example(setup.dataset)
     one = lambda h: member.init(setup.recipe, h, example)
@@ -180,22 +189,24 @@ def _begin(
         host = parallel.join_members(state, layout)
         variables, rest, _, meta = checkpoints.restore(step, _training(host))
         host = host.replace(**variables, **rest)
-        return parallel.split_members(host, layout), step, meta["seconds"]
+        return parallel.split_members(host, layout), meta
     if job.init_from is not None:
         host = parallel.join_members(state, layout)
         members = len(host.bad)
+        source = open_stage(job.init_from)
         given = jax.tree.map(
             lambda x: np.broadcast_to(x, (members, *x.shape[1:])),
-            open_stage(job.init_from).variables,
+            source.variables | {"bad": np.array(source.diverged)},
         )
         state = parallel.split_members(host.replace(**given), layout)
-    return state, 0, 0.0
+    return state, {"step": 0, "seconds": 0.0, "loss": []}
 
 
 def _chunks(
     setup: Setup, state: State, hparams: Hparams, done: int, resident: bool
 ) -> Iterator[tuple[int, State, np.ndarray]]:
-    """Runs the chunks that are left: the step after each, the state, and the mean loss [M]."""
+    """Runs the chunks that are left: the step after each, the state, and the mean loss
+    [M] of the steps where it is finite."""
     job, layout, teachers = setup.job, setup.job.layout, setup.exam.teachers
     logits = None
     if LOSSES[job.stage.loss].teacher and not setup.live:
@@ -220,7 +231,8 @@ def _chunks(
                 losses.append(loss)
             coming = next(fed, None)  # goes to the devices while they compute
             losses = [parallel.join_members(loss, layout) for loss in losses]
-            yield start + steps, state, np.concatenate(losses, axis=1).mean(axis=1)
+            finite = np.ma.masked_invalid(np.concatenate(losses, axis=1))
+            yield start + steps, state, finite.mean(axis=1, dtype=np.float64).filled(np.nan)
 
 
 def _plan_chunks(setup: Setup, done: int) -> list[Chunk]:
@@ -287,7 +299,7 @@ def _results(setup: Setup, state: State, finals: dict, seconds: float) -> dict[s
     variables = {"params": host.params, "model_state": host.model_state}
     return {
         "metrics": {name: _lists(numbers) for name, numbers in finals.items()},
-        "diverged": (host.bad | ~np.isfinite(finals["test"]["nll"])).tolist(),
+        "diverged": (host.bad | ~np.isfinite([m["nll"] for m in finals.values()]).all(0)).tolist(),
         "seconds": seconds,
         **evaluation.serving_cost(setup.recipe.model, variables, evaluation.example(setup.dataset)),
         "teacher": setup.exam.ensemble,

@@ -10,6 +10,7 @@ import jax
 import pytest
 from stages import write_stage
 
+from kdjax import parallel, report
 from kdjax.machine import use_machine
 
 CACHE = tempfile.TemporaryDirectory()  # gone with the session
@@ -20,6 +21,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_compilation_cache_dir", CACHE.name)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 use_machine()  # the rest as the command does
+parallel.forget_programs = lambda: None  # once a module, below, takes less time
 
 
 def pytest_collection_modifyitems(items):
@@ -36,6 +38,14 @@ def _forget_programs():
     yield
     jax.clear_caches()
     gc.collect()
+
+
+@pytest.fixture(scope="module")
+def undrawn():
+    """Runs make their report, and write and draw none, which takes longer than to train."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(report, "write", lambda *_: None)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -39,9 +39,9 @@ def test_prepare_tells_new_unfinished_and_done(tmp_path):
     before = snapshot(directory)
     assert checkpoint.prepare(directory, IDENTITY) == "unfinished"
     assert snapshot(directory) == before
-    checkpoint.finish(directory, {"accuracy": [0.5, float("nan")]})
+    checkpoint.finish(directory, {"metrics": {"nll": [0.5, float("nan")]}, "diverged": []})
     assert checkpoint.prepare(directory, IDENTITY) == "done"
-    assert checkpoint.results(directory) == {"accuracy": [0.5, None]}
+    assert checkpoint.results(directory) == {"metrics": {"nll": [0.5, None]}, "diverged": []}
 
 
 def test_prepare_takes_tuples_and_nan_as_json_has_them(tmp_path):

@@ -58,7 +58,7 @@ REFUSED = [
     (lambda: students(init_from="nobody"), r"init_from is 'nobody'; it must be an earlier stage"),
     (
         lambda: students(**KD, teacher_logits="cached", augment=dict(shift=1)),
-        r"teacher_logits is 'cached', but .*augment changes the view",
+        r"teacher_logits is 'cached', but .*augment with shift 1 and flip False changes the view",
     ),
     (
         lambda: students(**KD, subset=dict(labelled=0)),
@@ -87,6 +87,10 @@ REFUSED = [
     (lambda: students(optimizer="adamw"), r"optimizer is 'adamw'; it must be a dict of fields"),
     (lambda: students(soft_weight=1e39), r"soft_weight is 1e\+39; .* at most 1e\+06"),
     (lambda: students(members=dict(seed=10**9)), r"seed is 1000000000; .* from 1 to 10000"),
+    (
+        lambda: students(**KD, members=dict(seed=5000, soft_weight=(1.0, 2.0, 3.0))),
+        r"members has 3 of soft_weight x 5000 of seed; there must be at most 10,000 members",
+    ),
     (lambda: students(teacher="teachers,teachers"), r"it must name each stage once"),
     (lambda: students(init_from="a,b"), r"init_from is 'a,b'; it must name one stage"),
     (lambda: students(**KD | dict(hard_weight=0.0, soft_weight=0.0)), r"are both 0 for a member"),
@@ -113,11 +117,14 @@ def test_a_wrong_config_is_refused(make, words):
 
 MISFITS = [
     (dict(subset=dict(labelled=50)), r"hides the labels of 750 of its 800 .* every label"),
+    (dict(subset=dict(without=(3, 3))), r"subset.without is \(3, 3\); .*, none of them twice"),
     (dict(subset=dict(classes=(12,))), r"subset.classes is \(12,\); it must be of classes 0 to 9"),
     (dict(subset=dict(classes=(3,), without=(3,))), r"there is no example"),
     (dict(subset=dict(size=801)), r"subset.size is 801; it must be at most 800"),
     (dict(model=dict(name="cnn", channels=(4, 4, 4, 4))), r"does not take examples of the shape"),
     (dict(subset=dict(size=0)), r"subset.size is 0; there must be at least one"),
+    (dict(model=dict(hidden=(2**31 - 1,))), r"s.model is .*, whose parameters are .* GiB, more t"),
+    (dict(batch=2**31 - 1), r"s.batch is 2147483647, for which a chunk needs .* GiB, more than"),
     (dict(augment=dict(shift=8)), r"augment.shift is 8; it must be less"),
     (dict(**KD, members=dict(ensemble_size=(2, 4))), r"ensemble_size is 4; .* the 3 teachers"),
     (dict(**KD, mixing="one_to_one"), r"mixing is 'one_to_one', but there are 2 seeds and 3 teach"),

@@ -1,6 +1,7 @@
 """SIGKILL or SIGTERM at any time; a rerun ends with the same metrics, bit for bit."""
 
 import pytest
+from harness import lost, saved
 from launch import ends, metrics, rows, send, start, wait_for
 
 CONFIG = """
@@ -27,15 +28,28 @@ def undisturbed(directory):
 
 
 def test_a_run_killed_in_every_stage_ends_as_if_nothing_had_been(directory, undisturbed):
+    before = {}
     for name in ("teachers", "baseline", "distilled"):
         stage = directory / "killed" / name
         process = start(directory, "killed")
         wait_for(lambda s=stage: rows(s) >= 5, process)
         send(process, "SIGKILL")
         ends(process)
-        assert not (stage / "DONE").exists()
+        assert not (stage / "DONE").exists() and lost(before, directory / "killed") == (0, 0)
+        before = saved(directory / "killed")
     assert ends(start(directory, "killed"))[0][0] == 0
+    assert lost(before, directory / "killed") == (0, 0)
     assert metrics(directory / "killed") == undisturbed
+
+
+def test_the_harness_sees_what_is_lost(directory, undisturbed):
+    """A chunk that was trained again, and a stage that was finished again."""
+    before = saved(directory / "whole")
+    assert lost(before, directory / "whole") == (0, 0)
+    rows = before["teachers"][1]
+    rows[20:] = [row.replace('"seconds": ', '"seconds": 1') for row in rows[20:]]
+    before["baseline"] = (b"{}", before["baseline"][1])
+    assert lost(before, directory / "whole") == (1, 40)
 
 
 def test_sigterm_before_within_and_after_the_chunks_ends_cleanly(directory, undisturbed):

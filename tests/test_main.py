@@ -24,13 +24,13 @@ def kdjax_main(*arguments, cwd, **env):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--confg", CONFIG], "'confg'. Did you mean: config"),
+        (["--confg", CONFIG], "'confg'; did you mean: config"),
         ([], "--config is missing"),
         (["--config", "nothing.py"], "--config is 'nothing.py'; there is no such file"),
         (["--config", CONFIG, "more"], "'more' is no flag"),
         (
             ["--config", CONFIG, "--config.stages.distilled.temperatur=4"],
-            '--config.stages.distilled.temperatur=4: .*Did you mean "temperature"',
+            '--config.stages.distilled.temperatur=4: .*; did you mean "temperature"',
         ),
         (["--config", CONFIG, "--config.stages.distilled.steps=many"], "steps=many"),
         (
