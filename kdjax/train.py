@@ -76,8 +76,8 @@ def train(
         clock = lambda: before + time.perf_counter() - began
         display = opened.enter_context(contextlib.closing(track(job, done)))
         end_if_asked()
-        chunks = _chunks(setup, state, hparams, done, spec.dataset.resident)
-        for step, state, loss in chunks:
+        left = chunks(setup, state, hparams, done, spec.dataset.resident)
+        for step, state, loss in left:
             numbers = evaluation.evaluate(
                 evaluate, state, hparams, exam.splits["validation"], layout
             )
@@ -90,7 +90,7 @@ def train(
                 "validation": _lists(numbers),
             }
             checkpoint.append_metrics(job.directory, row)
-            checkpoints.save(step, *_items(setup, host, row))
+            checkpoints.save(step, *items(setup, host, row))
             display.update(row)
             _stop_if_all_bad(stage.name, host.bad, step)
             end_if_asked()
@@ -191,7 +191,7 @@ def _begin(
     return state, 0, 0.0
 
 
-def _chunks(
+def chunks(
     setup: Setup, state: State, hparams: Hparams, done: int, resident: bool
 ) -> Iterator[tuple[int, State, np.ndarray]]:
     """Runs the chunks that are left: the step after each, the state, and the mean loss [M]."""
@@ -208,9 +208,9 @@ def _chunks(
     )
     program = parallel.pmap(program, layout, donate=(0,))
     variables = parallel.replicate(teachers.variables, layout) if setup.live else ()
-    chunks = _plan_chunks(setup, done)
+    planned = _plan_chunks(setup, done)
     for (start, steps), (data, examples) in zip(
-        chunks, feed(job, setup.dataset, resident, logits, chunks), strict=True
+        planned, feed(job, setup.dataset, resident, logits, planned), strict=True
     ):
         losses = []
         for part in [examples] if setup.plan.scan else _single_steps(examples, job.stage.order):
@@ -259,7 +259,7 @@ def _training(host: State) -> dict[str, Any]:
     return {"step": host.step, "opt_state": host.opt_state, "bad": host.bad}
 
 
-def _items(setup: Setup, host: State, row: dict[str, Any]) -> tuple[Any, ...]:
+def items(setup: Setup, host: State, row: dict[str, Any]) -> tuple[Any, ...]:
     """A checkpoint's items: variables, opt, hparams, meta."""
     variables = {"params": host.params, "model_state": host.model_state}
     job, dataset = setup.job, setup.dataset
