@@ -13,7 +13,7 @@ from benchmarks import populations
 from benchmarks.data_sets import dataset
 from benchmarks.rows import microseconds
 from benchmarks.session import Session
-from benchmarks.teachers import TEACHERS, finished
+from benchmarks.teachers import finished
 from benchmarks.timing import Case, Row, measure, row
 from benchmarks.work import DIGITS, IMAGES, Work
 from kdjax import member
@@ -21,7 +21,7 @@ from kdjax.stage import open_stage, open_teachers
 from kdjax.teachers import ensemble_logits
 
 TEACHER, STUDENT = Work(IMAGES, (1200, 1200)), Work(IMAGES, (800, 800))
-STUDENTS = 10
+STUDENTS, TEACHERS = 10, 10
 SMALL_TEACHER = Work(DIGITS, (256, 256), examples=800)
 SMALL_STUDENT = Work(DIGITS, (32,), optimizer="adamw", examples=800)
 TEMPERATURES = tuple(1.0 + 0.5 * i for i in range(40))
@@ -35,7 +35,9 @@ def targets(session: Session) -> list[Row]:
     filling the cache takes is in the column of what is done once."""
     data = dataset(IMAGES)
     still = dict(order="shared", augment=dict(shift=0))
-    taught = dict(loss="kl_divergence", temperature=4.0, teacher=finished(session, TEACHER, data))
+    taught = dict(
+        loss="kl_divergence", temperature=4.0, teacher=finished(session, TEACHER, data, TEACHERS)
+    )
     cached, live = (taught | dict(teacher_logits=kind) for kind in ("cached", "live"))
     fields = {
         "labels": still,
@@ -62,7 +64,7 @@ def sweep(session: Session) -> list[Row]:
     runs take turns, every time other ones."""
     data = dataset(DIGITS)
     fields = dict(loss="kl_divergence", teacher_logits="cached", steps=SWEEP_STEPS)
-    fields["teacher"] = finished(session, SMALL_TEACHER, data)
+    fields["teacher"] = finished(session, SMALL_TEACHER, data, TEACHERS)
     singles = itertools.cycle(TEMPERATURES)
 
     def train(temperatures: Sequence[float]) -> None:
@@ -88,8 +90,8 @@ def sweep(session: Session) -> list[Row]:
 def latency(session: Session) -> list[Row]:
     """Logits of one student against those of its teachers as one classifier, on one device."""
     data = dataset(IMAGES)
-    teachers = open_teachers([Path(finished(session, TEACHER, data))])
-    student = open_stage(finished(session, STUDENT, data, members=1))
+    teachers = open_teachers([Path(finished(session, TEACHER, data, TEACHERS))])
+    student = open_stage(finished(session, STUDENT, data, 1))
     first, rows = jax.tree.map(lambda x: x[0], student.variables), []
     one = lambda v, x: member.predict(student.model, v, x)
     every = lambda v, x: ensemble_logits(teachers.teach(v, x), 1.0)

@@ -6,12 +6,12 @@ from benchmarks import populations
 from benchmarks.data_sets import dataset
 from benchmarks.rows import UNIT, microseconds
 from benchmarks.session import Session
-from benchmarks.teachers import TEACHERS, finished
+from benchmarks.teachers import finished
 from benchmarks.timing import Case, Row, measure, row
 from benchmarks.work import IMAGES, Work
 
 STUDENT = Work(IMAGES, (128, 128), optimizer="adamw", steps=20, validate=False)
-TEACHER = replace(STUDENT, hidden=(32,))
+TEACHER, TEACHERS = replace(STUDENT, hidden=(32,)), 10
 # One size at a time, the others as in BASE.
 BASE = dict(members=10, classes=10, examples=3_000)
 SIZES = {
@@ -50,7 +50,7 @@ def _case(session: Session, axis: str, size: int) -> Case:
         numbers["members"],
         augment=dict(shift=0),
         loss="kl_divergence",
-        teacher=finished(session, TEACHER, data),
+        teacher=finished(session, TEACHER, data, TEACHERS),
         teacher_logits="cached",
     )
     return populations.case(str(size), populations.set_up(config, data), work.validate)
