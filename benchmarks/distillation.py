@@ -91,7 +91,7 @@ def latency(session: Session) -> list[Row]:
     """Logits of one student against those of its teachers as one classifier, on one device."""
     data = dataset(IMAGES)
     teachers = open_teachers([Path(finished(session, TEACHER, data, TEACHERS))])
-    student = open_stage(finished(session, STUDENT, data, 1))
+    student = open_stage(finished(session, STUDENT, data, STUDENTS))
     first, rows = jax.tree.map(lambda x: x[0], student.variables), []
     one = lambda v, x: member.predict(student.model, v, x)
     every = lambda v, x: ensemble_logits(teachers.teach(v, x), 1.0)

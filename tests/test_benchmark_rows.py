@@ -96,13 +96,9 @@ def check(rows, *names):
     return found
 
 
-def test_all_that_trains_large_nets_runs(tmp_path, measured, monkeypatch):
-    pytest.importorskip("torch")
+def test_what_trains_large_nets_runs(tmp_path, measured, no_torch, monkeypatch):
     monkeypatch.setattr(load("dense"), "LARGE", load("dense").LARGE[:1])
-    measured("dense", {}, run=lambda name: name != "kdjax M=1")
-    load("dense").dense(session(tmp_path))
-    measured("dense", {}, run=lambda name: name.startswith("JAX"))
-    monkeypatch.setattr(load("peers"), "cases", named)
+    measured("dense", {}, run=lambda name: not name.startswith("torch"))
     load("dense").others(session(tmp_path))
     measured("saving", {}, run=lambda name: name == "with")
     (row,) = load("saving").checkpoint(session(tmp_path))
@@ -168,11 +164,13 @@ def test_torch_does_regularised_work_in_every_process_and_says_what_fails(tiny):
     variants, peers, work = load("variants"), load("peers"), load("work")
     regularised = work.Work("images", **tiny, optimizer="adamw", regularised=True)
     loop = replace(variants.in_memory(regularised)[-1], processes=2)
-    tasks = [loop, replace(loop, name="none", workers=-1), variants.ensemble(2)]
-    with peers.cases(regularised, tasks) as (good, bad, stacked):
+    bad = replace(loop, name="none", workers=-1)
+    tasks = [loop, bad, variants.ensemble(2), variants.loaders()[-1]]
+    with peers.cases(regularised, tasks) as (good, bad, stacked, loader):
         assert good.units == 2 * 2 and stacked.units == 2 * 2  # steps by processes, by members
         good.run()
         stacked.run()
+        loader.run()
         with pytest.raises(RuntimeError, match=r"PyTorch: ValueError.*num_workers"):
             bad.run()
         good.run()
@@ -180,7 +178,7 @@ def test_torch_does_regularised_work_in_every_process_and_says_what_fails(tiny):
 
 def test_convolutional(tmp_path, measured, no_torch):
     seconds = {"kdjax M=2": 0.5, "torch channels_last, threads=1 (one core)": 0.8}
-    measured("convolutions", seconds, run=lambda name: name != "kdjax M=1")
+    measured("convolutions", seconds, run=lambda name: name == "kdjax M=2")
     names = ["conv_m10_vs_m1", "conv_member_vs_torch"]
     found = check(load("convolutions").convolutional(session(tmp_path)), *names)
     assert found["conv_m10_vs_m1"].ratio == 2.0 and found["conv_m10_vs_m1"].value == 0.5e6
@@ -231,11 +229,21 @@ def test_sweep(tmp_path, measured, monkeypatch):
 
 
 def test_growth(tmp_path, measured, monkeypatch):
-    growth, given = load("growth"), session(tmp_path)
-    monkeypatch.setattr(growth, "BASE", dict(members=2, classes=10, examples=16))
-    case = growth._case(given, "classes", 20)
-    case.run()
-    assert (case.name, case.units) == ("20", 2 * 2)
+    growth, populations, given = load("growth"), load("populations"), session(tmp_path)
+    monkeypatch.setattr(growth, "finished", lambda s, work, data, members: f"of/{data.classes}")
+
+    def set_up(stage, data):
+        config = populations.config
+        (stage,) = config.parse(config.experiment(stages={populations.STAGE: stage})).stages
+        assert stage.teacher == f"of/{data.classes}" and stage.teacher_logits == "cached"
+        return len(dict(stage.members)["seed"]), data.classes, stage.subset.size
+
+    monkeypatch.setattr(populations, "set_up", set_up)
+    monkeypatch.setattr(populations, "case", lambda name, found, validate: (name, found))
+    sizes = [
+        growth._case(given, *size) for size in (("members", 2), ("classes", 20), ("examples", 8))
+    ]
+    assert sizes == [("2", (2, 10, 3_000)), ("20", (10, 20, 3_000)), ("8", (10, 10, 8))]
     named = lambda session, axis, size: load("timing").Case(str(size), None, 1)
     monkeypatch.setattr(growth, "_case", named)
     monkeypatch.setattr(
