@@ -18,36 +18,43 @@ SPECS = {
     PHOTOS: DatasetSpec("cifar10", validation=1_000),
 }
 KEPT = {IMAGES: 59_000, DIGITS: 800, PHOTOS: 5_000}  # training examples; photos decode slowly
-EVALUATED = 1_000  # examples of each other split
+EVALUATED = 1_000  # examples of each other split: a whole batch of kdjax's evaluation
 RANDOM = "random images"
-DATASETS: dict[str, Dataset] = {}  # read so far
+DATASETS: dict[str, Dataset] = {}  # read so far, whole
 
 
 def dataset(name: str) -> Dataset:
-    """MNIST, the digits or CIFAR-10; without the first or the last, random pixels of its shape,
-    whose speed is the same."""
-    if name not in DATASETS:
-        try:
-            read = data.load(SPECS[name], "")
-        except InputError:
-            read = _random(name)
-        sizes = {"train": KEPT[name], "validation": EVALUATED, "test": EVALUATED}
-        splits = {split: _first(read.splits[split], size) for split, size in sizes.items()}
-        DATASETS[name] = replace(read, splits=splits)
-    return DATASETS[name]
+    """MNIST, the digits or CIFAR-10, as much of it as is used; without the first or the last,
+    random pixels of its shape, whose speed is the same."""
+    read, sizes = _whole(name), {"train": KEPT[name], "validation": EVALUATED, "test": EVALUATED}
+    splits = {split: _first(read.splits[split], size) for split, size in sizes.items()}
+    return replace(read, splits=splits)
 
 
-def on_disk(name: str, directory: Path) -> str:
-    """What a config names to read the same: the set, or a file of the random pixels."""
-    read = dataset(name)
+def on_disk(name: str, directory: Path) -> tuple[str, int]:
+    """What a config names to read the whole set, or a file of the random pixels; and the bytes of
+    the inputs that it then reads."""
+    read = _whole(name)
+    sources = {id(split.source): split.source for split in read.splits.values()}  # often shared
+    held = sum(source.inputs.nbytes for source in sources.values())
     if not read.name.startswith(RANDOM):
-        return SPECS[name].name
+        return SPECS[name].name, held
     path, arrays = directory / f"{name}.npz", {}
     for split in ("train", "validation", "test"):
         arrays[f"{split}_inputs"] = fetch(read.splits[split], np.arange(len(read.splits[split])))
         arrays[f"{split}_labels"] = read.splits[split].labels
-    np.savez(path, **arrays)
-    return str(path)
+    if not path.exists():
+        np.savez(path, **arrays)
+    return str(path), held
+
+
+def _whole(name: str) -> Dataset:
+    if name not in DATASETS:
+        try:
+            DATASETS[name] = data.load(SPECS[name], "")
+        except InputError:
+            DATASETS[name] = _random(name)
+    return DATASETS[name]
 
 
 def _random(name: str) -> Dataset:

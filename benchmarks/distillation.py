@@ -11,22 +11,22 @@ import jax.numpy as jnp
 
 from benchmarks import populations
 from benchmarks.data_sets import dataset
-from benchmarks.dense import microseconds
+from benchmarks.rows import microseconds
 from benchmarks.session import Session
-from benchmarks.teachers import TEACHERS, finished
+from benchmarks.teachers import finished
 from benchmarks.timing import Case, Row, measure, row
 from benchmarks.work import DIGITS, IMAGES, Work
 from kdjax import member
 from kdjax.stage import open_stage, open_teachers
 from kdjax.teachers import ensemble_logits
 
-TEACHER, STUDENT = Work(IMAGES, (1200, 1200)), Work(IMAGES, (800, 800), steps=50, examples=5_000)
-STUDENTS = 10
+TEACHER, STUDENT = Work(IMAGES, (1200, 1200)), Work(IMAGES, (800, 800))
+STUDENTS, TEACHERS = 10, 10
 SMALL_TEACHER = Work(DIGITS, (256, 256), examples=800)
 SMALL_STUDENT = Work(DIGITS, (32,), optimizer="adamw", examples=800)
 TEMPERATURES = tuple(1.0 + 0.5 * i for i in range(40))
 SWEEP_STEPS = 1000
-SWEEPS = 5  # most repeats, in which every temperature gets its single run
+SINGLE = 4  # runs of one temperature in a repeat
 SERVED = (1, 100)  # examples of a call
 
 
@@ -35,7 +35,9 @@ def targets(session: Session) -> list[Row]:
     filling the cache takes is in the column of what is done once."""
     data = dataset(IMAGES)
     still = dict(order="shared", augment=dict(shift=0))
-    taught = dict(loss="kl_divergence", temperature=4.0, teacher=finished(session, TEACHER, data))
+    taught = dict(
+        loss="kl_divergence", temperature=4.0, teacher=finished(session, TEACHER, data, TEACHERS)
+    )
     cached, live = (taught | dict(teacher_logits=kind) for kind in ("cached", "live"))
     fields = {
         "labels": still,
@@ -49,21 +51,21 @@ def targets(session: Session) -> list[Row]:
     labels, cached, live, jittered = (timings[name] for name in fields)
     name = f"{STUDENT.name} M={STUDENTS} K={TEACHERS}"
     return [
+        row("cached_vs_live_teacher", cached, live, *microseconds(cached), of=name),
         row(f"{name} cached over labels", cached, labels, *microseconds(cached)),
         row(f"{name} live over labels", live, labels, *microseconds(live)),
         row(f"{name} live, jittered, over labels", jittered, labels, *microseconds(jittered)),
-        row("cached_vs_live_teacher", cached, live, *microseconds(cached)),
     ]
 
 
 def sweep(session: Session) -> list[Row]:
     """Students at forty temperatures as one stage, against a stage for each, from the config to
-    the finished directory, compilation included. In a repeat the whole sweep and a part of the
-    single runs take turns, every time other ones."""
+    the finished directory, compilation included. In a repeat the whole sweep and a few single
+    runs take turns, every time other ones."""
     data = dataset(DIGITS)
     fields = dict(loss="kl_divergence", teacher_logits="cached", steps=SWEEP_STEPS)
-    fields["teacher"] = finished(session, SMALL_TEACHER, data)
-    singles, part = itertools.cycle(TEMPERATURES), max(1, len(TEMPERATURES) // SWEEPS)
+    fields["teacher"] = finished(session, SMALL_TEACHER, data, TEACHERS)
+    singles = itertools.cycle(TEMPERATURES)
 
     def train(temperatures: Sequence[float]) -> None:
         members = dict(seed=1, temperature=tuple(temperatures))
@@ -72,23 +74,24 @@ def sweep(session: Session) -> list[Row]:
             populations.finish(stage, data, Path(directory))
 
     def some() -> None:
-        for temperature in itertools.islice(singles, part):
+        for temperature in itertools.islice(singles, SINGLE):
             train([temperature])
 
     cases = [
         Case("sweep", lambda: train(TEMPERATURES), len(TEMPERATURES)),
-        Case("single runs", some, part),
+        Case("single runs", some, SINGLE),
     ]
-    timings = measure(cases, session.few(SWEEPS), warm=False)
-    own = timings["sweep"]
-    return [row("sweep40_vs_runs", own, timings["single runs"], own.median, "s per student")]
+    timings = measure(cases, session.repeats, warm=False)
+    own, of = timings["sweep"], f"{SMALL_STUDENT.name}, {SWEEP_STEPS} steps"
+    unit = "s per student"
+    return [row("sweep40_vs_runs", own, timings["single runs"], own.median, unit, of=of)]
 
 
 def latency(session: Session) -> list[Row]:
     """Logits of one student against those of its teachers as one classifier, on one device."""
     data = dataset(IMAGES)
-    teachers = open_teachers([Path(finished(session, TEACHER, data))])
-    student = open_stage(finished(session, STUDENT, data, members=1))
+    teachers = open_teachers([Path(finished(session, TEACHER, data, TEACHERS))])
+    student = open_stage(finished(session, STUDENT, data, STUDENTS))
     first, rows = jax.tree.map(lambda x: x[0], student.variables), []
     one = lambda v, x: member.predict(student.model, v, x)
     every = lambda v, x: ensemble_logits(teachers.teach(v, x), 1.0)
@@ -99,9 +102,9 @@ def latency(session: Session) -> list[Row]:
             _call("ensemble", every, teachers.variables, inputs),
         ]
         timings = measure(cases, session.repeats)
-        own = timings["student"]
+        own, base = timings["student"], timings["ensemble"]
         name = "student_vs_ensemble_latency" + f", {batch} examples" * (batch > 1)
-        rows.append(row(name, own, timings["ensemble"], 1e3 * own.median, "ms"))
+        rows.append(row(name, own, base, 1e3 * own.median, "ms", of=f"{STUDENT.name} K={TEACHERS}"))
     return rows
 
 

@@ -20,7 +20,7 @@ from kdjax.data import fetch
 from kdjax.models import MLP
 from kdjax.spec import AugmentSpec
 
-STEPS = 20  # of a turn, which is spared validation
+STEPS = 10  # of a turn, which is spared validation
 
 
 def cases(work: Work, members: int) -> list[Case]:

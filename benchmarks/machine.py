@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 import jax
 import jax.numpy as jnp
 
-from benchmarks.timing import Case, Timing, best, total
+from benchmarks.timing import Case, Timing, best, longest, total
 
 SIZE = 2048  # of the square matrices
 FLOATS = 2**27  # of the array, over all devices: half a GiB, far more than a cache holds
@@ -17,22 +17,27 @@ PRODUCTS = [f"matmul, {where}" for where in (ONE, EACH)]
 PASSES = [f"stream, {where}" for where in (ONE, EACH)]
 
 
-def cases() -> list[Case]:
-    """The unit of a product is a floating-point operation, that of a pass a byte read or written.
-    A pass works in place: a new array would cost page faults besides."""
+def products() -> list[Case]:
+    """Their unit is a floating-point operation."""
     devices = jax.local_device_count()
     matrix = jnp.ones((SIZE, SIZE))
     matrices = jax.pmap(lambda _: matrix)(jnp.arange(devices))
-    product, products = jax.jit(jnp.dot), jax.pmap(jnp.dot)
+    alone, together = jax.jit(jnp.dot), jax.pmap(jnp.dot)
     one, each = PRODUCTS
     return [
-        Case(one, lambda: product(matrix, matrix).block_until_ready(), 2 * SIZE**3),
-        Case(each, lambda: products(matrices, matrices).block_until_ready(), 2 * SIZE**3 * devices),
-        *(_stream(name, devices) for name in PASSES),
+        Case(one, lambda: alone(matrix, matrix).block_until_ready(), 2 * SIZE**3),
+        Case(each, lambda: together(matrices, matrices).block_until_ready(), 2 * SIZE**3 * devices),
     ]
 
 
-def _stream(name: str, devices: int) -> Case:
+def passes() -> list[Case]:
+    """Their unit is a byte read or written. They work in place: a new array would cost page faults
+    besides."""
+    return [_pass(name) for name in PASSES]
+
+
+def _pass(name: str) -> Case:
+    devices = jax.local_device_count()
     share, step = FLOATS // devices, lambda x: 0.5 * x + 1.0
     if name.endswith(ONE):
         array, apply = jnp.zeros(share * devices), jax.jit(step, donate_argnums=0)
@@ -61,6 +66,11 @@ def stream(timings: Mapping[str, Timing]) -> Timing:
     return best(timings[name] for name in PASSES)
 
 
-def floor(timings: Mapping[str, Timing], flops: float, moved: float) -> Timing:
-    """The least that so many operations and then so many bytes can take, repeat by repeat."""
+def without_overlap(timings: Mapping[str, Timing], flops: float, moved: float) -> Timing:
+    """So many operations and then so many bytes, repeat by repeat."""
     return total((flops, product(timings)), (moved, stream(timings)))
+
+
+def with_overlap(timings: Mapping[str, Timing], flops: float, moved: float) -> Timing:
+    """The longer of the two, repeat by repeat: the usual roofline."""
+    return longest((flops, product(timings)), (moved, stream(timings)))

@@ -1,6 +1,6 @@
-"""PyTorch's side, in a process of its own, as a user would run it.
+"""PyTorch's side, in processes of its own, as a user would run it.
 
-The process rests while others take their turn: beside JAX in one process PyTorch loses a quarter
+They rest while others take their turn: beside JAX in one process PyTorch loses a quarter
 of its speed.
 """
 
@@ -25,7 +25,7 @@ from benchmarks.work import Work
 from kdjax.data import fetch
 
 ROOT = Path(__file__).parents[1]
-ENSEMBLE_STEPS = 20  # of a turn of an ensemble, which is slow, and is spared validation
+ENSEMBLE_STEPS = 10  # of a turn of an ensemble, which is slow, and is spared validation
 ABSENT = "PyTorch is not installed: rows that compare with it are left out; pip install torch"
 ELSEWHERE = "PyTorch's side is for CPUs: rows that compare with it are left out"
 
@@ -49,30 +49,46 @@ def cases(work: Work, variants: Sequence[Variant]) -> Iterator[list[Case]]:
         yield []
         return
     tasks = [(variant, _share(work, variant)) for variant in variants]
+    with contextlib.ExitStack() as opened:
+        most = max(variant.processes for variant in variants)
+        connections = [opened.enter_context(_process()) for _ in range(most)]
+        arrays = _arrays(work)
+        for connection in connections:
+            connection.send((tasks, arrays))
+        yield [
+            Case(
+                v.name,
+                functools.partial(_run, connections[: v.processes], i),
+                v.processes * v.members * share.steps,
+            )
+            for i, (v, share) in enumerate(tasks)
+        ]
+
+
+@contextlib.contextmanager
+def _process() -> Iterator[Connection]:
     here, there = socket.socketpair()
     fd = there.fileno()
     command = [sys.executable, "-m", "benchmarks.torch_loops", str(fd)]
     process = subprocess.Popen(command, pass_fds=[fd], cwd=ROOT)
     there.close()
     with process, Connection(here.detach()) as connection:  # whose end is that of the process
-        connection.send((tasks, _arrays(work)))
-        yield [
-            Case(v.name, functools.partial(_run, connection, i), v.members * share.steps)
-            for i, (v, share) in enumerate(tasks)
-        ]
+        yield connection
 
 
 def _share(work: Work, variant: Variant) -> Work:
     return work if variant.members == 1 else work.shortened(min(ENSEMBLE_STEPS, work.steps))
 
 
-def _run(connection: Connection, number: int) -> None:
+def _run(connections: Sequence[Connection], number: int) -> None:
+    """A turn of this task in each of these processes at once."""
     try:
-        connection.send(number)
-        failure = connection.recv()
+        for connection in connections:
+            connection.send(number)
+        failures = [connection.recv() for connection in connections]
     except (EOFError, OSError):
-        failure = "its process has ended; it says why above"
-    if failure:
+        failures = ["its process has ended; it says why above"]
+    for failure in filter(None, failures):
         raise RuntimeError(f"PyTorch: {failure}")
 
 

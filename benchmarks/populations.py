@@ -19,6 +19,7 @@ from benchmarks.work import (
     Work,
 )
 from kdjax import config, evaluation, member, parallel, population, train
+from kdjax.checkpoint import Checkpoints
 from kdjax.data import Dataset
 from kdjax.evaluation import Exam
 from kdjax.prepare import Job, prepare
@@ -78,9 +79,9 @@ def _prepared(
     return job, spec, evaluation.exam(data, open_teachers(job.teachers))
 
 
-def case(name: str, setup: Setup, validate: bool) -> Case:
-    """A population's turns; the unit is a member's step."""
-    turns = _turns(setup, validate)
+def case(name: str, setup: Setup, validate: bool, kept: Checkpoints | None = None) -> Case:
+    """A population's turns; the unit is a member's step. With `kept`, each turn's end is saved."""
+    turns = _turns(setup, validate, kept)
     return Case(name, lambda: next(turns), len(setup.hparams.seed) * setup.job.stage.chunk)
 
 
@@ -98,7 +99,7 @@ def label(members: int, plan: str = "auto") -> str:
     return f"kdjax M={members}" + f" {plan}" * (plan != "auto")
 
 
-def _turns(setup: Setup, validate: bool) -> Iterator[None]:
+def _turns(setup: Setup, validate: bool, kept: Checkpoints | None) -> Iterator[None]:
     """Chunk after chunk, by the loop of `kdjax.train` itself, and its evaluation after each."""
     layout, plan = setup.job.layout, setup.plan
     hparams = parallel.split_members(setup.hparams, layout)
@@ -107,10 +108,12 @@ def _turns(setup: Setup, validate: bool) -> Iterator[None]:
     state = parallel.pmap(population.over_members(init, plan.members, (0,)), layout)(hparams)
     evaluate = evaluation.program(setup.recipe, plan.members, setup.dataset, layout)
     validation = setup.exam.splits["validation"]
-    for step, now, loss in train._chunks(setup, state, hparams, 0, resident=True):
+    for step, now, loss in train.chunks(setup, state, hparams, 0, resident=True):
         if not np.isfinite(loss).all():
             raise FloatingPointError(f"diverged by step {step}; its time means nothing")
         if validate:
             evaluation.evaluate(evaluate, now, hparams, validation, layout)
+        if kept:
+            kept.save(step, *train.items(setup, parallel.join_members(now, layout), {}))
         jax.block_until_ready(now)
         yield

@@ -1,22 +1,25 @@
-"""What is measured: a benchmark takes a session and returns rows. Add a function, and its name
-to `BENCHMARKS`."""
+"""What is measured, headlines first: a benchmark takes a session and returns rows, its headlines
+first. Add a function, and its name to `BENCHMARKS`."""
 
 from collections.abc import Callable
 
-from benchmarks import convolutions, dense, distillation, growth, processes
+from benchmarks import convolutions, dense, distillation, growth, processes, saving
 from benchmarks.session import Session
 from benchmarks.timing import Row
 
 BENCHMARKS: dict[str, Callable[[Session], list[Row]]] = {
-    "small": dense.small,
     "dense": dense.dense,
     "regularised": dense.regularised,
+    "small": dense.small,
     "convolutional": convolutions.convolutional,
     "targets": distillation.targets,
     "sweep": distillation.sweep,
     "latency": distillation.latency,
     "start_up": processes.start_up,
     "memory": processes.memory,
+    "adamw": dense.adamw,
+    "others": dense.others,
+    "checkpoint": saving.checkpoint,
     "growth": growth.growth,
     "plans": dense.plans,
     "grid": dense.grid,

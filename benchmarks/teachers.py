@@ -5,10 +5,8 @@ from benchmarks.session import Session
 from benchmarks.work import Work
 from kdjax.data import Dataset
 
-TEACHERS = 10
 
-
-def finished(session: Session, work: Work, data: Dataset, members: int = TEACHERS) -> str:
+def finished(session: Session, work: Work, data: Dataset, members: int) -> str:
     """The directory of a stage of so many nets, trained once a session."""
     directory = session.directory / f"{work.name} M={members} C={data.classes}"
     stage = populations.stage(work, members, steps=1, chunk=1)

@@ -4,13 +4,15 @@ The cases of one comparison take turns (A, B, A, B, ...), so that a shared machi
 all of them, and a ratio is the median of the ratios of the repeats, not a ratio of medians.
 """
 
+import os
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 REPEATS = 5
-LEAST = 0.3  # seconds that a repeat lasts, at least
+LEAST = 0.5  # seconds that a repeat lasts, at least
 
 
 @dataclass(frozen=True)
@@ -39,15 +41,19 @@ class Timing:
 @dataclass(frozen=True)
 class Row:
     """A finding. `ratio`, the median over n repeats, is so that more is better; `spread` is its
-    least and its greatest. `value`, a median, is in `unit`."""
+    least and its greatest. `value`, a median unless the benchmark says otherwise, is in `unit`.
+    `of` says which nets a headline is of, and is empty for other rows. `load` is the machine's
+    average over the minute before the row, its own threads among it."""
 
     name: str
+    of: str
     ratio: float
     value: float
     unit: str
     n: int
     spread: tuple[float, float]
     compile_seconds: float
+    load: float
 
 
 def measure(
@@ -56,7 +62,8 @@ def measure(
     warm: bool = True,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Timing]:
-    """Times the cases against each other; by their names, which must differ.
+    """Times the cases against each other; by their names, which must differ. Tells of each case
+    after its first call, and of each round.
 
     Args:
       warm: call each once before; without, what the first call does once is part of its time.
@@ -64,11 +71,15 @@ def measure(
     names = [case.name for case in cases]
     if len(set(names)) < len(names):
         raise ValueError(f"a name stands twice among {names}")
-    first = {case.name: _seconds(case.run, clock) if warm else 0.0 for case in cases}
-    seconds = {case.name: [] for case in cases}
-    for _ in range(repeats):
+    first, seconds = dict.fromkeys(names, 0.0), {name: [] for name in names}
+    for case in cases if warm else ():
+        first[case.name] = _seconds(case.run, clock)
+        tell(f"{case.name}: first call {first[case.name]:.1f} s")
+    for i in range(repeats):
+        began = clock()
         for case in cases:
             seconds[case.name].append(_repeat(case, clock))
+        tell(f"round {i + 1} of {repeats}: {clock() - began:.1f} s")
     later = {case.name: case.units * statistics.median(seconds[case.name]) for case in cases}
     return {n: Timing(tuple(seconds[n]), max(0.0, first[n] - later[n])) for n in names}
 
@@ -80,13 +91,22 @@ def best(timings: Iterable[Timing]) -> Timing:
 
 def total(*parts: tuple[float, Timing]) -> Timing:
     """So many units of each, one after another, as one unit."""
-    every = zip(*(timing.seconds for _, timing in parts), strict=True)
-    units = [units for units, _ in parts]
-    return Timing(tuple(sum(u * s for u, s in zip(units, each, strict=True)) for each in every))
+    return _together(sum, parts)
+
+
+def longest(*parts: tuple[float, Timing]) -> Timing:
+    """So many units of each, all at once, as one unit."""
+    return _together(max, parts)
 
 
 def row(
-    name: str, timing: Timing, base: Timing, value: float, unit: str, scale: float = 1.0
+    name: str,
+    timing: Timing,
+    base: Timing,
+    value: float,
+    unit: str,
+    scale: float = 1.0,
+    of: str = "",
 ) -> Row:
     """How many times as fast as `base` one is.
 
@@ -95,22 +115,42 @@ def row(
     """
     pairs = zip(timing.seconds, base.seconds, strict=True)
     ratios = [scale * other / own for own, other in pairs]
-    return row_of(name, ratios, value, unit, timing.compile_seconds)
+    return row_of(name, ratios, value, unit, timing.compile_seconds, of)
 
 
 def row_of(
-    name: str, ratios: Sequence[float], value: float, unit: str, compile_seconds: float = 0.0
+    name: str,
+    ratios: Sequence[float],
+    value: float,
+    unit: str,
+    compile_seconds: float = 0.0,
+    of: str = "",
 ) -> Row:
     """The finding of these repeats."""
     return Row(
         name=name,
+        of=of,
         ratio=statistics.median(ratios),
         value=value,
         unit=unit,
         n=len(ratios),
         spread=(min(ratios), max(ratios)),
         compile_seconds=compile_seconds,
+        load=os.getloadavg()[0],
     )
+
+
+def tell(line: str) -> None:
+    """Progress; apart from the tables, which are on stdout."""
+    print(f"  {line}", file=sys.stderr, flush=True)
+
+
+def _together(
+    combine: Callable[[Iterable[float]], float], parts: Sequence[tuple[float, Timing]]
+) -> Timing:
+    """So many units of each part, combined repeat by repeat."""
+    scaled = [[units * s for s in timing.seconds] for units, timing in parts]
+    return Timing(tuple(combine(each) for each in zip(*scaled, strict=True)))
 
 
 def _seconds(run: Callable[[], object], clock: Callable[[], float]) -> float:

@@ -65,15 +65,13 @@ def make(variant: Variant, work: Work, train: tuple, validation: tuple) -> Calla
 
 def single(variant: Variant, work: Work, batches: Batches, validation: tuple) -> Callable[[], None]:
     """One net, in the loop that every tutorial has."""
-    model = build(work)
-    if variant.channels_last:
-        model = model.to(memory_format=torch.channels_last)
+    memory = torch.channels_last if variant.channels_last else torch.contiguous_format
+    model = build(work).to(memory_format=memory)
     optimizer = optimizer_of(model.parameters(), work, variant.fused)
 
     def forward(inputs: Tensor) -> Tensor:
         if work.channels:
-            inputs = inputs.permute(0, 3, 1, 2)
-            inputs = inputs if variant.channels_last else inputs.contiguous()
+            inputs = inputs.permute(0, 3, 1, 2).contiguous(memory_format=memory)
         return model(inputs)
 
     def turn() -> None:
@@ -167,8 +165,10 @@ def evaluate(forward: Callable[[Tensor], Tensor], inputs: Tensor, labels: Tensor
 
 
 def in_memory(work: Work, images: Tensor, labels: Tensor) -> Batches:
-    """Shuffled batches without end; a jittered batch is one gather."""
+    """Shuffled batches without end; a jittered batch is one gather, of windows [N, top, left,
+    C, H, W], a view of the padded images."""
     shift, (height, width, _) = SHIFT[work.data], SHAPES[work.data]
+    windows = images.unfold(1, height, 1).unfold(2, width, 1)
     while True:
         for index in torch.randperm(len(images)).split(work.batch):
             if len(index) < work.batch:
@@ -176,10 +176,8 @@ def in_memory(work: Work, images: Tensor, labels: Tensor) -> Batches:
             if not shift:
                 yield images[index], labels[index]
                 continue
-            rows = torch.randint(2 * shift + 1, (work.batch, 1)) + torch.arange(height)
-            columns = torch.randint(2 * shift + 1, (work.batch, 1)) + torch.arange(width)
-            cut = images[index[:, None, None], rows[:, :, None], columns[:, None, :]]
-            yield cut, labels[index]
+            top, left = torch.randint(2 * shift + 1, (2, work.batch))
+            yield windows[index, top, left].permute(0, 2, 3, 1), labels[index]
 
 
 class Jittered(Dataset):

@@ -11,7 +11,8 @@ CORES = len(os.sched_getaffinity(0))
 @dataclass(frozen=True)
 class Variant:
     """`workers` of a DataLoader; None: all data in memory as float32, a batch one gather.
-    `members` > 1: an ensemble by torch.func, which stacks the nets and vmaps the gradient."""
+    `members` > 1: an ensemble by torch.func, which stacks the nets and vmaps the gradient.
+    `processes` > 1: so many at once, each with `threads` and a net of its own."""
 
     name: str
     threads: int
@@ -19,27 +20,29 @@ class Variant:
     channels_last: bool = False
     workers: int | None = None
     members: int = 1
+    processes: int = 1
 
 
 def in_memory(work: Work) -> list[Variant]:
-    """One net at a time: threads, and what else a user would try."""
-    threads = sorted({1, CORES})
-    if work.channels:
-        return [
-            Variant(f"torch{' channels_last' * last}, threads={n}", n, channels_last=last)
-            for last in (False, True)
-            for n in threads
-        ]
+    """One net after another by one core, by all, and by each; and what else a user would try."""
+    ways = {"threads=1 (one core)": (1, 1)}
+    if CORES > 1:
+        ways |= {f"threads={CORES}": (CORES, 1), "a process per core": (1, CORES)}
+    field = "channels_last" if work.channels else "fused"
     return [
-        Variant(f"torch{' fused' * fused}, threads={n}", n, fused=fused)
-        for fused in (False, True)
-        for n in threads
+        Variant(f"torch{f' {field}' * on}, {way}", threads, processes=processes, **{field: on})
+        for on in (False, True)
+        for way, (threads, processes) in ways.items()
     ]
 
 
 def loaders() -> list[Variant]:
     """One net at a time, its examples jittered one by one and collated by a DataLoader."""
-    return [Variant(f"torch DataLoader, workers={n}", CORES, workers=n) for n in (0, CORES)]
+    return [
+        Variant(f"torch DataLoader, workers={workers}, threads={threads}", threads, workers=workers)
+        for workers in (0, CORES)
+        for threads in sorted({1, CORES})
+    ]
 
 
 def ensemble(members: int) -> Variant:

@@ -78,9 +78,8 @@ def train(
         clock = lambda: before + time.perf_counter() - began
         display = opened.enter_context(contextlib.closing(track(job, done)))
         end_if_asked()
-        chunks = _chunks(setup, state, hparams, done, spec.dataset.resident)
-        chunks = opened.enter_context(contextlib.closing(chunks))
-        for step, state, loss in chunks:
+        left = chunks(setup, state, hparams, done, spec.dataset.resident)
+        for step, state, loss in opened.enter_context(contextlib.closing(left)):
             numbers = evaluation.evaluate(
                 evaluate, state, hparams, exam.splits["validation"], layout
             )
@@ -93,7 +92,7 @@ def train(
                 "validation": _lists(numbers),
             }
             checkpoint.append_metrics(job.directory, row)
-            checkpoints.save(step, *_items(setup, host, row))
+            checkpoints.save(step, *items(setup, host, row))
             display.update(row)
             _stop_if_all_bad(job, host.bad, row)
             end_if_asked()
@@ -202,7 +201,7 @@ def _begin(
     return state, {"step": 0, "seconds": 0.0, "loss": []}
 
 
-def _chunks(
+def chunks(
     setup: Setup, state: State, hparams: Hparams, done: int, resident: bool
 ) -> Iterator[tuple[int, State, np.ndarray]]:
     """Runs the chunks that are left: the step after each, the state, and the mean loss
@@ -220,10 +219,10 @@ def _chunks(
     )
     program = parallel.pmap(program, layout, donate=(0,))
     variables = parallel.replicate(teachers.variables, layout) if setup.live else ()
-    chunks = _plan_chunks(setup, done)
-    with contextlib.closing(feed(job, setup.dataset, resident, logits, chunks)) as fed:
+    planned = _plan_chunks(setup, done)
+    with contextlib.closing(feed(job, setup.dataset, resident, logits, planned)) as fed:
         coming = next(fed, None)
-        for start, steps in chunks:
+        for start, steps in planned:
             data, examples = coming
             losses = []
             for part in [examples] if setup.plan.scan else _single_steps(examples, job.stage.order):
@@ -274,7 +273,7 @@ def _training(host: State) -> dict[str, Any]:
     return {"step": host.step, "opt_state": host.opt_state, "bad": host.bad}
 
 
-def _items(setup: Setup, host: State, row: dict[str, Any]) -> tuple[Any, ...]:
+def items(setup: Setup, host: State, row: dict[str, Any]) -> tuple[Any, ...]:
     """A checkpoint's items: variables, opt, hparams, meta."""
     variables = {"params": host.params, "model_state": host.model_state}
     job, dataset = setup.job, setup.dataset

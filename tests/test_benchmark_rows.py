@@ -1,5 +1,6 @@
-"""Every row that the benchmarks promise, from tiny settings whose times mean nothing."""
+"""Every row that the benchmarks promise: tiny settings run for once, their times made up."""
 
+import contextlib
 import importlib
 import sys
 from dataclasses import replace
@@ -19,22 +20,23 @@ def load(name):
 def tiny(monkeypatch):
     """Nets of a few units, on a few random images."""
     monkeypatch.syspath_prepend(ROOT)
-    data_sets, dense, distillation = load("data_sets"), load("dense"), load("distillation")
+    dense, distillation, data_sets = load("dense"), load("distillation"), load("data_sets")
     few = dict(steps=2, batch=8, examples=16, hidden=(4,))
+    small = lambda module, *names: {n: replace(getattr(module, n), **few) for n in names}
+    large = (replace(dense.LARGE[0], **few), replace(dense.LARGE[1], **few | dict(hidden=(5,))))
     shrunk = {
-        dense: dict(TEN=2, MORE=3, OPTIMIZERS=("sgd",), SMALL=replace(dense.SMALL, **few)),
+        dense: dict(TEN=2, MORE=3, LARGE=large, PLAN_HIDDEN=(4,)) | small(dense, "SMALL"),
         load("machine"): dict(SIZE=32, FLOATS=2**10),
-        load("timing"): dict(LEAST=0.001),
         load("variants"): dict(CORES=1),
-        load("teachers"): dict(TEACHERS=2),
-        distillation: dict(STUDENTS=2, TEMPERATURES=(1.0, 2.0), SWEEPS=2, SWEEP_STEPS=2),
+        load("growth"): dict(TEACHERS=2) | small(load("growth"), "STUDENT", "TEACHER"),
+        load("saving"): dict(TEN=2) | small(load("saving"), "NET"),
+        load("convolutions"): dict(
+            TEN=2, NET=replace(load("convolutions").NET, **few, channels=(2,))
+        ),
+        distillation: dict(STUDENTS=2, TEACHERS=2, TEMPERATURES=(1.0, 2.0, 3.0), SINGLE=2)
+        | small(distillation, "TEACHER", "STUDENT", "SMALL_TEACHER", "SMALL_STUDENT"),
         data_sets: dict(KEPT={name: 40 for name in data_sets.KEPT}, EVALUATED=20),
     }
-    shrunk[dense]["LARGE"] = (replace(dense.LARGE[0], **few),)
-    for module, names in (
-        (distillation, ["TEACHER", "STUDENT", "SMALL_TEACHER", "SMALL_STUDENT"]),
-    ):
-        shrunk[module] |= {name: replace(getattr(module, name), **few) for name in names}
     for module, settings in shrunk.items():
         for name, value in settings.items():
             monkeypatch.setattr(module, name, value)
@@ -44,101 +46,220 @@ def tiny(monkeypatch):
     return few
 
 
+@pytest.fixture
+def measured(monkeypatch):
+    """measured(module, seconds, run): the module's cases take these seconds for a unit, or 1, and
+    those that `run` names are really run, once. Returns the names of all, as they come."""
+
+    def measured(module, seconds, run=lambda name: False):
+        names = []
+
+        def measure(cases, repeats, warm=True):
+            for case in cases:
+                assert case.units > 0
+                if run(case.name):
+                    case.run()
+            names.extend(case.name for case in cases)
+            make = load("timing").Timing
+            return {case.name: make((seconds.get(case.name, 1.0),)) for case in cases}
+
+        monkeypatch.setattr(load(module), "measure", measure)
+        return names
+
+    return measured
+
+
+@pytest.fixture
+def no_torch(monkeypatch):
+    """PyTorch's cases have their names, and no process."""
+    load("peers")
+    monkeypatch.setattr(load("peers"), "cases", named)
+
+
+@contextlib.contextmanager
+def named(work, variants):
+    yield [load("timing").Case(v.name, None, v.members) for v in variants]
+
+
 def session(tmp_path):
     return load("session").Session(1, tmp_path)
 
 
 def check(rows, *names):
-    """These rows are there, each name once, and all are numbers."""
-    found = [row.name for row in rows]
-    assert len(set(found)) == len(found) and set(names) <= set(found)
+    """These rows are there, each name once, and all are numbers; only headlines say of what."""
+    found = {row.name: row for row in rows}
+    assert len(found) == len(rows) and set(names) <= set(found)
     for row in rows:
         assert row.n == 1 and 0 < row.ratio < float("inf") and 0 < row.value < float("inf")
         assert row.spread == (row.ratio, row.ratio)
+        assert bool(row.of) == (row.name in names or row.name.partition(",")[0] in names)
     return found
 
 
-def test_dense_with_torch(tmp_path):
-    pytest.importorskip("torch")
-    found = check(
-        load("dense").dense(session(tmp_path)),
-        "dense_epoch_vs_matmul",
-        "dense_epoch_vs_roofline",
-        "dense_epoch_vs_torch_best",
-        "dense_epoch_vs_torch_loader",
-        "stream, one device",
+def test_what_trains_large_nets_runs(tmp_path, measured, no_torch, monkeypatch):
+    monkeypatch.setattr(load("dense"), "LARGE", load("dense").LARGE[:1])
+    measured("dense", {}, run=lambda name: not name.startswith("torch"))
+    load("dense").others(session(tmp_path))
+    measured("saving", {}, run=lambda name: name == "with")
+    (row,) = load("saving").checkpoint(session(tmp_path))
+    assert row.name.endswith("M=2, a checkpoint every 16 examples over none")
+    assert (tmp_path / "saving" / "checkpoints" / "2").is_dir()
+
+
+def test_rows_of_large_nets(tmp_path, measured, no_torch):
+    names = ["vs_matmul", "vs_roofline", "vs_torch_best", "vs_torch_loader"]
+    names = [f"dense_epoch_{name}" for name in names]
+    once = "torch fused, threads=1 (one core)"
+    order = measured(
+        "dense", {"kdjax M=2": 0.5, once: 0.8, "torch DataLoader, workers=0, threads=1": 0.9}
     )
-    for peer in ("torch fused, threads=1", "torch DataLoader, workers=1", "torch.func M=2"):
-        assert f"784-4-10 sgd B=8 M=2 over {peer}" in found
-    for peer in ("JAX without scan M=2", "JAX loop over members M=2", "M=1"):
-        assert f"784-4-10 sgd B=8 M=2 over {peer}" in found
+    dense = load("dense")
+    found = check(dense.dense(session(tmp_path)), *names)
+    assert order[:4] == [
+        "matmul, one device",
+        "matmul, every device its own",
+        "kdjax M=2",
+        "torch, threads=1 (one core)",
+    ]
+    assert found[names[2]].ratio == pytest.approx(1.6) and found[names[3]].ratio == pytest.approx(
+        1.8
+    )
+    assert found[names[2]].of == "784-4-10 sgd B=8 M=2"
+    for net in ("784-4-10", "784-5-10"):
+        assert f"dense_epoch_vs_matmul {net} sgd B=8 M=2" in found
+        assert found[f"{net} sgd B=8 M=2 over M=1"].ratio == 2.0
+    for kind in ("regularised", "adamw"):
+        of_kind = [f"{name}, {kind}" for name in names[:3]]
+        found = check(getattr(dense, kind)(session(tmp_path)), *of_kind)
+        assert kind in found[of_kind[0]].of
+    measured("dense", {"kdjax M=2": 0.5})
+    found = check(dense.others(session(tmp_path)))
+    for peer in ("torch.func", "JAX without scan", "JAX loop over members"):
+        assert found[f"784-5-10 sgd B=8 M=2 over {peer} M=2"].ratio == 2.0
+    assert found["stream, one device"].unit == "GB/s"
 
 
-def test_small_with_torch(tmp_path):
-    pytest.importorskip("torch")
-    check(load("dense").small(session(tmp_path)), "small_population_vs_torch")
+def test_rows_of_small_nets_and_plans(tmp_path, measured, no_torch):
+    measured("dense", {"kdjax M=3": 0.5, "kdjax M=2 map": 2.0})
+    dense = load("dense")
+    found = check(dense.small(session(tmp_path)), "small_population_vs_torch")
+    assert found["small_population_vs_torch"].ratio == 2.0
+    assert found["64-4-10 adamw B=8 M=3 over M=2"].ratio == 2.0
+    (plan,) = check(dense.plans(session(tmp_path))).values()
+    assert plan.name.endswith("vmap over map") and plan.ratio == 2.0
 
 
-def test_regularised_without_torch(tmp_path, monkeypatch):
+def test_rows_without_torch(tmp_path, measured, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
-    found = check(load("dense").regularised(session(tmp_path)))
-    assert "dense_epoch_vs_matmul 784-4-10 sgd B=8 regularised M=2" in found
+    measured("dense", {})
+    found = check(
+        load("dense").dense(session(tmp_path)), "dense_epoch_vs_matmul", "dense_epoch_vs_roofline"
+    )
     assert load("peers").missing() == load("peers").ABSENT
     assert not [name for name in found if "torch" in name]
 
 
-def test_torch_does_regularised_work_and_says_what_fails(tiny):
+def test_torch_does_regularised_work_in_every_process_and_says_what_fails(tiny):
     pytest.importorskip("torch")
     variants, peers, work = load("variants"), load("peers"), load("work")
     regularised = work.Work("images", **tiny, optimizer="adamw", regularised=True)
-    loop = variants.in_memory(regularised)[-1]
-    with peers.cases(regularised, [loop, replace(loop, name="none", workers=-1)]) as (good, bad):
-        assert (good.name, good.units) == ("torch fused, threads=1", 2)
+    loop = replace(variants.in_memory(regularised)[-1], processes=2)
+    bad = replace(loop, name="none", workers=-1)
+    tasks = [loop, bad, variants.ensemble(2), variants.loaders()[-1]]
+    with peers.cases(regularised, tasks) as (good, bad, stacked, loader):
+        assert good.units == 2 * 2 and stacked.units == 2 * 2  # steps by processes, by members
         good.run()
+        stacked.run()
+        loader.run()
         with pytest.raises(RuntimeError, match=r"PyTorch: ValueError.*num_workers"):
             bad.run()
         good.run()
 
 
-def test_convolutional(tmp_path, tiny, monkeypatch):
-    convolutions = load("convolutions")
-    monkeypatch.setattr(convolutions, "TEN", 2)
-    net = replace(convolutions.NET, **tiny, channels=(2,))
-    monkeypatch.setattr(convolutions, "NET", net)
-    found = check(convolutions.convolutional(session(tmp_path)), "conv_m10_vs_m1")
-    if not load("peers").missing():
-        assert "conv_member_vs_torch" in found
-        assert f"{net.name} M=2 over torch channels_last, threads=1" in found
+def test_convolutional(tmp_path, measured, no_torch):
+    seconds = {"kdjax M=2": 0.5, "torch channels_last, threads=1 (one core)": 0.8}
+    measured("convolutions", seconds, run=lambda name: name == "kdjax M=2")
+    names = ["conv_m10_vs_m1", "conv_member_vs_torch"]
+    found = check(load("convolutions").convolutional(session(tmp_path)), *names)
+    assert found["conv_m10_vs_m1"].ratio == 2.0 and found["conv_m10_vs_m1"].value == 0.5e6
+    assert found["conv_member_vs_torch"].ratio == pytest.approx(1.6)
 
 
-def test_distillation(tmp_path):
+def test_torch_trains_convolutions_in_both_memory_formats():
+    torch = pytest.importorskip("torch")
+    work = load("convolutions").NET
+    split = torch.rand(16, 36, 36, 3), torch.arange(16) % 10
+    for variant in load("variants").in_memory(work):
+        load("torch_loops").make(variant, work, split, split)()
+
+
+def test_targets_and_latency(tmp_path, measured):
     distillation, given = load("distillation"), session(tmp_path)
-    check(distillation.targets(given), "cached_vs_live_teacher")
-    check(distillation.latency(given), "student_vs_ensemble_latency")
+    measured(
+        "distillation",
+        {"cached": 0.5, "student": 0.1},
+        run=lambda name: name in ("cached", "live", "student", "ensemble"),
+    )
+    targets = check(distillation.targets(given), "cached_vs_live_teacher")
+    assert targets["cached_vs_live_teacher"].ratio == 2.0
+    assert targets["784-4-10 sgd B=8 M=2 K=2 cached over labels"].ratio == 2.0
+    name = "student_vs_ensemble_latency"
+    latency = check(distillation.latency(given), name)
+    assert latency[name].ratio == latency[f"{name}, 100 examples"].ratio == pytest.approx(10)
+    assert (latency[name].value, latency[name].unit) == (pytest.approx(100), "ms")
 
 
-def test_sweep(tmp_path):
-    (row,) = load("distillation").sweep(session(tmp_path))
-    check([row], "sweep40_vs_runs")
-    assert row.unit == "s per student"
+def test_sweep(tmp_path, measured, monkeypatch):
+    """Forty students in one stage, against stages of one, each time other ones."""
+    distillation, populations, trained = load("distillation"), load("populations"), []
+
+    def finish(stage, data, directory):
+        config = populations.config
+        spec = config.parse(config.experiment(stages={populations.STAGE: stage}))
+        (stage,) = spec.stages
+        trained.append(dict(stage.members)["temperature"])
+
+    monkeypatch.setattr(populations, "finish", finish)
+    monkeypatch.setattr(distillation, "finished", lambda *arguments: str(tmp_path))
+    measured("distillation", {"sweep": 0.5}, run=lambda name: True)
+    found = check(distillation.sweep(session(tmp_path)), "sweep40_vs_runs")
+    row = found["sweep40_vs_runs"]
+    assert (row.ratio, row.value, row.unit) == (2.0, 0.5, "s per student")
+    assert trained == [(1.0, 2.0, 3.0), (1.0,), (2.0,)]
 
 
-def test_growth(tmp_path, tiny, monkeypatch):
-    growth, timing, given = load("growth"), load("timing"), session(tmp_path)
-    for name in ("STUDENT", "TEACHER"):
-        monkeypatch.setattr(growth, name, replace(getattr(growth, name), **tiny))
-    monkeypatch.setattr(growth, "BASE", dict(members=2, classes=10, examples=16))
-    case = growth._case(given, "classes", 20)
-    case.run()
-    assert (case.name, case.units) == ("20", 2 * 2)
-    twice = lambda cases, n: {"1": timing.Timing((1.0,)), "2": timing.Timing((2.0,))}
-    monkeypatch.setattr(growth, "measure", twice)
-    monkeypatch.setattr(growth, "_case", lambda *arguments: None)
-    monkeypatch.setattr(growth, "SIZES", dict.fromkeys(("members", "classes", "examples"), (1, 2)))
-    rows = growth.growth(given)
-    check(rows)
-    assert [row.ratio for row in rows] == [0.5, 1.0, 0.5]  # classes may cost in proportion
-    assert [curve.values for curve in given.curves] == [((1e6,), (2e6,))] * 3
+def test_growth(tmp_path, measured, monkeypatch):
+    growth, populations, given = load("growth"), load("populations"), session(tmp_path)
+    monkeypatch.setattr(growth, "finished", lambda s, work, data, members: f"of/{data.classes}")
+
+    def set_up(stage, data):
+        config = populations.config
+        (stage,) = config.parse(config.experiment(stages={populations.STAGE: stage})).stages
+        assert stage.teacher == f"of/{data.classes}" and stage.teacher_logits == "cached"
+        return len(dict(stage.members)["seed"]), data.classes, stage.subset.size
+
+    monkeypatch.setattr(populations, "set_up", set_up)
+    monkeypatch.setattr(populations, "case", lambda name, found, validate: (name, found))
+    sizes = [
+        growth._case(given, *size) for size in (("members", 2), ("classes", 20), ("examples", 8))
+    ]
+    assert sizes == [("2", (2, 10, 3_000)), ("20", (10, 20, 3_000)), ("8", (10, 10, 8))]
+    named = lambda session, axis, size: load("timing").Case(str(size), None, 1)
+    monkeypatch.setattr(growth, "_case", named)
+    monkeypatch.setattr(
+        growth, "SIZES", dict(members=(1, 2, 4), classes=(10, 20), examples=(8, 16))
+    )
+    monkeypatch.setattr(growth, "FIRST", dict(members=2, classes=10, examples=8))
+    measured("growth", {"1": 4.0, "4": 0.5, "20": 2.0})
+    found = check(growth.growth(given))
+    assert [row.ratio for row in found.values()] == [
+        0.25,
+        2.0,
+        1.0,
+        1.0,
+    ]  # in proportion to classes
+    assert next(iter(found)) == "members: 1 over 2, if in proportion"
+    assert given.curves[0].values == ((4e6,), (1e6,), (0.5e6,))
 
 
 def test_processes(tmp_path, monkeypatch):
@@ -148,26 +269,33 @@ def test_processes(tmp_path, monkeypatch):
     real = processes.command(given, tmp_path / "cache", fields)
     assert 0 < real.ready < real.first_step and 50e6 < real.peak < 5e9
     assert (tmp_path / "cache" / "kdjax").is_dir()  # where the warm start finds the programs
-    half = processes.Process(real.ready / 2, real.first_step / 2, real.peak)
+    half = processes.Process(real.ready / 2, real.first_step / 2, real.peak // 2)
     runs = iter([real, half])
     monkeypatch.setattr(processes, "command", lambda *arguments: next(runs))
-    rows = {row.name: row for row in processes.start_up(given)}
-    check(rows.values(), "warm_start_seconds", "kdjax imported, over JAX alone")
+    monkeypatch.setattr(processes, "run", lambda *arguments: (0.0, 1.0, 0))
+    rows = check(processes.start_up(given), "warm_start_seconds")
     warm, cold = rows["warm_start_seconds"], rows["cold start, over warm"]
     assert warm.ratio == pytest.approx(2) and cold.ratio == pytest.approx(0.5)
     assert warm.value == half.first_step and cold.value == real.first_step
-    monkeypatch.setattr(processes, "command", lambda *arguments: real)
+    caches, runs = [], iter([half, real])
+    monkeypatch.setattr(
+        processes, "command", lambda s, cache, f: caches.append(cache) or next(runs)
+    )
     monkeypatch.setattr(processes, "MEMBERS", (10,))
     monkeypatch.setattr(processes, "NET", replace(processes.NET, examples=16))
-    (memory,) = processes.memory(given)
-    check([memory], "peak_memory_gib")
+    (memory,) = processes.memory(replace(given, repeats=2))
+    assert len(set(caches)) == 2  # both compile
     state = 3 * 4 * 10 * (784 * 1200 + 1200 * 1200 + 1200 * 10 + 2410)
-    assert memory.value == pytest.approx(real.peak / 2**30)
-    assert memory.ratio == pytest.approx((state + 80 * 784) / real.peak, rel=1e-4)
+    assert (memory.name, memory.n) == ("peak_memory_gib", 2)
+    assert memory.value == pytest.approx(real.peak / 2**30)  # the greatest
+    assert memory.spread[0] == pytest.approx((state + 80 * 784) / real.peak, rel=1e-4)
     assert given.curves[0].sizes == (10,)
 
 
-def test_a_failed_process_says_why():
+def test_a_process_is_measured_without_its_parent_and_a_failed_one_says_why():
+    held = b"x" * 2**29
+    _, seconds, peak = load("processes").run(["-c", "pass"], {})
+    assert seconds > 0 and 1e6 < peak < 1e8 < len(held)
     with pytest.raises(RuntimeError, match="NameError: name 'nonsense' is not defined"):
         load("processes").run(["-c", "nonsense"], {})
 
@@ -179,12 +307,23 @@ def test_images_without_mnist_are_random_and_said_to_be(monkeypatch, tmp_path):
     images = data_sets.dataset("images")
     assert images.name == "random images of the shape of mnist"
     assert images.splits["train"].source.inputs.shape == (40, 28, 28, 1)
-    assert data_sets.on_disk("images", tmp_path) == str(tmp_path / "images.npz")
+    assert data_sets.on_disk("images", tmp_path) == (str(tmp_path / "images.npz"), 80 * 784)
 
 
-def test_what_is_timed_has_been_compiled(tiny):
-    populations, work = load("populations"), load("work")
-    case = populations.of_work(work.Work("digits", **tiny), 2)
+def test_all_images_that_a_process_reads_are_counted_once():
+    data_sets = load("data_sets")
+    read = data_sets.dataset("digits")
+    assert [len(read.splits[name]) for name in ("train", "validation")] == [40, 20]
+    name, held = data_sets.on_disk("digits", None)
+    assert (
+        name == "digits"
+        and held
+        == 1797 * 64 * load("data_sets").DATASETS["digits"].splits["train"].source.inputs.itemsize
+    )
+
+
+def test_what_is_timed_has_been_compiled():
+    case = load("populations").of_work(load("dense").LARGE[0], 2)
     case.run()
     compiled = []
     listener = lambda name, seconds, **_: compiled.append(name)

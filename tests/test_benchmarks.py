@@ -2,9 +2,7 @@
 
 import importlib
 import json
-import os
-import subprocess
-import sys
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +10,7 @@ import jax
 import pytest
 
 ROOT = Path(__file__).parents[1]
-KEYS = {"name", "ratio", "value", "unit", "n", "spread", "compile_seconds"}
+KEYS = {"name", "of", "ratio", "value", "unit", "n", "spread", "compile_seconds", "load"}
 
 
 @pytest.fixture(autouse=True)
@@ -48,15 +46,18 @@ def timing_of(*seconds):
     return load("timing").Timing(seconds)
 
 
-def test_what_is_done_once_is_apart_and_the_repeats_take_turns():
+def test_what_is_done_once_is_apart_and_the_repeats_take_turns(capsys):
     clock = Clock()
     cases = [clock.case("a", [5.0, 0.5, 1.0, 1.5], units=10), clock.case("b", [0.4])]
     found = load("timing").measure(cases, 3, clock=clock)
-    assert clock.log == ["a", "b"] * 4
+    assert clock.log == ["a", "b", *["a", "b", "b"] * 3]
     assert found["a"].seconds == pytest.approx((0.05, 0.1, 0.15))
     assert found["a"].median == pytest.approx(0.1)
     assert found["a"].compile_seconds == pytest.approx(4.0)  # of the first call's 5
     assert found["b"].compile_seconds == pytest.approx(0.0)
+    told = capsys.readouterr().err.splitlines()
+    assert told[:2] == ["  a: first call 5.0 s", "  b: first call 0.4 s"]
+    assert told[2] == "  round 1 of 3: 1.3 s" and len(told) == 5  # two calls of b
 
 
 def test_what_is_done_once_counts_where_nothing_is_warmed_up():
@@ -68,8 +69,8 @@ def test_what_is_done_once_counts_where_nothing_is_warmed_up():
 def test_a_repeat_goes_on_until_it_is_long_enough():
     timing, clock = load("timing"), Clock()
     found = timing.measure([clock.case("a", [0.125], units=5)], 2, clock=clock)
-    calls = 3  # 0.375 s, the first multiple above LEAST
-    assert timing.LEAST == 0.3 and clock.log.count("a") == 1 + 2 * calls
+    calls = 4  # 0.5 s, the first multiple that is LEAST
+    assert timing.LEAST == 0.5 and clock.log.count("a") == 1 + 2 * calls
     assert found["a"].seconds == pytest.approx((0.025, 0.025))
 
 
@@ -103,8 +104,8 @@ def test_operations_and_bytes_of_a_step():
     assert work.flops == 6 * 100 * (first + others)
     assert work.least_flops == 4 * 100 * first + 6 * 100 * others
     parameters = first + others + 800 + 700 + 10
-    assert work.moved == 4 * 8 * parameters
-    assert replace(work, optimizer="adamw").moved == 4 * 10 * parameters
+    assert work.moved == 4 * (7 * parameters + others)  # the others are read backward too
+    assert replace(work, optimizer="adamw").moved == 4 * (9 * parameters + others)
 
 
 def machine_of(flop, byte):
@@ -115,85 +116,164 @@ def machine_of(flop, byte):
     return {name: timing_of(seconds, seconds) for name, seconds in times.items()}
 
 
-def test_the_floor_is_operations_and_then_bytes_at_the_faster_rates():
-    floor = load("machine").floor(machine_of(flop=1e-11, byte=2e-11), flops=1e9, moved=1e8)
-    assert floor.seconds == pytest.approx((0.012, 0.012))
+def test_a_floor_is_operations_and_bytes_at_the_faster_rates_in_turn_or_at_once():
+    machine, rates = load("machine"), machine_of(flop=1e-11, byte=2e-11)
+    in_turn = machine.without_overlap(rates, flops=1e9, moved=1e8)
+    assert in_turn.seconds == pytest.approx((0.012, 0.012))
+    assert machine.with_overlap(rates, flops=1e9, moved=1e8).seconds == pytest.approx((0.01, 0.01))
+    assert machine.with_overlap(rates, flops=1e7, moved=1e8).seconds == pytest.approx((2e-3, 2e-3))
 
 
 def test_rows_over_the_machine_are_ratios_of_rates():
-    dense, label = load("dense"), load("populations").label
-    work = dense.LARGE[0]
-    seconds = work.flops * 1e-11 + 0.002
+    rows, label = load("rows"), load("populations").label
+    work = load("dense").LARGE[0]
+    busy = work.least_flops * 1e-11
+    seconds = busy + 0.002
     timings = machine_of(flop=1e-11, byte=1e-3 / work.moved)
     timings |= {label(10): timing_of(seconds, 2 * seconds), label(1): timing_of(1.0, 1.0)}
-    matmul, roofline, usual, alone = dense.over_machine(work, timings, 10)
-    share = work.flops * 1e-11 / seconds
+    matmul, usual, in_turn, at_once = rows.over_machine(work, timings, 10)
+    share = busy / seconds
     assert matmul.ratio == pytest.approx(0.75 * share)  # between the share and its half
     assert matmul.spread == pytest.approx((share / 2, share))
-    assert matmul.value == pytest.approx(work.flops / 1.5e9 / seconds)
-    assert usual.ratio == pytest.approx(0.75 * (work.flops * 1e-11 + 0.001) / seconds)
-    assert roofline.ratio == pytest.approx(0.75 * (work.least_flops * 1e-11 + 0.001) / seconds)
+    assert matmul.value == pytest.approx(work.least_flops / 1.5e9 / seconds)
+    assert usual.ratio / matmul.ratio == pytest.approx(work.flops / work.least_flops)
+    assert in_turn.ratio == pytest.approx(0.75 * (busy + 0.001) / seconds)
+    assert at_once.ratio == pytest.approx(0.75 * busy / seconds)  # of which 0.001 is less
+    assert "without overlap" in in_turn.name and "with overlap" in at_once.name
+    (alone,) = rows.over_fewer(work, timings, 10, [1])
     assert alone.ratio == pytest.approx(0.75 / seconds) and alone.name.endswith("over M=1")
 
 
-def test_a_peer_is_the_best_of_its_variants_and_a_headline_the_least_of_its_rows():
-    dense, label = load("dense"), load("populations").label
-    variants = load("variants").in_memory(dense.LARGE[0])
-    rows = []
-    for work, slowest in zip(dense.LARGE, (3.0, 2.0), strict=True):
-        times = dict(zip((v.name for v in variants), (9.0, slowest, 8.0, 7.0), strict=False))
-        timings = {name: timing_of(seconds) for name, seconds in times.items()}
-        timings[label(10)] = timing_of(1.0)
-        rows += dense.over_best("headline", variants, work, timings, 10)
-        assert not dense.over_best("headline", variants, work, {label(10): timing_of(1.0)}, 10)
-    assert [row.ratio for row in rows] == [3.0, 2.0]
-    (headline,) = dense.least("headline", rows)
-    assert headline.name == "headline" and headline.ratio == 2.0
-    assert dense.least("other", rows) == []
+def test_a_peer_is_the_best_of_its_variants_and_a_headline_the_least_of_its_rows(monkeypatch):
+    rows, label, large = load("rows"), load("populations").label, load("dense").LARGE
+    monkeypatch.setattr(load("variants"), "CORES", 2)
+    variants, found = load("variants").in_memory(large[0]), []
+    assert [v.name for v in variants[3:]] == [
+        "torch fused, threads=1 (one core)",
+        "torch fused, threads=2",
+        "torch fused, a process per core",
+    ]
+    assert [(v.threads, v.processes) for v in variants] == [(1, 1), (2, 1), (1, 2)] * 2
+    for work, slowest in zip(large, (3.0, 2.0), strict=True):
+        timings = {v.name: timing_of(9.0) for v in variants} | {label(10): timing_of(1.0)}
+        timings[variants[5].name] = timing_of(slowest)
+        found += rows.over_best("headline", variants, work, timings, 10)
+        assert not rows.over_best("headline", variants, work, {label(10): timing_of(1.0)}, 10)
+    assert [row.ratio for row in found] == [3.0, 2.0]
+    (headline,) = rows.least("headline", found, ", adamw")
+    assert headline.name == "headline, adamw" and headline.ratio == 2.0
+    assert headline.of == "784-1200-1200-10 sgd B=100 M=10"
+    assert rows.least("other", found) == []
 
 
-def test_a_figure_for_each_unit_of_the_curves(tmp_path):
+def test_pytorch_jitters_by_windows_of_the_padded_image():
+    torch = pytest.importorskip("torch")
+    work = load("work").Work("photos", (4,), batch=2)
+    torch.manual_seed(0)
+    images = torch.rand(3, 36, 36, 3)
+    batches = load("torch_loops").in_memory(work, images, torch.arange(3))
+    places, seen = [(top, left) for top in range(5) for left in range(5)], set()
+    for _ in range(40):
+        for image, i in zip(*next(batches), strict=True):
+            cuts = {(y, x): images[i, y : y + 32, x : x + 32] for y, x in places}
+            (place,) = (p for p, cut in cuts.items() if torch.equal(cut, image))
+            seen.add(place)
+    assert len(seen) > 15  # of 25, in 80 draws
+
+
+def test_a_figure_of_a_benchmarks_curves(tmp_path):
     session = load("session").Session(2, tmp_path)
     session.curve("net", "members", (1, 5, 50), [(1.0, 1.1), (0.9, 1.0), (0.8, 0.9)], "us")
     session.curve("net", "classes", (10, 20), [(1.0, 1.1), (0.9, 1.0)], "us")
-    session.curve("memory", "members", (1, 5), [(1.0,), (2.0,)], "GiB")
-    figures = load("figures")
-    paths = figures.write(session.curves, tmp_path / "figures")
-    assert [path.name for path in paths] == ["us.png", "GiB.png"]
-    assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
-    panels = figures.draw(session.curves[:2]).axes
+    figures, path = load("figures"), tmp_path / "figures" / "growth.png"
+    assert figures.write(session.curves, path) == path
+    assert path.read_bytes().startswith(b"\x89PNG")
+    panels = figures.draw(session.curves).axes
     assert [panel.get_xlabel() for panel in panels] == ["members", "classes"]
     assert list(panels[0].lines[0].get_ydata()) == pytest.approx([1.05, 0.95, 0.85])
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
-    [(["--only", "smal"], "smal"), (["--repeats", "0"], "--repeats is 0; it must be at least 1")],
+    [
+        (["--only", "smal"], "--only has 'smal'; it must be of dense, regularised"),
+        (["--repeats", "0"], "--repeats is 0; it must be at least 1"),
+    ],
 )
-def test_wrong_flags_are_refused(arguments, words):
-    found = subprocess.run(
-        [sys.executable, "-m", "benchmarks", *arguments],
-        cwd=ROOT,
-        env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"},
-        capture_output=True,
-        text=True,
-    )
-    assert found.returncode == 2 and words in found.stderr and "Traceback" not in found.stderr
+def test_wrong_flags_are_refused(arguments, words, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        load("__main__").main(arguments)
+    assert words in capsys.readouterr().err
 
 
-def test_from_flags_to_json(monkeypatch, capsys, tmp_path):
-    suite, row_of = load("suite"), load("timing").row_of
-    monkeypatch.setitem(
-        suite.BENCHMARKS, "small", lambda s: [row_of("a", [2.0] * s.repeats, 3, "s")]
-    )
-    path = tmp_path / "found.json"
-    load("__main__").main(["--only", "small", "--repeats", "2", "--json", str(path)])
-    content = json.loads(path.read_text())
+@pytest.fixture
+def run(monkeypatch, tmp_path):
+    """Two benchmarks of which one can fail; their rows, as a command leaves them in a file."""
+    suite, row_of, path = load("suite"), load("timing").row_of, tmp_path / "found.json"
+
+    def small(session):
+        return [row_of("a", [2.0] * session.repeats, 3, "s", of="net"), row_of("b", [1.0], 3, "s")]
+
+    def latency(session):
+        if session.repeats > 3:
+            raise KeyboardInterrupt
+        session.curve("net", "members", (1, 5), [(1.0,), (2.0,)], "us")
+        return [row_of("c", [1.0], 3, "s")]
+
+    monkeypatch.setitem(suite.BENCHMARKS, "small", small)
+    monkeypatch.setitem(suite.BENCHMARKS, "latency", latency)
+
+    def run(*arguments):
+        load("__main__").main([*arguments, "--json", str(path)])
+        return json.loads(path.read_text())
+
+    run.path = path
+    return run
+
+
+def test_from_flags_to_json(run, capsys):
+    figures = run.path.parent / "figures"
+    content = run("--only", "small", "latency", "--repeats", "2", "--figures", str(figures))
     assert set(content) == {"rows", "environment"}
-    (row,) = content["rows"]
-    assert set(row) == KEYS
-    assert (row["name"], row["ratio"], row["spread"], row["n"]) == ("a", 2.0, [2.0, 2.0], 2)
+    assert all(set(row) == KEYS and row["load"] > 0 for row in content["rows"])
+    row = content["rows"][0]
+    assert (row["name"], row["of"], row["ratio"], row["n"]) == ("a", "net", 2.0, 2)
+    assert row["spread"] == [2.0, 2.0]
     environment = content["environment"]
     assert environment["devices"] == jax.device_count() and environment["cores"] > 0
     assert {"jax", "torch"} <= set(environment["versions"])
-    assert "| a " in capsys.readouterr().out
+    assert [path.name for path in figures.iterdir()] == ["latency.png"]
+    tables = capsys.readouterr().out.split("\nheadlines\n")
+    assert "| a (net) " in tables[0] and "| b " in tables[0]
+    assert "| a (net) " in tables[1] and "| b " not in tables[1]
+
+
+def test_a_table_is_filled_in_several_sittings_and_an_interruption_loses_nothing(run):
+    run("--only", "small", "--repeats", "1")
+    with pytest.raises(KeyboardInterrupt):
+        run("--only", "small", "latency", "--repeats", "4")
+    content = json.loads(run.path.read_text())
+    assert [(row["name"], row["n"]) for row in content["rows"]] == [("a", 4), ("b", 1)]
+    content = run("--only", "latency", "--repeats", "3")
+    assert [(row["name"], row["n"]) for row in content["rows"]] == [("a", 4), ("b", 1), ("c", 1)]
+    assert len(content["environment"]["commands"]) == 1  # pytest's own, each time
+    assert run("--only") == content  # prints the table, and measures nothing
+
+
+@pytest.mark.parametrize("kind", ["another file", "another machine", "no directory"])
+def test_rows_that_do_not_belong_together_are_refused_at_the_start(kind, run):
+    content = run("--only", "small")
+    if kind == "another file":
+        run.path.write_text('{"rows": [{"name": "a"}]}')
+        words = "found.json, no file of this program's (.*); give another --json"
+    elif kind == "another machine":
+        content["environment"]["cores"] = 1000
+        run.path.write_text(json.dumps(content))
+        words = "found.json, whose rows are of cores 1000, here [0-9]+; give another --json"
+    else:
+        shutil.rmtree(run.path.parent)
+        words = "found.json, in no directory; give another --json"
+    before = run.path.read_text() if run.path.exists() else None
+    with pytest.raises(SystemExit, match=f"error: --json is .*{words}"):
+        run("--only", "small")
+    assert before == (run.path.read_text() if run.path.exists() else None)
