@@ -14,7 +14,7 @@ import jax
 from benchmarks import data_sets, figures, peers, suite
 from benchmarks.session import Session
 from benchmarks.timing import LEAST, REPEATS, Row
-from kdjax import report, table
+from kdjax import table, versions
 from kdjax.machine import use_machine
 from kdjax.main import quiet
 
@@ -67,7 +67,7 @@ def read_flags(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def describe() -> dict[str, Any]:
     """The machine, and how busy it was at the start."""
-    environment = report.environment()
+    environment = versions.environment()
     environment["versions"]["torch"] = peers.version()
     environment["OMP_WAIT_POLICY"] = os.environ.get("OMP_WAIT_POLICY")  # of PyTorch's threads
     return environment | {"cores": len(os.sched_getaffinity(0)), "load": os.getloadavg()[0]}

@@ -14,10 +14,11 @@ from kdjax.data import Dataset, fetch
 from kdjax.evaluation import Examined
 from kdjax.losses import LOSSES
 from kdjax.prepare import Job
-from kdjax.report import ENSEMBLE, METRICS, Report, Row, environment, representatives, summarise
+from kdjax.report import ENSEMBLE, METRICS, Report, Row, representatives, summarise
 from kdjax.spec import ExperimentSpec, cells, grid
 from kdjax.stage import open_stage, open_teachers
 from kdjax.teachers import ensemble_logits
+from kdjax.versions import environment
 
 PICTURED = 4  # examples whose soft targets the report shows, chosen among the first
 AMONG = 500

@@ -2,26 +2,19 @@
 
 import math
 import os
-import platform
-import re
-import shlex
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from kdjax import files, table
 from kdjax.losses import LOSSES
 from kdjax.spec import StageSpec
-from kdjax.versions import installed
 
 METRICS = ("errors", "accuracy", "nll", "ece", "brier", "agreement", "teacher_kl")
 ENSEMBLE = "/ensemble"  # after the teacher stages (a+b) whose members are one classifier
-PACKAGES = ("kdjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
 @dataclass(frozen=True)
@@ -181,25 +174,6 @@ def summarise(values: Sequence[float | None]) -> dict[str, Any]:
     }
 
 
-def environment() -> dict[str, Any]:
-    """What the figures depend on beside the config: versions, devices, the command."""
-    devices = jax.devices()
-    return {
-        "versions": versions(),
-        "platform": platform.platform(),
-        "device": devices[0].device_kind,
-        "devices": len(devices),
-        "processes": jax.process_count(),
-        "cpus": os.cpu_count(),
-        "command": shlex.join(_local(argument) for argument in sys.orig_argv),
-    }
-
-
-def versions() -> dict[str, str | None]:
-    """Of Python and the packages that results may depend on; None: not installed."""
-    return {"python": platform.python_version()} | installed(PACKAGES)
-
-
 def write(report: Report, directory: str | os.PathLike) -> None:
     """Writes figures/*.png, report.md, report.html and, last, report.json; each appears whole or
     not at all."""
@@ -234,13 +208,3 @@ def _record(row: Row) -> dict[str, Any]:
 def _standard_error(statistics: dict[str, Any]) -> float | None:
     known = [v for v in statistics["values"] if v is not None]
     return None if statistics["std"] is None else statistics["std"] / math.sqrt(len(known))
-
-
-def _local(argument: str) -> str:
-    """An argument whose paths are below the working directory, else only their last part."""
-
-    def local(match: re.Match) -> str:
-        path = os.path.relpath(os.path.expanduser(match.group()))
-        return os.path.basename(path) if path.startswith("..") else path
-
-    return re.sub(r"(?<![\w.~/-])(?:/|~|\.\.)[^,=()'\"]*", local, argument)
