@@ -70,7 +70,9 @@ def markdown(document: Document) -> str:
 def _markdown(part: Part) -> str:
     if isinstance(part, Facts):
         value = lambda name, text: _code(text) if name in part.code else _plain(text)
-        return "\n".join(f"- {name}: {value(name, text)}" for name, text in part.pairs.items())
+        return "\n".join(
+            f"- {_plain(name)}: {value(name, text)}" for name, text in part.pairs.items()
+        )
     if isinstance(part, Table):
         columns = [list(map(_plain, (name, *cells))) for name, cells in part.columns]
         return table.markdown([(name, cells) for name, *cells in columns])

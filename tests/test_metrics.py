@@ -70,7 +70,7 @@ def test_a_leading_axis_of_members_stays():
     ("probabilities", "bin"),
     [
         ([0.2] * 5, 2),  # 3/15, the upper edge of the third
-        ([0.6, 0.4, 0, 0, 0], 8),  # 9/15
+        ([0.59, 0.41, 0, 0, 0], 8),
         ([0.61, 0.39, 0, 0, 0], 9),
         ([1, 0, 0, 0, 0], 14),
     ],
