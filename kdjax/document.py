@@ -19,6 +19,7 @@ REPAIRS = {
 BEST_CELL = "Of a stage with a grid, the cell with the fewest errors on the validation split."
 
 
+LOG_BAND = "On a logarithmic axis a band that would reach 0 ends at the lowest member."
 COSTS = (
     "Latency is of one example at a time, on one device. It is measured when a stage is finished; "
     "that of an ensemble when its first student begins, of the first few of an ensemble when the "
@@ -130,11 +131,13 @@ def _about(report: Report) -> str:
 
 
 def _differences(report: Report) -> Iterator[str | Table]:
-    """Every row's errors less those of the first stage that is neither teacher nor taught."""
+    """Every row's errors less those of the first stage that is neither teacher nor taught, in the
+    cell of its grid that stands for it."""
     teachers = (teachers_of(s.get("teacher", "")) for s in report.config["stages"].values())
     known = report.taught.union(*teachers)
     rows = [row for row in report.rows if not row.is_ensemble and row.std("errors") is not None]
-    first = next((row for row in rows if row.stage not in known), None)
+    labelled = (row for row in report.representatives if row in rows and row.stage not in known)
+    first = next(labelled, None)
     others = [row for row in rows if row is not first]
     if first is None or not others:
         return
@@ -227,7 +230,7 @@ def _pictures(report: Report) -> Iterator[Picture]:
         name = axis.replace("_", " ")
         yield Picture(
             f"sweep_{axis}",
-            f"{errors} against {name}: {spread} ({count_members(rows)}).",
+            f"{errors} against {name}: {spread} ({count_members(rows)}). {LOG_BAND}",
             f"Errors by {name}. " + "; ".join(f"{r.label}: {table.errors(r)}" for r in rows),
         )
     yield Picture(
@@ -259,7 +262,7 @@ def _pictures(report: Report) -> Iterator[Picture]:
     yield Picture(
         "training_curves",
         f"Training loss and validation errors, after every chunk of steps: {spread} ({n}). The "
-        f"losses of different kinds of stage do not compare. {BEST_CELL}",
+        f"losses of different kinds of stage do not compare. {LOG_BAND} {BEST_CELL}",
         "Curves of loss and validation errors against training steps, one for each stage. In the "
         f"end: {'; '.join(f'{row.label}: {_end(c)}' for row, c in report.curves_shown)}",
     )

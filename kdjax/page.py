@@ -21,10 +21,10 @@ p, figcaption { max-width: 44rem; }
 figcaption { color: var(--muted); font-size: .875rem; line-height: 1.5; margin-top: .5rem; }
 .scroll { overflow-x: auto; max-width: 100%; }
 .scroll:focus-visible { outline: 2px solid #0072b2; outline-offset: 2px; }
-table { border-collapse: separate; border-spacing: 0; font-size: .875rem; line-height: 1.45;
+table { border-collapse: separate; border-spacing: 0; font-size: .875rem; line-height: 1.25rem;
   font-variant-numeric: tabular-nums; }
 caption { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
-th, td { padding: .35rem .5rem; text-align: right; vertical-align: baseline;
+th, td { padding: .375rem .5rem; text-align: right; vertical-align: baseline;
   border-bottom: 1px solid var(--line); }
 th { font-weight: 600; }
 th[scope=row] { font-weight: 400; position: sticky; left: 0; background: var(--page); }
@@ -42,6 +42,8 @@ img { display: block; max-width: 100%; height: auto; }
 }
 @media (max-width: 40rem) {
   body { padding-top: 1.25rem; }
+  dl { display: block; }
+  dd { margin-bottom: .5rem; }
   th[scope=row] { min-width: 6.5rem; max-width: 50vw; }
   img { max-width: none; width: 36rem; }
 }
@@ -51,9 +53,9 @@ img { display: block; max-width: 100%; height: auto; }
   h2 { break-after: avoid; }
   figure, tr { break-inside: avoid; }
   .scroll { overflow: visible; }
-  table { font-size: 7.5pt; }
+  table { font-size: 7.5pt; line-height: 1.4; }
   th, td { padding: .2rem .35rem; }
-  th[scope=row] { position: static; }
+  th[scope=row] { position: static; background: none; }
   img { max-width: min(100%, 15cm); max-height: 22cm; width: auto; }
 }
 """
@@ -144,9 +146,8 @@ def _table(part: Table) -> str:
 
 
 def _cell(text: str) -> str:
-    """A table that is too wide breaks a cell before its ± alone."""
-    head, *rest = escape(text).split(" ± ")
-    return " ".join(part.replace(" ", "\xa0") for part in (head, *(f"± {each}" for each in rest)))
+    """Text that breaks, where a table is too wide, before a ± or a bracket or after a comma."""
+    return re.sub(r"(?<!,) (?![±(])", "\xa0", escape(text))
 
 
 def _box(says: str, content: str) -> str:

@@ -86,6 +86,15 @@ def test_differences_are_from_the_first_stage_that_only_labels_taught():
     ]
 
 
+def test_differences_are_from_the_best_cell_of_a_grid():
+    errors = {1e-3: [40, 41], 1e-2: [30, 32], 1e-1: [50, 60]}
+    grid = [row("baseline", e, {"learning_rate": rate}) for rate, e in errors.items()]
+    content = document.of_report(a_report(*grid, row("distilled", STUDENT)), ())
+    found = table(content, "Differences")
+    assert found["stage"] == [grid[0].label, grid[2].label, "distilled"]
+    assert found[f"errors minus {grid[1].label}"][:2] == ["+9.5", "+24.0"]
+
+
 @pytest.mark.parametrize(
     ("rows", "fields"),
     [
