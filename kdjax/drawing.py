@@ -138,7 +138,9 @@ def mean_and_std(values: np.ndarray) -> tuple[np.ma.MaskedArray, np.ma.MaskedArr
     return known.mean(axis=1), known.std(axis=1, ddof=1)
 
 
-def band(axes: Any, x: Sequence[float], values: np.ndarray, log: bool, **style: Any) -> None:
+def band(
+    axes: Any, x: Sequence[float], values: np.ndarray, log: bool = False, **style: Any
+) -> None:
     """The mean of `values` [S, M] over its finite members, and one s.d. around it where two are.
 
     On an axis that is to be logarithmic (`log`), which would draw a fall to the bottom, the band

@@ -179,7 +179,7 @@ def missing_classes(report: Report) -> Figure:
             (every - some, "other classes", 0),
         ):
             style = {"color": COLOURS[i], "linestyle": LINES[i % len(LINES)], "label": text}
-            band(axes, curve["shift"], values.T, log=False, **style)
+            band(axes, curve["shift"], values.T, **style)
         for name, text, marker in (
             ("matched", "shift matched without labels", "o"),
             ("best", "best shift on these labels", "*"),
