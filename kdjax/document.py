@@ -17,8 +17,6 @@ REPAIRS = {
     "best": "best, with labels",
 }
 BEST_CELL = "Of a stage with a grid, the cell with the fewest errors on the validation split."
-
-
 LOG_BAND = "On a logarithmic axis a band that would reach 0 ends at the lowest member."
 COSTS = (
     "Latency is of one example at a time, on one device. It is measured when a stage is finished; "
