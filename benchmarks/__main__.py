@@ -15,7 +15,7 @@ import jax
 from benchmarks import data_sets, figures, peers, results, suite
 from benchmarks.session import Session
 from benchmarks.timing import LEAST, REPEATS, Row, tell
-from kdjax import report, table
+from kdjax import table, versions
 from kdjax.checks import InputError
 from kdjax.machine import use_machine
 from kdjax.main import quiet
@@ -81,7 +81,7 @@ def read_flags(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def describe() -> dict[str, Any]:
     """The machine, and what is run."""
-    environment = report.environment()
+    environment = versions.environment()
     environment["versions"]["torch"] = peers.version()
     environment["OMP_WAIT_POLICY"] = os.environ.get("OMP_WAIT_POLICY")  # of PyTorch's threads
     environment["cores"] = len(os.sched_getaffinity(0))

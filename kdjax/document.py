@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from kdjax import config, table
-from kdjax.report import Report, Row, summarise
+from kdjax.findings import AMONG
+from kdjax.metrics import BINS
+from kdjax.report import Report, Row, count_members, summarise, swept
 from kdjax.spec import teachers_of
 from kdjax.table import Columns
 
@@ -14,7 +16,19 @@ REPAIRS = {
     "matched": "matched, without labels",
     "best": "best, with labels",
 }
-BEST_CELL = "Of a stage with a grid, the cell with the fewest errors."
+BEST_CELL = "Of a stage with a grid, the cell with the fewest errors on the validation split."
+LOG_BAND = "On a logarithmic axis a band that would reach 0 ends at the lowest member."
+COSTS = (
+    "Latency is of one example at a time, on one device. It is measured when a stage is finished; "
+    "that of an ensemble when its first student begins, of the first few of an ensemble when the "
+    "report is written. The seconds of an ensemble are those of its members."
+)
+PROCESS = {  # what is told of the process that trained a stage, or wrote the report
+    "command": lambda env: env["command"],
+    "devices": lambda env: f"{env['devices']} x {env['device']}, {env['cpus']} CPU cores",
+    "system": lambda env: env["platform"],
+    "versions": lambda env: ", ".join(f"{k} {v}" for k, v in env["versions"].items() if v),
+}
 
 
 @dataclass(frozen=True)
@@ -73,7 +87,7 @@ def of_report(report: Report, figures: Container[str]) -> Document:
         "Soft targets": take("soft_targets"),
         "Calibration": take("reliability"),
         "Training": take("training_curves"),
-        "Costs": [Table("Costs", table.costs(report.rows))],
+        "Costs": [COSTS, Table("Costs", table.costs(report.rows))],
         "Settings": _settings(report),
     }
     filled = {title: parts for title, each in sections.items() if (parts := tuple(each))}
@@ -82,40 +96,55 @@ def of_report(report: Report, figures: Container[str]) -> Document:
 
 
 def _run(report: Report) -> Facts:
-    env, splits = report.environment, report.examples
+    """Where and how the stages were trained, once if all were trained and reported alike."""
+    told = {fact: _of_processes(report, fact) for fact in PROCESS}
+    facts, splits = {k: v for each in told.values() for k, v in each.items()}, report.examples
     dataset = ", ".join(f"{count:,} {name}" for name, count in splits.items())
     seconds = sum(row.seconds for row in report.rows if not row.is_ensemble)
-    facts = {
-        "command": env["command"],
-        "data set": f"{report.config['dataset']['name']}: {dataset} examples",
-        "devices": f"{env['devices']} x {env['device']}, {env['cpus']} CPU cores",
-        "system": env["platform"],
-        "versions": ", ".join(f"{k} {v}" for k, v in env["versions"].items() if v),
-        "training": f"{seconds:,.0f} seconds, all stages together",
-    }
-    return Facts(facts, code=("command",))
+    facts["data set"] = f"{report.config['dataset']['name']}: {dataset} examples"
+    facts["training"] = f"{seconds:,.0f} seconds, all stages together"
+    return Facts(facts, code=tuple(told["command"]))
+
+
+def _of_processes(report: Report, fact: str) -> dict[str, str]:
+    """One of PROCESS under its name, or if processes differ, with those that say the same."""
+    names: dict[str, list[str]] = {}
+    for name, env in (report.environments | {"this report": report.environment}).items():
+        names.setdefault(PROCESS[fact](env), []).append(name)
+    known = report.environments.keys() >= report.config["stages"].keys()
+    if known and len(names) == 1:
+        return {fact: next(iter(names))}
+    return {f"{fact} of {', '.join(of)}": text for text, of in names.items()}
 
 
 def _about(report: Report) -> str:
     count, split = report.examples[report.evaluate], report.evaluate
     return (
         f"All numbers are of the last step, on the {count:,} examples of the {split} split: the "
-        "mean, and after ± the s.d., over the n members of a row, less those that diverged. nll "
-        "and teacher KL are in nats per example; agreement and KL are with the stage's teachers as "
-        "one classifier. Each member's numbers are in report.json."
+        "mean, and after ± the s.d., over the n members of a row that did not diverge. nll and "
+        "teacher KL are in nats per example; agreement and KL are with the mean of a member's own "
+        "teachers: all of its stage's, one or the first few, as mixing and ensemble_size say. Each "
+        "member's numbers are in report.json."
     )
 
 
 def _differences(report: Report) -> Iterator[str | Table]:
-    """Every row's errors less those of the first stage that is neither teacher nor taught."""
+    """Every row's errors less those of the first stage that is neither teacher nor taught, in the
+    cell of its grid that stands for it."""
     teachers = (teachers_of(s.get("teacher", "")) for s in report.config["stages"].values())
     known = report.taught.union(*teachers)
     rows = [row for row in report.rows if not row.is_ensemble and row.std("errors") is not None]
-    first = next((row for row in rows if row.stage not in known), None)
+    labelled = (row for row in report.representatives if row in rows and row.stage not in known)
+    first = next(labelled, None)
     others = [row for row in rows if row is not first]
     if first is None or not others:
         return
     gaps = [report.difference(row.label, first.label) for row in others]
+    yield (
+        "The standard error is of a difference of two means over members, not paired, given these "
+        "teachers and this test set. It takes members for independent, which those with shared "
+        "batches or a common init_from are not."
+    )
     yield Table(
         f"Errors less those of {first.label}",
         [
@@ -187,7 +216,7 @@ def _pictures(report: Report) -> Iterator[Picture]:
     """Every figure that there can be, with what it shows."""
     split, count = report.evaluate, report.examples[report.evaluate]
     shown = [row for row in report.representatives if not row.is_ensemble]
-    n, spread = _n(shown), "the mean over the n members, with one s.d. around it"
+    n, spread = count_members(shown), "the mean over the n members, with one s.d. around it"
     errors = f"Errors on the {count:,} examples of the {split} split"
     yield Picture(
         "errors_against_parameters",
@@ -195,13 +224,12 @@ def _pictures(report: Report) -> Iterator[Picture]:
         "A diamond is an ensemble as one classifier.",
         f"Errors and parameters. {_each(report, lambda r: f'{table.errors(r)}, {r.parameters:,}')}",
     )
-    for axis in dict.fromkeys(axis for row in report.rows for axis in row.cell):
-        swept = [row for row in report.rows if axis in row.cell]
+    for axis, rows in swept(report.rows).items():
         name = axis.replace("_", " ")
         yield Picture(
             f"sweep_{axis}",
-            f"{errors} against {name}: {spread} ({_n(swept)}).",
-            f"Errors by {name}. " + "; ".join(f"{r.label}: {table.errors(r)}" for r in swept),
+            f"{errors} against {name}: {spread} ({count_members(rows)}). {LOG_BAND}",
+            f"Errors by {name}. " + "; ".join(f"{r.label}: {table.errors(r)}" for r in rows),
         )
     yield Picture(
         "missing_classes",
@@ -215,24 +243,26 @@ def _pictures(report: Report) -> Iterator[Picture]:
         labels = report.soft_targets["labels"]
         yield Picture(
             "soft_targets",
-            f"What teachers and students say of {len(labels)} {split} examples: of the first 500 "
-            "those that the teachers are least sure of, each of another class. Left to right: "
-            f"{'; '.join(titles)}. Blue: the label.",
+            f"What teachers and students say of {len(labels)} {split} examples: of the first "
+            f"{AMONG} those that the teachers are least sure of, each of another class. Left to "
+            f"right: {'; '.join(titles)}. Blue: the label.",
             f"Examples of the classes {', '.join(map(str, labels))}, each with bars for the "
             f"probability of every class: {'; '.join(titles)}.",
         )
     yield Picture(
         "reliability",
-        f"Reliability on the {split} split: accuracy against confidence, in the 15 bins of the "
-        f"calibration error (ECE): {spread} ({n}); a point's area is the share of the examples "
-        f"in its bin. On the dashed line a net is as often right as it says. {BEST_CELL}",
+        f"Reliability on the {split} split: accuracy against confidence, in the {BINS} bins of the "
+        f"calibration error (ECE), of all members' examples together ({n}); a point's area is the "
+        "share of the examples in its bin, its bar one s.d. over the members, where each has "
+        f"examples. On the dashed line a net is as often right as it says. {BEST_CELL}",
         f"Reliability diagrams. ECE: {_each(report, lambda r: table.number(r.mean('ece'), '.3f'))}",
     )
     yield Picture(
         "training_curves",
         f"Training loss and validation errors, after every chunk of steps: {spread} ({n}). The "
-        f"losses of different kinds of stage do not compare. {BEST_CELL}",
-        "Curves of loss and validation errors against training steps, one for each stage.",
+        f"losses of different kinds of stage do not compare. {LOG_BAND} {BEST_CELL}",
+        "Curves of loss and validation errors against training steps, one for each stage. In the "
+        f"end: {'; '.join(f'{row.label}: {_end(c)}' for row, c in report.curves_shown)}",
     )
 
 
@@ -240,9 +270,11 @@ def _each(report: Report, text: Callable[[Row], str]) -> str:
     return "; ".join(f"{row.label}: {text(row)}" for row in report.representatives)
 
 
-def _n(rows: Sequence[Row]) -> str:
-    counts = sorted({row.members - row.diverged for row in rows})
-    return f"n = {' to '.join(map(str, dict.fromkeys(counts[:1] + counts[-1:])))}"
+def _end(curve: Mapping[str, Any]) -> str:
+    """The last point of a training curve."""
+    loss, right = (curve[name][-1] for name in ("loss", "validation_accuracy"))
+    wrong = [None if share is None else 100 * (1 - share) for share in right]
+    return f"loss {_spread(loss, '.3g')}, validation errors {_spread(wrong, '.2f')} %"
 
 
 def _spread(values: Sequence[float | None], form: str) -> str:

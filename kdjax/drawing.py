@@ -132,20 +132,27 @@ def count_axis(axis: Any) -> None:
     axis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10], integer=True))
 
 
-def band(axes: Any, x: Sequence[float], values: np.ndarray, **style: Any) -> np.ndarray:
-    """The mean of `values` [S, M] over its finite members, and one s.d. around it.
-
-    Where a mean less its s.d. is not above 0, the band ends at the lowest member: a logarithmic
-    axis would draw a fall to the bottom.
-    """
+def mean_and_std(values: np.ndarray) -> tuple[np.ma.MaskedArray, np.ma.MaskedArray]:
+    """[S] and [S] of `values` [S, M] over its finite members, masked where too few are."""
     known = np.ma.masked_invalid(values)
-    mean = known.mean(axis=1)
-    std = known.std(axis=1, ddof=1).filled(0) if values.shape[1] > 1 else 0 * mean
-    low = np.ma.where(mean - std > 0, mean - std, known.min(axis=1))
+    return known.mean(axis=1), known.std(axis=1, ddof=1)
+
+
+def band(
+    axes: Any, x: Sequence[float], values: np.ndarray, log: bool = False, **style: Any
+) -> None:
+    """The mean of `values` [S, M] over its finite members, and one s.d. around it where two are.
+
+    On an axis that is to be logarithmic (`log`), which would draw a fall to the bottom, the band
+    ends at the lowest member where the mean less the s.d. is not above 0.
+    """
+    mean, std = mean_and_std(values)
+    low = mean - std
+    if log:
+        low = np.ma.where(low > 0, low, np.ma.masked_invalid(values).min(axis=1))
     style = {"marker": "o" if len(x) == 1 else None} | style
     axes.plot(x, mean, linewidth=1.5, **style)
     axes.fill_between(x, low, mean + std, color=style["color"], alpha=0.18, linewidth=0)
-    return mean
 
 
 def place_labels(

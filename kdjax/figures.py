@@ -1,14 +1,14 @@
 """The figures of a report: functions from a `report.Report` to a matplotlib Figure.
 
 `of_report` draws all; the others draw one each, and refuse a report that lacks its numbers. A
-stage with a grid is shown by its cell with the fewest errors (`Report.representatives`), except in
-a sweep. A stage has one colour in all figures.
+stage with a grid is shown by one cell (`Report.representatives`), except in a sweep. A stage has
+one colour in all figures.
 """
 
 import itertools
 import math
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,12 +24,13 @@ from kdjax.drawing import (
     is_wide,
     legend,
     log_axis,
+    mean_and_std,
     new_figure,
     panels,
     place_labels,
     tidy,
 )
-from kdjax.report import ENSEMBLE, Report, Row
+from kdjax.report import ENSEMBLE, Report, Row, count_members, swept
 
 SHOWN = 10  # most classes of one bar chart
 TICKS = 12  # most values of an axis that each have a tick
@@ -48,31 +49,32 @@ def of_report(report: Report) -> dict[str, Figure]:
         figures["soft_targets"] = soft_targets(**report.soft_targets)
     if report.calibration:
         figures["reliability"] = reliability(report)
-    if _curves(report):
+    if report.curves_shown:
         figures["training_curves"] = training_curves(report)
     return figures
 
 
 def training_curves(report: Report) -> Figure:
     """Loss and validation errors against steps: means over members, bands of one s.d."""
-    curves, styles = _curves(report), _styles(report)
+    curves, styles = report.curves_shown, _styles(report)
     _demand(curves, "curves")
-    names = [f"{row.label} ({_members(row)})" for row, _ in curves]
+    names = [f"{row.label} ({count_members([row])})" for row, _ in curves]
     columns = max(1, 100 // (8 + max(map(len, names))))  # of the legend
     figure = new_figure(8, 3.4 + 0.22 * math.ceil(len(names) / columns))
     left, right = figure.subplots(1, 2)
-    losses, errors = [], []
-    for (row, curve), name in zip(curves, names, strict=True):
-        wrong = 100 * (1 - np.array(curve["validation_accuracy"], float))
-        loss, style = np.array(curve["loss"], float), styles[row.stage]
-        losses.append(band(left, curve["step"], loss, label=name, **style))
-        errors.append(band(right, curve["step"], wrong, **style))
+    losses = [np.array(curve["loss"], float) for _, curve in curves]
+    errors = [100 * (1 - np.array(curve["validation_accuracy"], float)) for _, curve in curves]
+    falls, wide = _means(losses).min() > 0, is_wide(_means(errors))
+    for (row, curve), name, loss, wrong in zip(curves, names, losses, errors, strict=True):
+        style = styles[row.stage]
+        band(left, curve["step"], loss, falls, label=name, **style)
+        band(right, curve["step"], wrong, wide, **style)
     left.set_ylabel("training loss (kinds do not compare)", fontsize=9)
     right.set_ylabel("validation errors (%)", fontsize=9)
-    if np.ma.concatenate(losses).min() > 0:
+    if falls:
         log_axis(left.yaxis)
-    if is_wide(np.ma.concatenate(errors)):
-        right.set_ylim(bottom=np.ma.concatenate(errors).min() / 2)  # a band may reach 0
+    if wide:
+        right.set_ylim(bottom=_means(errors).min() / 2)  # a band may reach 0
         log_axis(right.yaxis)
     for axes in (left, right):
         axes.set_xlabel("training step", fontsize=9)
@@ -102,7 +104,7 @@ def errors_against_parameters(report: Report) -> Figure:
         marker = "D" if row.is_ensemble else "o"
         axes.errorbar(x, y, half, color=colour, marker=marker, markersize=5, lw=1.2, capsize=2)
         points.append((x, y, half or 0))
-        text = row.label if row.is_ensemble else f"{row.label} ({_members(row)})"
+        text = row.label if row.is_ensemble else f"{row.label} ({count_members([row])})"
         labels.append((x, y, text, colour))
         if row.stage in report.taught:
             students[row.parameters] = (x, y)  # in the end, the best
@@ -136,48 +138,31 @@ def sweep(report: Report, axis: str) -> Figure:
     found, styles = swept(report.rows), _styles(report)
     if axis not in found:
         raise ValueError(f"no stage is swept along {axis!r} alone; swept: {', '.join(found)}")
-    figure = new_figure(6.5, 3.8 + 0.2 * len(found[axis]))
+    stages: dict[str, list[Row]] = {}
+    for row in found[axis]:
+        stages.setdefault(row.stage, []).append(row)
+    errors = [
+        np.array([row.metrics["errors"]["values"] for row in own], float) for own in stages.values()
+    ]
+    figure = new_figure(6.5, 3.8 + 0.2 * len(stages))
     axes = figure.subplots()
-    values, means = set(), []
-    for stage in found[axis]:
-        own = [row for row in report.rows if row.stage == stage]
-        own = sorted(own, key=lambda row: row.cell[axis])
-        x = [row.cell[axis] for row in own]
-        errors = np.array([row.metrics["errors"]["values"] for row in own], float)
-        counts = np.isfinite(errors).sum(axis=1)
-        n = " to ".join(map(str, sorted({counts.min(), counts.max()})))
-        style = {"marker": "o", "markersize": 5, "label": f"{stage} (n = {n})"} | styles[stage]
-        means.append(band(axes, x, errors, **style))
-        values |= set(x)
+    wide = len(stages) > 1 and is_wide(_means(errors))
+    for (stage, own), wrong in zip(stages.items(), errors, strict=True):
+        style = {"marker": "o", "markersize": 5, "label": f"{stage} ({count_members(own)})"}
+        band(axes, [row.cell[axis] for row in own], wrong, wide, **style | styles[stage])
+    values = {row.cell[axis] for row in found[axis]}
     if is_wide(sorted(values)):
         log_axis(axes.xaxis)
     if len(values) <= TICKS:
         axes.set_xticks(sorted(values), [f"{value:g}" for value in sorted(values)])
     count_axis(axes.yaxis)
-    if len(means) > 1 and is_wide(np.ma.concatenate(means)):
+    if wide:
         log_axis(axes.yaxis)
     axes.set_xlabel(axis.replace("_", " "), fontsize=9)
     axes.set_ylabel(_errors(report), fontsize=9)
     tidy(axes)
     legend(figure, 2)
     return figure
-
-
-def swept(rows: Iterable[Row]) -> dict[str, list[str]]:
-    """{axis: stages} for the stages whose cells differ in exactly one axis, at two values or more.
-
-    Cells in which every member diverged do not count.
-    """
-    cells: dict[str, list[dict]] = {}
-    for row in rows:
-        if row.mean("errors") is not None:
-            cells.setdefault(row.stage, []).append(row.cell)
-    found: dict[str, list[str]] = {}
-    for stage, points in cells.items():
-        varied = [axis for axis in points[0] if len({cell[axis] for cell in points}) > 1]
-        for axis in varied if len(varied) == 1 else []:
-            found.setdefault(axis, []).append(stage)
-    return found
 
 
 def missing_classes(report: Report) -> Figure:
@@ -229,24 +214,27 @@ def reliability(report: Report) -> Figure:
             np.ma.masked_invalid(np.array(found[name], float))  # [M, bins]
             for name in ("count", "confidence", "accuracy")
         )
-        x, y = confidence.mean(axis=0), accuracy.mean(axis=0)
-        std = accuracy.std(axis=0, ddof=1) if len(accuracy) > 1 else np.ma.masked_all(y.shape)
-        share = count.mean(axis=0) / count.mean(axis=0).sum()
+        x, y = ((count * v).sum(axis=0) / count.sum(axis=0) for v in (confidence, accuracy))
+        std = np.ma.masked_where((count == 0).any(axis=0), mean_and_std(accuracy.T)[1])
+        share = count.sum(axis=0) / count.sum()
         x, y, std, share = (values[~np.ma.getmaskarray(x)] for values in (x, y, std, share))
         axes.plot([0, 1], [0, 1], color=MUTED, lw=0.8, linestyle="--")
         bars = [np.ma.minimum(std, room).filled(np.nan) for room in (y, 1 - y)]
         axes.errorbar(x, y, bars, fmt="none", elinewidth=1, capsize=2, **style)
         axes.scatter(x, y, 8 + 120 * share, linewidths=0, **style)
         ece = [f"{v:.3f}" for v in (row.mean("ece"), row.std("ece")) if v is not None]
-        numbers = f"{_members(row)}, ECE {' ± '.join(ece)}"
+        numbers = f"{count_members([row])}, ECE {' ± '.join(ece)}"
         axes.set_title(f"{textwrap.fill(row.label, 30)}\n{numbers}", fontsize=9)
         axes.set(xlim=(0, 1.04), ylim=(-0.04, 1.08), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
         axes.set_xlabel("confidence", fontsize=9)
         if axes.get_subplotspec().is_first_col():
             axes.set_ylabel("accuracy", fontsize=9)
         tidy(axes)
-    note = "mean over the n members, bar: ± 1 s.d.; area: share of the examples in a bin"
-    figure.legend([], [], loc="outside lower center", title=note, frameon=False, title_fontsize=9)
+    note = (
+        "point: all n members' examples in a bin, area: their share\n"
+        "bar: ± 1 s.d. over the members, where each has examples"
+    )
+    legend(figure, 1, each[0], note)
     return figure
 
 
@@ -317,10 +305,9 @@ def _picture(axes: Any, image: np.ndarray) -> None:
     axes.set_yticks([])
 
 
-def _curves(report: Report) -> list[tuple[Row, dict[str, Any]]]:
-    """The curves of the rows that stand for their stages."""
-    found = [(row, report.curves.get(row.label)) for row in report.representatives]
-    return [(row, curve) for row, curve in found if curve and len(curve["step"])]
+def _means(populations: Sequence[np.ndarray]) -> np.ma.MaskedArray:
+    """Every mean over members of these [S, M]."""
+    return np.ma.concatenate([mean_and_std(values)[0] for values in populations])
 
 
 def _demand(numbers: Any, name: str) -> None:
@@ -334,10 +321,6 @@ def _styles(report: Report) -> dict[str, dict[str, str]]:
     cycle = itertools.cycle({"color": c} for c in COLOURS), itertools.cycle(LINES)
     styles = {n: c | {"linestyle": line} for n, c, line in zip(names, *cycle, strict=False)}
     return {row.stage: styles[row.stage.removesuffix(ENSEMBLE)] for row in report.rows}
-
-
-def _members(row: Row) -> str:
-    return f"n = {row.members}" + f", {row.diverged} diverged" * (row.diverged > 0)
 
 
 def _errors(report: Report) -> str:

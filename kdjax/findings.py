@@ -14,10 +14,11 @@ from kdjax.data import Dataset, fetch
 from kdjax.evaluation import Examined
 from kdjax.losses import LOSSES
 from kdjax.prepare import Job
-from kdjax.report import ENSEMBLE, METRICS, Report, Row, environment, representatives, summarise
+from kdjax.report import ENSEMBLE, METRICS, Report, Row, representatives, summarise
 from kdjax.spec import ExperimentSpec, cells, grid
 from kdjax.stage import open_stage, open_teachers
 from kdjax.teachers import ensemble_logits
+from kdjax.versions import environment
 
 PICTURED = 4  # examples whose soft targets the report shows, chosen among the first
 AMONG = 500
@@ -52,7 +53,7 @@ def report_of(
     learners = [job for job in jobs if LOSSES[job.stage.loss].teacher]
     pictured, soft_targets = max(learners, key=_reads_temperature, default=None), None
     names: dict[tuple[Path, ...], str] = {(): ""}
-    rows, curves, calibration, lacking = [], {}, [], []
+    rows, curves, calibration, lacking, environments = [], {}, [], [], {}
     for job in jobs:
         if job.teachers not in names:
             name = "+".join(path.name for path in job.teachers)
@@ -66,11 +67,14 @@ def report_of(
         curves |= _curves(found)
         calibration += _calibration(found, labels)
         lacking += _missing(found, labels, dataset)
+        if "environment" in found.result:
+            environments[job.stage.name] = found.result["environment"]
         if job is pictured:
             soft_targets = _soft_targets(found, exam(job.teachers))
     return Report(
         rows=tuple(rows),
         environment=environment(),
+        environments=environments,
         config=config,
         evaluate=spec.evaluate,
         examples={name: len(dataset.splits[name]) for name in ("train", "validation", "test")},
@@ -86,12 +90,18 @@ def _open(job: Job, inputs: np.ndarray, split: str) -> Found:
     result, count = checkpoint.results(job.directory), len(grid(job.stage))
     rows, healthy = [], {}
     for here, places in cells(job.stage):
+        measured = {
+            name: _summaries(result["metrics"][name], places, result["diverged"])
+            for name in ("validation", split)
+        }
         row = Row(
             stage=job.stage.name,
             cell=here,
+            seeds=tuple(grid(job.stage)[i]["seed"] for i in places),
             members=len(places),
             diverged=sum(result["diverged"][i] for i in places),
-            metrics=_summaries(result["metrics"][split], places, result["diverged"]),
+            metrics=measured[split],
+            validation_errors=measured["validation"]["errors"]["mean"],
             **_cost(result),
             seconds=result["seconds"] * len(places) / count,
         )
@@ -131,9 +141,11 @@ def _ensemble_row(
     return Row(
         stage=name + ENSEMBLE,
         cell=cell,
+        seeds=(),
         members=1,
         diverged=0,
         metrics=_summaries(values, [0], [False]),
+        validation_errors=None,
         **_cost(measured),
         seconds=seconds,
     )

@@ -12,7 +12,7 @@ STYLE = """
 :root { color-scheme: light dark; --ink: #1f2328; --muted: #59636e; --line: #d8dee4;
   --page: #ffffff; --stripe: #f6f8fa; }
 * { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 62rem; padding: 2rem 1rem 4rem; color: var(--ink);
+body { margin: 0 auto; max-width: 68rem; padding: 2rem 1rem 4rem; color: var(--ink);
   background: var(--page); font: 1rem/1.6 system-ui, -apple-system, "Segoe UI", Roboto,
   "Helvetica Neue", Arial, sans-serif; overflow-wrap: break-word; }
 h1 { font-size: 1.7rem; line-height: 1.25; margin: 0 0 1.5rem; }
@@ -21,17 +21,17 @@ p, figcaption { max-width: 44rem; }
 figcaption { color: var(--muted); font-size: .875rem; line-height: 1.5; margin-top: .5rem; }
 .scroll { overflow-x: auto; max-width: 100%; }
 .scroll:focus-visible { outline: 2px solid #0072b2; outline-offset: 2px; }
-table { border-collapse: separate; border-spacing: 0; font-size: .875rem; line-height: 1.45;
+table { border-collapse: separate; border-spacing: 0; font-size: .875rem; line-height: 1.25rem;
   font-variant-numeric: tabular-nums; }
 caption { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
-th, td { padding: .35rem .5rem; text-align: right; vertical-align: baseline; white-space: nowrap;
+th, td { padding: .375rem .5rem; text-align: right; vertical-align: baseline;
   border-bottom: 1px solid var(--line); }
 th { font-weight: 600; }
 th[scope=row] { font-weight: 400; position: sticky; left: 0; background: var(--page); }
 th:first-child { text-align: left; padding-left: 0; }
 thead th { color: var(--muted); border-bottom: 2px solid var(--line); }
 tbody tr:hover > * { background: var(--stripe); }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: .25rem 1.25rem; margin: 0; }
+dl { display: grid; grid-template-columns: fit-content(12rem) 1fr; gap: .25rem 1.25rem; margin: 0; }
 dt { color: var(--muted); }
 dd { margin: 0; overflow-wrap: anywhere; }
 code { font: .875em ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; }
@@ -42,7 +42,9 @@ img { display: block; max-width: 100%; height: auto; }
 }
 @media (max-width: 40rem) {
   body { padding-top: 1.25rem; }
-  th[scope=row] { white-space: normal; min-width: 6.5rem; max-width: 50vw; }
+  dl { display: block; }
+  dd { margin-bottom: .5rem; }
+  th[scope=row] { min-width: 6.5rem; max-width: 50vw; }
   img { max-width: none; width: 36rem; }
 }
 @media print {
@@ -51,9 +53,9 @@ img { display: block; max-width: 100%; height: auto; }
   h2 { break-after: avoid; }
   figure, tr { break-inside: avoid; }
   .scroll { overflow: visible; }
-  table { font-size: 7.5pt; }
-  th, td { padding: .2rem .35rem; white-space: normal; }
-  th[scope=row] { position: static; }
+  table { font-size: 7.5pt; line-height: 1.4; }
+  th, td { padding: .2rem .35rem; }
+  th[scope=row] { position: static; background: none; }
   img { max-width: min(100%, 15cm); max-height: 22cm; width: auto; }
 }
 """
@@ -70,7 +72,9 @@ def markdown(document: Document) -> str:
 def _markdown(part: Part) -> str:
     if isinstance(part, Facts):
         value = lambda name, text: _code(text) if name in part.code else _plain(text)
-        return "\n".join(f"- {name}: {value(name, text)}" for name, text in part.pairs.items())
+        return "\n".join(
+            f"- {_plain(name)}: {value(name, text)}" for name, text in part.pairs.items()
+        )
     if isinstance(part, Table):
         columns = [list(map(_plain, (name, *cells))) for name, cells in part.columns]
         return table.markdown([(name, cells) for name, *cells in columns])
@@ -136,9 +140,14 @@ def _table(part: Table) -> str:
     lines = ["<table>", f"<caption>{escape(part.says)}</caption>"]
     lines += [f"<thead><tr>{names}</tr></thead>", "<tbody>"]
     for first, *cells in zip(*(cells for _, cells in part.columns), strict=True):
-        values = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
+        values = "".join(f"<td>{_cell(cell)}</td>" for cell in cells)
         lines.append(f'<tr><th scope="row">{escape(first)}</th>{values}</tr>')
     return "\n".join([*lines, "</tbody>", "</table>"])
+
+
+def _cell(text: str) -> str:
+    """Text that breaks, where a table is too wide, before a ± or a bracket or after a comma."""
+    return re.sub(r"(?<!,) (?![±(])", "\xa0", escape(text))
 
 
 def _box(says: str, content: str) -> str:

@@ -2,40 +2,40 @@
 
 import math
 import os
-import platform
-import re
-import shlex
-import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from kdjax import files, table
 from kdjax.losses import LOSSES
 from kdjax.spec import StageSpec
-from kdjax.versions import installed
 
 METRICS = ("errors", "accuracy", "nll", "ece", "brier", "agreement", "teacher_kl")
+CURVE = 200  # most steps of a curve in report.json; a stage's metrics.jsonl has all
 ENSEMBLE = "/ensemble"  # after the teacher stages (a+b) whose members are one classifier
-PACKAGES = ("kdjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
 @dataclass(frozen=True)
 class Row:
     """The members of one cell of one stage's grid.
 
-    `metrics[name]` is as `summarise` returns it; accuracy and agreement are fractions of 1.
+    Attributes:
+      seeds: of the members, in the order of their values; an ensemble has none.
+      metrics: each as `summarise` returns it; accuracy and agreement are fractions of 1.
+      validation_errors: mean over the members that did not diverge, by which a cell is chosen;
+        None if none is left, and for an ensemble.
     """
 
     stage: str
     cell: dict[str, Any]
+    seeds: tuple[int, ...]
     members: int
     diverged: int
     metrics: dict[str, dict]
+    validation_errors: float | None
     parameters: int
     flops_per_example: float
     latency_ms: float
@@ -54,6 +54,11 @@ class Row:
     def is_ensemble(self) -> bool:
         return self.stage.endswith(ENSEMBLE)
 
+    @property
+    def n(self) -> int:
+        """The members that did not diverge, over which every mean and s.d. is."""
+        return self.members - self.diverged
+
     def mean(self, metric: str) -> float | None:
         return self.metrics[metric]["mean"]
 
@@ -69,7 +74,9 @@ class Report:
 
     Attributes:
       rows: one for each cell of each stage, and for each ensemble.
-      environment: versions, devices and the command.
+      environment: versions, devices and the command of the process that wrote the report.
+      environments: {stage: the same of the process that finished it, of which are its seconds and
+        latency}, for the stages that say so.
       config: plain data.
       evaluate: the split that all numbers are of.
       examples: how many each split has.
@@ -83,6 +90,7 @@ class Report:
 
     rows: tuple[Row, ...]
     environment: dict[str, Any]
+    environments: dict[str, dict[str, Any]]
     config: dict[str, Any]
     evaluate: str
     examples: dict[str, int]
@@ -95,6 +103,12 @@ class Report:
     def representatives(self) -> tuple[Row, ...]:
         """The rows that stand for their stage in a figure; see `representatives`."""
         return representatives(self.rows)
+
+    @property
+    def curves_shown(self) -> list[tuple[Row, dict[str, Any]]]:
+        """The training curves of the rows that stand for their stages."""
+        found = [(row, self.curves.get(row.label)) for row in self.representatives]
+        return [(row, curve) for row, curve in found if curve and len(curve["step"])]
 
     @property
     def taught(self) -> set[str]:
@@ -138,20 +152,21 @@ class Report:
           stage_a: stage or label of a row; a label where the stage has a grid.
           stage_b: the same of the row to subtract.
           metric: one of METRICS.
-          paired: compare member by member in seed order; sharper if a seed means the same in both.
+          paired: compare members of equal seeds; sharper if a seed means the same in both.
+
+        Raises:
+          ValueError: a name that is not of one row; to pair, seeds that are not the same.
 
         Returns:
           `mean` of a minus b, its `standard_error`, and `ratio`, the one over the other. None
           for what cannot be said: no spread from fewer than two members, no ratio over zero.
         """
-        a, b = (self.row(stage).metrics[metric]["values"] for stage in (stage_a, stage_b))
+        rows = self.row(stage_a), self.row(stage_b)
+        a, b = (row.metrics[metric] for row in rows)
         if paired:
-            if len(a) != len(b):
-                raise ValueError(f"{stage_a} has {len(a)} members, {stage_b} {len(b)}: no pairs")
-            gaps = summarise([None if None in (x, y) else x - y for x, y in zip(a, b, strict=True)])
+            gaps = summarise(_gaps(*rows, metric))
             mean, error = gaps["mean"], _standard_error(gaps)
         else:
-            a, b = summarise(a), summarise(b)
             mean = None if None in (a["mean"], b["mean"]) else a["mean"] - b["mean"]
             errors = _standard_error(a), _standard_error(b)
             error = None if None in errors else math.hypot(*errors)
@@ -159,15 +174,41 @@ class Report:
 
 
 def representatives(rows: Sequence[Row]) -> tuple[Row, ...]:
-    """Of the cells of one stage that have equally many parameters, that with the fewest errors.
+    """Of the cells of one stage that have equally many parameters, that with the fewest errors on
+    the validation split.
 
     Cells of which every member diverged are left out.
     """
     best: dict[tuple[str, int], int] = {}
-    known = [i for i, row in enumerate(rows) if row.mean("errors") is not None]
-    for i in sorted(known, key=lambda i: rows[i].mean("errors")):
+    errors = lambda i: math.inf if rows[i].is_ensemble else rows[i].validation_errors
+    for i in sorted((i for i, row in enumerate(rows) if row.n), key=errors):
         best.setdefault((rows[i].stage, rows[i].parameters), i)
     return tuple(rows[i] for i in sorted(best.values()))
+
+
+def swept(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    """{axis: rows} of the stages whose cells differ in exactly one axis, at two values or more,
+    stage by stage and in the order of the values.
+
+    Cells in which every member diverged do not count.
+    """
+    stages: dict[str, list[Row]] = {}
+    for row in rows:
+        stages.setdefault(row.stage, []).append(row)
+    found: dict[str, list[Row]] = {}
+    for own in stages.values():
+        cells = [row.cell for row in own if row.n]
+        varied = [axis for axis in own[0].cell if len({cell[axis] for cell in cells}) > 1]
+        for axis in varied if len(varied) == 1 else []:
+            found.setdefault(axis, []).extend(sorted(own, key=lambda row: row.cell[axis]))
+    return found
+
+
+def count_members(rows: Sequence[Row]) -> str:
+    """The n of the means and s.d. of these rows, such as "n = 2 to 3, 1 diverged"."""
+    counts, lost = sorted(row.n for row in rows), sum(row.diverged for row in rows)
+    n = " to ".join(map(str, dict.fromkeys(counts[:1] + counts[-1:])))
+    return f"n = {n}" + f", {lost} diverged" * (lost > 0)
 
 
 def summarise(values: Sequence[float | None]) -> dict[str, Any]:
@@ -179,25 +220,6 @@ def summarise(values: Sequence[float | None]) -> dict[str, Any]:
         "std": float(np.std(known, ddof=1)) if len(known) > 1 else None,
         "values": values,
     }
-
-
-def environment() -> dict[str, Any]:
-    """What the figures depend on beside the config: versions, devices, the command."""
-    devices = jax.devices()
-    return {
-        "versions": versions(),
-        "platform": platform.platform(),
-        "device": devices[0].device_kind,
-        "devices": len(devices),
-        "processes": jax.process_count(),
-        "cpus": os.cpu_count(),
-        "command": shlex.join(_local(argument) for argument in sys.orig_argv),
-    }
-
-
-def versions() -> dict[str, str | None]:
-    """Of Python and the packages that results may depend on; None: not installed."""
-    return {"python": platform.python_version()} | installed(PACKAGES)
 
 
 def write(report: Report, directory: str | os.PathLike) -> None:
@@ -216,31 +238,42 @@ def write(report: Report, directory: str | os.PathLike) -> None:
     content = document.of_report(report, drawn)
     files.write(directory / "report.md", page.markdown(content))
     files.write(directory / "report.html", page.html(content, pictures))
+    curves = {row.label: _thinned(curve) for row, curve in report.curves_shown}
     found = {"rows": [vars(row) for row in report.rows]}
-    found |= {"environment": report.environment, "config": report.config}
-    found |= {"examples": report.examples, "calibration": report.calibration}
+    found |= {"environment": report.environment, "environments": report.environments}
+    found |= {"config": report.config, "examples": report.examples}
+    found |= {"calibration": report.calibration, "curves": curves}
+    if report.soft_targets:
+        found["soft_targets"] = {k: report.soft_targets[k] for k in ("labels", "distributions")}
     if report.missing:
         found["missing_classes"] = report.missing
     files.write(directory / "report.json", files.to_json(found, indent=1))
+
+
+def _thinned(curve: dict[str, Any]) -> dict[str, list]:
+    """At most CURVE steps of a curve [S], as far apart as can be, with the first and the last."""
+    steps = len(curve["step"])
+    shown = np.linspace(0, steps - 1, min(steps, CURVE)).round().astype(int)
+    return {name: [values[i] for i in shown] for name, values in curve.items()}
 
 
 def _record(row: Row) -> dict[str, Any]:
     record = vars(row) | {"cell": row.cell_text} | row.cell
     for name in METRICS:
         record |= {f"{name}_mean": row.mean(name), f"{name}_std": row.std(name)}
-    return {name: value for name, value in record.items() if name != "metrics"}
+    return {name: value for name, value in record.items() if name not in ("metrics", "seeds")}
+
+
+def _gaps(a: Row, b: Row, metric: str) -> list[float | None]:
+    """The metric of a's members less that of b's with the same seeds."""
+    if not a.seeds or set(a.seeds) != set(b.seeds):
+        raise ValueError(
+            f"{a.label} has the seeds {list(a.seeds)}, {b.label} {list(b.seeds)}: no pairs"
+        )
+    x, y = (dict(zip(r.seeds, r.metrics[metric]["values"], strict=True)) for r in (a, b))
+    return [None if None in (x[seed], y[seed]) else x[seed] - y[seed] for seed in a.seeds]
 
 
 def _standard_error(statistics: dict[str, Any]) -> float | None:
     known = [v for v in statistics["values"] if v is not None]
     return None if statistics["std"] is None else statistics["std"] / math.sqrt(len(known))
-
-
-def _local(argument: str) -> str:
-    """An argument whose paths are below the working directory, else only their last part."""
-
-    def local(match: re.Match) -> str:
-        path = os.path.relpath(os.path.expanduser(match.group()))
-        return os.path.basename(path) if path.startswith("..") else path
-
-    return re.sub(r"(?<![\w.~/-])(?:/|~|\.\.)[^,=()'\"]*", local, argument)

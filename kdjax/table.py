@@ -82,7 +82,7 @@ def _units(value: float | None) -> str:
 
 NAMES = (
     ("stage", lambda r: r.label),
-    ("n", lambda r: f"{r.members} ({r.diverged} diverged)" if r.diverged else f"{r.members}"),
+    ("n", lambda r: f"{r.n} ({r.diverged} diverged)" if r.diverged else f"{r.n}"),
 )
 METRICS = (  # heading, metric, unit, format
     ("errors", "errors", 1, ".1f"),

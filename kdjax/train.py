@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from kdjax import checkpoint, cost, evaluation, member, parallel, population, report
+from kdjax import checkpoint, cost, evaluation, member, parallel, population, versions
 from kdjax.checks import Diverged, InputError
 from kdjax.data import Dataset, fetch
 from kdjax.evaluation import Exam
@@ -286,7 +286,7 @@ def items(setup: Setup, host: State, row: dict[str, Any]) -> tuple[Any, ...]:
         "preprocessing": plain(dataset.preprocessing),
         "dataset": job.identity["dataset"],
         "teachers": [str(path) for path in job.teachers],
-        "versions": report.versions(),
+        "versions": versions.versions(),
         **row,
     }
     return variables, _training(host), vars(setup.hparams), meta
@@ -302,6 +302,7 @@ def _results(setup: Setup, state: State, finals: dict, seconds: float) -> dict[s
         "seconds": seconds,
         **evaluation.serving_cost(setup.recipe.model, variables, evaluation.example(setup.dataset)),
         "teacher": setup.exam.ensemble,
+        "environment": versions.environment(),
     }
 
 

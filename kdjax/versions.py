@@ -1,7 +1,36 @@
-"""Versions of the packages that results may depend on."""
+"""What results may depend on beside the config: versions of packages, devices, the command."""
 
 import importlib.metadata
+import os
+import platform
+import re
+import shlex
+import sys
 from collections.abc import Iterable
+from typing import Any
+
+import jax
+
+PACKAGES = ("kdjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+
+
+def environment() -> dict[str, Any]:
+    """Plain data of this process: versions, devices, the command."""
+    devices = jax.devices()
+    return {
+        "versions": versions(),
+        "platform": platform.platform(),
+        "device": devices[0].device_kind,
+        "devices": len(devices),
+        "processes": jax.process_count(),
+        "cpus": len(os.sched_getaffinity(0)),  # that this process may use
+        "command": shlex.join(_local(argument) for argument in sys.orig_argv),
+    }
+
+
+def versions() -> dict[str, str | None]:
+    """Of Python and the packages that results may depend on; None: not installed."""
+    return {"python": platform.python_version()} | installed(PACKAGES)
 
 
 def installed(packages: Iterable[str]) -> dict[str, str | None]:
@@ -14,3 +43,13 @@ def _version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+def _local(argument: str) -> str:
+    """An argument whose paths are below the working directory, else only their last part."""
+
+    def local(match: re.Match) -> str:
+        path = os.path.relpath(os.path.expanduser(match.group()))
+        return os.path.basename(path) if path.startswith("..") else path
+
+    return re.sub(r"(?<![\w.~/-])(?:/|~|\.\.)[^,=()'\"]*", local, argument)

@@ -9,7 +9,7 @@ from sklearn.neural_network import MLPClassifier
 
 from kdjax import files, metrics
 from kdjax.missing import examine
-from kdjax.report import METRICS, Report, Row, representatives, summarise
+from kdjax.report import ENSEMBLE, METRICS, Report, Row, representatives, summarise
 
 STUDENT = [31, 28, 35, 30, 26]
 BASELINE = [36, 33, 38, 37, 29]
@@ -33,6 +33,9 @@ def row(stage, errors, cell=None, compared=False, **fields):
     if not compared:
         values |= dict.fromkeys(("agreement", "teacher_kl"), [None] * len(errors))
     defaults = {"parameters": 2410, "flops_per_example": 4820.0, "latency_ms": 0.02, "seconds": 3.5}
+    alone = stage.endswith(ENSEMBLE)
+    defaults["seeds"] = () if alone else tuple(range(len(errors)))
+    defaults["validation_errors"] = None if alone else summarise(errors)["mean"]
     return Row(
         stage=stage,
         cell=cell or {},
@@ -57,6 +60,8 @@ def a_report(*rows, **fields):
     defaults = {"environment": ENVIRONMENT, "config": CONFIG}
     defaults |= {"examples": {"train": 800, "validation": 200, "test": 797}, "evaluate": "test"}
     defaults |= {"curves": {}, "calibration": (), "soft_targets": None}
+    stages = (defaults | fields)["config"]["stages"]
+    defaults["environments"] = dict.fromkeys(stages, ENVIRONMENT)
     return Report(rows=rows, **defaults | fields)
 
 

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from reports import BASELINE, STUDENT, a_missing, a_report, config, row, small, study
+from reports import BASELINE, ENVIRONMENT, STUDENT, a_missing, a_report, config, row, small, study
 
 from kdjax import document
 from kdjax.config import complete
@@ -45,13 +45,33 @@ def test_run_says_the_command_the_data_the_devices_and_the_seconds():
     assert facts.pairs["training"] == "18 seconds, all stages together"  # the ensemble's once
 
 
+def test_run_says_which_stages_were_trained_elsewhere():
+    there = ENVIRONMENT | {"command": "python train.py", "devices": 8}
+    stages = small().environments | {"distilled": there, "sweep": there}
+    [facts] = parts(
+        document.of_report(dataclasses.replace(small(), environments=stages), ()), "Run"
+    )
+    others = "teachers, baseline, this report"
+    assert facts.pairs["command of distilled, sweep"] == "python train.py"
+    assert facts.pairs[f"command of {others}"] == ENVIRONMENT["command"]
+    assert facts.code == (f"command of {others}", "command of distilled, sweep")
+    assert facts.pairs["devices of distilled, sweep"] == "8 x cpu, 2 CPU cores"
+    assert facts.pairs["system"] == "Linux"
+
+
+def test_run_ascribes_nothing_to_a_stage_that_does_not_say():
+    [facts] = parts(document.of_report(dataclasses.replace(small(), environments={}), ()), "Run")
+    assert facts.pairs["devices of this report"] == "2 x cpu, 2 CPU cores"
+    assert "devices" not in facts.pairs and facts.code == ("command of this report",)
+
+
 def test_results_have_every_row_and_the_spread_of_every_metric():
     found = table(ALL, "Results")
     assert found["stage"] == [row.label for row in small().rows]
     accuracy = small().row("distilled").metrics["accuracy"]
     text = f"{100 * accuracy['mean']:.2f} ± {100 * accuracy['std']:.2f}"
     assert found["accuracy %"][3] == text and found["errors"][1] == "21"
-    assert found["n"][4] == "3 (1 diverged)" and found["agreement %"][0] == "-"
+    assert found["n"][4] == "2 (1 diverged)" and found["agreement %"][0] == "-"
     assert table(ALL, "Costs")["parameters"][1] == "255,006"
 
 
@@ -64,6 +84,15 @@ def test_differences_are_from_the_first_stage_that_only_labels_taught():
     assert [found[heading][1] for heading in headings] == [
         format(gap[name], form) for name, form in FORMS.items()
     ]
+
+
+def test_differences_are_from_the_best_cell_of_a_grid():
+    errors = {1e-3: [40, 41], 1e-2: [30, 32], 1e-1: [50, 60]}
+    grid = [row("baseline", e, {"learning_rate": rate}) for rate, e in errors.items()]
+    content = document.of_report(a_report(*grid, row("distilled", STUDENT)), ())
+    found = table(content, "Differences")
+    assert found["stage"] == [grid[0].label, grid[2].label, "distilled"]
+    assert found[f"errors minus {grid[1].label}"][:2] == ["+9.5", "+24.0"]
 
 
 @pytest.mark.parametrize(
@@ -123,7 +152,17 @@ def test_pictures_say_in_words_what_they_show_and_of_how_many():
     assert "(n = 4)" in found["sweep_learning_rate"].caption
     assert "(n = 3 to 4)" in found["reliability"].caption
     assert f"{best.label}: {best.mean('ece'):.3f}" in found["reliability"].alt
+    end = [100 * (1 - share) for share in study().curves[best.label]["validation_accuracy"][-1]]
+    spread = f"{np.mean(end):.2f} ± {np.std(end, ddof=1):.2f} %"
+    assert f"validation errors {spread}" in found["training_curves"].alt.split(best.label)[1]
+    assert "on the validation split" in found["errors_against_parameters"].caption
     assert "teachers, T = 1; teachers, T = 4" in found["soft_targets"].caption
     assert titles(document.of_report(study(), names[:1]))[2] == "Errors against parameters"
+    grid = [
+        row("grid", [1, 2], {"temperature": t, "learning_rate": r}) for t in (1, 2) for r in (1, 2)
+    ]
+    both = dataclasses.replace(study(), rows=(*study().rows, *grid))  # a figure has no such stage
+    [same] = parts(document.of_report(both, names[1:2]), "Sweeps")
+    assert same == found["sweep_learning_rate"]
     some = dataclasses.replace(study(), rows=study().rows[:1])
     assert "(n = 3)" in document.of_report(some, names[:1]).sections[2].parts[0].caption

@@ -8,16 +8,16 @@ import sys
 import jax
 import numpy as np
 
-from kdjax import report
+from kdjax import versions
 from kdjax.data import load
 from kdjax.spec import DatasetSpec
 
 
 def test_is_this_one():
-    found = report.environment()
+    found = versions.environment()
     assert found["versions"]["jax"] == jax.__version__
     assert found["versions"]["numpy"] == np.__version__
-    assert found["devices"] == jax.device_count() and found["cpus"] == os.cpu_count()
+    assert found["devices"] == jax.device_count() and found["cpus"] == len(os.sched_getaffinity(0))
     json.dumps(found, allow_nan=False)
 
 
@@ -36,7 +36,7 @@ def test_the_command_has_no_path_of_this_machine(monkeypatch, tmp_path):
         "runs/digits": "runs/digits",
     }
     monkeypatch.setattr(sys, "orig_argv", list(arguments))
-    command = report.environment()["command"]
+    command = versions.environment()["command"]
     assert command.split() == list(arguments.values())
     assert str(tmp_path) not in command
 

@@ -64,7 +64,12 @@ def test_the_numbers_of_the_report_are_those_of_the_members_predictions(report, 
 
 def test_the_report_file_has_the_promised_shape(report, workdir):
     content = json.loads((workdir / "report.json").read_text())
-    assert set(content) == {"rows", "environment", "config", "examples", "calibration"}
+    assert set(content) == {
+        *("rows", "environment", "environments", "config", "examples", "calibration", "curves"),
+        "soft_targets",
+    }
+    assert set(content["environments"]) == {"teachers", "baseline", "distilled"}
+    assert all(stage == content["environment"] for stage in content["environments"].values())
     keys = {"stage", "cell", "members", "metrics", "parameters", "flops_per_example"}
     keys |= {"latency_ms", "seconds"}
     assert all(keys <= set(row) for row in content["rows"])

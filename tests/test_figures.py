@@ -67,6 +67,7 @@ class TestTrainingCurves:
                 np.testing.assert_allclose(high, mean + std)
                 least = np.where(mean > std, mean - std, values.min(axis=1))
                 np.testing.assert_allclose(low, least)
+                assert axes.get_yscale() == "log"
 
     def test_says_n_and_units_and_that_losses_do_not_compare(self, study):
         figure = figures.training_curves(study)
@@ -79,9 +80,23 @@ class TestTrainingCurves:
         curve = {"step": [1, 2], "loss": [[4.0, 2.0, 9.0], [3.0, 1.0, None]]}
         curve["validation_accuracy"] = [[0.5, 0.7, 0.1], [0.8, 0.6, None]]
         figure = figures.training_curves(a_report(row("a", [1, 2, None]), curves={"a": curve}))
-        assert "a (n = 3, 1 diverged)" in words(figure)
+        assert "a (n = 2, 1 diverged)" in words(figure)
         np.testing.assert_allclose(curve_of(figure.axes[0]), [[1, 5], [2, 2]])
         np.testing.assert_allclose(curve_of(figure.axes[1])[1], [2, 30])
+
+    def test_a_band_on_a_linear_axis_is_one_sd_to_both_sides(self):
+        curve = {"step": [1, 2], "loss": [[0.0, 2.0], [1.0, 1.0]]}
+        curve["validation_accuracy"] = [[1.0, 0.9], [1.0, 0.9]]
+        figure = figures.training_curves(a_report(row("a", [1, 2]), curves={"a": curve}))
+        assert figure.axes[1].get_yscale() == "linear"
+        low, high = band_of(figure.axes[1])
+        np.testing.assert_allclose([low, high], [[5 - np.sqrt(50)] * 2, [5 + np.sqrt(50)] * 2])
+
+    def test_one_member_has_no_band(self):
+        curve = {"step": [1, 2], "loss": [[2.0], [1.0]], "validation_accuracy": [[0.5], [0.6]]}
+        figure = figures.training_curves(a_report(row("a", [1]), curves={"a": curve}))
+        for axes in figure.axes:
+            assert not any(band.get_paths() for band in axes.collections)
 
     def test_a_logarithm_only_of_what_has_one(self):
         curve = {"step": [1, 2], "loss": [[0.0], [0.0]], "validation_accuracy": [[0.5], [1.0]]}
@@ -161,13 +176,14 @@ class TestReliability:
         panels = figures.reliability(study).axes
         assert len(panels) == len(study.calibration) == 3
         for axes, found in zip(panels, study.calibration, strict=True):
-            x, y = (np.array(found[k], float) for k in ("confidence", "accuracy"))
-            x, y = (values[:, np.isfinite(x).any(axis=0)] for values in (x, y))
-            middle = np.array([np.nanmean(x, axis=0), np.nanmean(y, axis=0)]).T
+            n, x, y = (np.array(found[k], float) for k in ("count", "confidence", "accuracy"))
+            pooled = np.array([np.nansum(n * v, axis=0) for v in (x, y)])[:, n.any(axis=0)]
+            middle = (pooled / n.sum(axis=0)[n.any(axis=0)]).T
             np.testing.assert_allclose(axes.collections[-1].get_offsets(), middle)
             bars = [bar for bar in axes.collections[0].get_segments() if bar.size]
-            known = y[:, np.isfinite(y).sum(axis=0) > 1]
-            expected = np.nanmean(known, axis=0) + [[-1], [1]] * np.nanstd(known, axis=0, ddof=1)
+            full = n.all(axis=0) & (len(n) > 1)
+            std = y[:, full].std(axis=0, ddof=1) if len(n) > 1 else []
+            expected = middle[full[n.any(axis=0)], 1] + [[-1], [1]] * np.array(std)
             drawn = np.reshape([bar[:, 1] for bar in bars], (-1, 2)).T
             np.testing.assert_allclose(drawn, np.clip(expected, 0, 1))
 
@@ -260,28 +276,12 @@ class TestSweep:
         figure = figures.sweep(a_report(*rows), "temperature")
         assert curve_of(figure.axes[0])[:2, 1].tolist() == [31, 32]
         assert np.ma.masked_invalid(curve_of(figure.axes[0]))[2, 1] is np.ma.masked
-        assert "s (n = 0 to 3)" in words(figure)
+        assert "s (n = 0 to 3, 4 diverged)" in words(figure)
+        np.testing.assert_allclose(band_of(figure.axes[0])[1], [32, 32 + np.sqrt(8)])
 
     def test_an_axis_that_is_not_swept_is_refused_with_those_that_are(self, study):
         with pytest.raises(ValueError, match=r"swept along 'temperature'.*; swept: learning_rate"):
             figures.sweep(study, "temperature")
-
-    @pytest.mark.parametrize(
-        ("cells", "found"),
-        [
-            ([{"temperature": 1}, {"temperature": 2}], {"temperature": ["s"]}),
-            (
-                [{"temperature": 1, "soft_weight": 1}, {"temperature": 2, "soft_weight": 1}],
-                {"temperature": ["s"]},
-            ),
-            ([{"temperature": 1, "soft_weight": 1}, {"temperature": 2, "soft_weight": 2}], {}),
-            ([{"temperature": 1}], {}),
-            ([{}], {}),
-        ],
-    )
-    def test_a_stage_is_swept_along_exactly_one_axis(self, cells, found):
-        assert figures.swept([row("s", [1, 2], cell) for cell in cells]) == found
-        assert figures.swept([row("s", [None], cell) for cell in cells]) == {}
 
 
 class TestMissingClasses:

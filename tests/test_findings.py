@@ -20,7 +20,12 @@ def test_a_grid_has_a_row_for_each_cell_and_trains_in_one_program(tmp_path, caps
     rows = [row for row in report.rows if row.stage == "sweep"]
     cells = [(row.cell["temperature"], row.cell["ensemble_size"]) for row in rows]
     assert sorted(cells) == [(1.0, 1), (1.0, 3), (4.0, 1), (4.0, 3)]
-    assert all(row.members == 2 for row in rows)
+    assert all(row.members == 2 and row.seeds == (0, 1) for row in rows)
+    sweep = kdjax.open_stage(tmp_path / "sweep")
+    wrong = np.array(sweep.metrics["validation"]["errors"]).reshape(4, 2).mean(axis=1)
+    assert sorted(row.validation_errors for row in rows) == sorted(wrong.tolist())
+    chosen = report.representatives[-1]
+    assert chosen.validation_errors == wrong.min() and chosen in rows
     ensembles = [row for row in report.rows if row.is_ensemble]
     assert [row.cell for row in ensembles] == [{"ensemble_size": 1}, {"ensemble_size": 3}]
     first = report.row("teachers").metrics["errors"]["values"][0]

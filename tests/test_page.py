@@ -49,7 +49,7 @@ class Page(HTMLParser):
         if self.open and self.open[-1] == "h2":
             self.heading += data
         if self.open and self.open[-1] in ("th", "td"):
-            self.tables[self.heading][-1][-1] += data
+            self.tables[self.heading][-1][-1] += data.replace("\xa0", " ")
 
     def all(self, tag):
         return [attributes for name, attributes in self.found if name == tag]
@@ -106,6 +106,9 @@ def test_tables_say_what_their_cells_belong_to(written):
     found = read(written)
     assert len(found.all("table")) == len(found.all("caption")) == 4
     assert {th["scope"] for th in found.all("th")} == {"col", "row"}
+    spread = study().rows[0].metrics["nll"]
+    mean, std = (f"{spread[name]:.3f}" for name in ("mean", "std"))
+    assert f">{mean} ±\xa0{std}<" in (written / "report.html").read_text(encoding="utf-8")
     boxes = [box for box in found.all("div") if box["class"] == "scroll"]
     assert len(boxes) == len(found.all("table")) + len(found.all("figure"))
     assert all(box["tabindex"] == "0" and box["aria-label"] for box in boxes)

@@ -1,5 +1,6 @@
 """The report: statistics against NumPy, the table, and files that another program can read."""
 
+import dataclasses
 import json
 import math
 import os
@@ -16,6 +17,7 @@ from reports import (
     a_report,
     row,
     small,
+    study,
 )
 
 from kdjax import report
@@ -92,9 +94,14 @@ class TestDifference:
         with pytest.raises(ValueError, match="'student' names 0 rows; name one of: teachers, "):
             small().difference("student", "baseline")
 
-    def test_pairs_need_equal_numbers(self):
-        with pytest.raises(ValueError, match="distilled has 5 members, teachers 3: no pairs"):
-            small().difference("distilled", "teachers", paired=True)
+    def test_pairs_are_of_equal_seeds(self):
+        a, b = row("a", [30, 34, 40], seeds=(2, 0, 1)), row("b", [31, 33, None])
+        found = a_report(a, b).difference("a", "b", paired=True)
+        assert found["mean"] == pytest.approx(np.mean([30 - 31, 34 - 31, 40 - 33][1:]))
+        with pytest.raises(ValueError, match=r"a has the seeds \[2, 0, 1\], c \[0, 1\]: no pairs"):
+            a_report(a, row("c", [1, 2])).difference("a", "c", paired=True)
+        with pytest.raises(ValueError, match=r"t/ensemble \[\]: no pairs"):
+            a_report(*[row("t/ensemble", [1])] * 1).difference(*["t/ensemble"] * 2, paired=True)
 
     def test_near_values_of_an_axis_keep_their_own_labels(self):
         a, b = (row("s", [1], {"temperature": t}).label for t in (1.2345678, 1.2345679))
@@ -130,11 +137,14 @@ class TestWrite:
     def test_json_is_the_rows_and_nothing_else(self, tmp_path):
         report.write(small(), tmp_path / "new" / "folder")
         found = strict(tmp_path / "new" / "folder" / "report.json")
-        assert list(found) == ["rows", "environment", "config", "examples", "calibration"]
-        assert found["environment"] == ENVIRONMENT and found["examples"]["test"] == 797
+        assert list(found) == [
+            *("rows", "environment", "environments", "config", "examples", "calibration", "curves")
+        ]
+        assert found["environment"] == found["environments"]["teachers"] == ENVIRONMENT
+        assert found["examples"]["test"] == 797
         assert found["config"] == CONFIG
         assert list(found["rows"][4]) == [
-            *("stage", "cell", "members", "diverged", "metrics"),
+            *("stage", "cell", "seeds", "members", "diverged", "metrics", "validation_errors"),
             *("parameters", "flops_per_example", "latency_ms", "seconds"),
         ]
         assert found["rows"][4]["cell"] == {"temperature": 4.0}
@@ -195,17 +205,33 @@ class TestWrite:
         written = strict(tmp_path / "report.json")
         assert written["missing_classes"] == [a_missing()] and written["calibration"] == [bins]
 
+    def test_json_has_what_the_curves_and_the_soft_targets_show(self, tmp_path):
+        whole, steps = study(), list(range(1000))
+        long = {name: [[i, None] for i in steps] for name in ("loss", "validation_accuracy")}
+        curves = whole.curves | {"teachers": long | {"step": steps}}
+        report.write(dataclasses.replace(whole, curves=curves), tmp_path)
+        found = strict(tmp_path / "report.json")
+        student = whole.representatives[-1].label
+        assert list(found["curves"]) == ["teachers", student]
+        assert found["curves"][student]["loss"] == whole.curves[student]["loss"].tolist()
+        thinned = found["curves"]["teachers"]
+        assert len(thinned["step"]) == report.CURVE and thinned["step"][::199] == [0, 999]
+        assert thinned["loss"] == [[step, None] for step in thinned["step"]]
+        assert list(found["soft_targets"]) == ["labels", "distributions"]
+        expected = whole.soft_targets["distributions"]["teachers\nT = 4"].tolist()
+        assert found["soft_targets"]["distributions"]["teachers\nT = 4"] == expected
+
     def test_all_members_diverged(self, tmp_path):
         report.write(a_report(row("a", [None, None])), tmp_path)
         assert files(tmp_path) == ["report.html", "report.json", "report.md"]
 
 
 class TestRepresentatives:
-    def test_the_cell_with_the_fewest_errors_of_each_stage_and_size(self):
+    def test_the_cell_with_the_fewest_validation_errors_of_each_stage_and_size(self):
         rows = [
-            row("sweep", [9, 11], {"temperature": 1.0}),
-            row("sweep", [7, 9], {"temperature": 2.0}),
-            row("sweep", [8, 8], {"temperature": 4.0}),  # as few: the first
+            row("sweep", [1, 2], {"temperature": 1.0}, validation_errors=10),
+            row("sweep", [7, 9], {"temperature": 2.0}, validation_errors=8),
+            row("sweep", [3, 3], {"temperature": 4.0}, validation_errors=8),  # as few: the first
             row("sweep", [None, None], {"temperature": 8.0}),
             row("lost", [None]),
             row("t/ensemble", [5], {"ensemble_size": 1}, parameters=10),
@@ -217,6 +243,32 @@ class TestRepresentatives:
             *("sweep temperature=2", "t/ensemble ensemble_size=1", "t/ensemble ensemble_size=2"),
             "plain",
         ]
+
+
+def test_n_is_of_the_members_that_did_not_diverge():
+    rows = [row("a", [1, 2, 3]), row("b", [1, None, 3]), row("c", [None])]
+    assert [each.n for each in rows] == [3, 2, 0]
+    assert report.count_members(rows[:1]) == "n = 3"
+    assert report.count_members(rows[:2]) == "n = 2 to 3, 1 diverged"
+
+
+@pytest.mark.parametrize(
+    ("cells", "found"),
+    [
+        ([{"temperature": 2}, {"temperature": 1}], "temperature"),
+        (
+            [{"temperature": 2, "soft_weight": 1}, {"temperature": 1, "soft_weight": 1}],
+            "temperature",
+        ),
+        ([{"temperature": 1, "soft_weight": 1}, {"temperature": 2, "soft_weight": 2}], None),
+        ([{"temperature": 1}], None),
+        ([{}], None),
+    ],
+)
+def test_a_stage_is_swept_along_exactly_one_axis(cells, found):
+    rows = [row("s", [1, 2], cell) for cell in cells]
+    assert report.swept([*rows, row("other", [1])]) == ({found: rows[::-1]} if found else {})
+    assert report.swept([row("s", [None], cell) for cell in cells]) == {}
 
 
 def test_a_notebook_shows_the_table_and_what_it_is_of():

@@ -30,7 +30,7 @@ def test_reads_as_people_write():
     assert ensemble[:3] == ["teachers/ensemble", "1", "21"]
     assert baseline[:2] == ["baseline", "5"] and teachers[7:9] == ["-", "-"]
     assert distilled[2] == f"30.0 ± {np.std(STUDENT, ddof=1):.1f}"
-    assert sweep[:3] == ["sweep temperature=4", "3 (1 diverged)", "32.0 ± 2.8"]
+    assert sweep[:3] == ["sweep temperature=4", "2 (1 diverged)", "32.0 ± 2.8"]
 
 
 def test_drops_only_columns_that_apply_to_no_row():
@@ -44,7 +44,7 @@ def test_drops_only_columns_that_apply_to_no_row():
 
 def test_a_stage_of_which_nothing_is_left_still_has_its_row():
     _, _, lost, _ = cells(a_report(row("a", [None, None]), row("b", [1, 2])).table())
-    assert lost[:4] == ["a", "2 (2 diverged)", "-", "-"]
+    assert lost[:4] == ["a", "0 (2 diverged)", "-", "-"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,84 @@
+"""Metrics against NumPy in float64, on logits made by hand."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kdjax import metrics
+
+RANDOM = np.random.default_rng(0)
+SCALES = np.repeat([0.1, 1.0, 4.0, 40.0], 25)[:, None]  # from unsure to all but certain
+LOGITS = np.concatenate([SCALES * RANDOM.normal(size=(100, 5)), np.zeros((3, 5)), 900 * np.eye(5)])
+TEACHER = LOGITS[::-1] / 3 + RANDOM.normal(size=LOGITS.shape)
+LABELS = RANDOM.integers(0, 5, len(LOGITS))
+
+
+def log_softmax(logits):
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+
+
+def expected(logits, labels, teacher):
+    """Every metric by its definition, one bin of the calibration error after another."""
+    log_p, log_q = log_softmax(logits), log_softmax(teacher)
+    p, every = np.exp(log_p), np.arange(len(labels))
+    right, confidence = log_p.argmax(axis=1) == labels, p.max(axis=1)
+    gaps = 0.0
+    for low in range(metrics.BINS):  # (low, low + 1] fifteenths
+        inside = (confidence * 15 > low + 1e-9) & (confidence * 15 <= low + 1 + 1e-9)
+        if inside.any():
+            gaps += inside.mean() * abs(right[inside].mean() - confidence[inside].mean())
+    return {
+        "errors": (~right).sum(),
+        "accuracy": right.mean(),
+        "nll": -log_p[every, labels].mean(),
+        "ece": gaps,
+        "brier": ((p - np.eye(5)[labels]) ** 2).sum(axis=1).mean(),
+        "agreement": (log_p.argmax(axis=1) == log_q.argmax(axis=1)).mean(),
+        "teacher_kl": (np.exp(log_q) * (log_q - log_p)).sum(axis=1).mean(),
+    }
+
+
+def test_every_metric_is_its_definition_and_padding_counts_nowhere():
+    padded = [np.concatenate([values, values[:7]]) for values in (LOGITS, TEACHER)]
+    labels = np.append(LABELS, np.full(7, -1))
+    batches = [slice(0, 60), slice(60, None)]
+    parts = [
+        metrics.sums(jnp.float32(padded[0][b]), jnp.array(labels[b]), jnp.float32(padded[1][b]))
+        for b in batches
+    ]
+    found = metrics.finish(jax.tree.map(lambda *sums: np.sum(sums, axis=0), *parts))
+    reference = expected(LOGITS, LABELS, TEACHER)
+    assert found.keys() == reference.keys()
+    for name, value in reference.items():
+        assert found[name] == pytest.approx(value, rel=2e-5), name
+
+
+def test_a_leading_axis_of_members_stays():
+    nets = np.stack([LOGITS, LOGITS[::-1]])
+    sums = jax.vmap(metrics.sums, (0, None, None))(jnp.float32(nets), jnp.array(LABELS), None)
+    found = metrics.finish(jax.tree.map(np.asarray, sums))
+    assert "teacher_kl" not in found and "agreement" not in found
+    for m, logits in enumerate(nets):
+        reference = expected(logits, LABELS, logits)
+        for name, values in found.items():
+            assert values[m] == pytest.approx(reference[name], rel=2e-5), name
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "bin"),
+    [
+        ([0.2] * 5, 2),  # 3/15, the upper edge of the third
+        ([0.59, 0.41, 0, 0, 0], 8),
+        ([0.61, 0.39, 0, 0, 0], 9),
+        ([1, 0, 0, 0, 0], 14),
+    ],
+)
+def test_a_bin_ends_with_its_upper_edge(probabilities, bin):
+    logits = jnp.log(jnp.maximum(jnp.float32([probabilities] * 3), 1e-30))
+    found = metrics.calibration(logits, jnp.array([0, 0, 1]))
+    assert np.flatnonzero(found["count"]).tolist() == [bin]
+    assert found["confidence"][bin] == pytest.approx(max(probabilities), rel=1e-6)
+    assert found["accuracy"][bin] == pytest.approx(2 / 3, rel=1e-6)
+    assert np.isnan(found["accuracy"]).sum() == metrics.BINS - 1
