@@ -39,6 +39,11 @@ class Dataset:
     splits: dict[str, Split]  # train, validation, test
     preprocessing: Preprocessing
 
+    def whole(self, split: str) -> tuple[np.ndarray, np.ndarray]:
+        """All raw inputs [N, ...] of a split, and their labels [N]."""
+        found = self.splits[split]
+        return fetch(found, np.arange(len(found))), found.labels
+
 
 def fetch(split: Split, positions: np.ndarray) -> np.ndarray:
     """[b] positions in a split -> [b, ...] raw inputs."""

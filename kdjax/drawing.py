@@ -23,6 +23,7 @@ LINES = ("-", "--", ":", "-.")  # with the colours: curves that coincide still s
 INK, MUTED, GRID = "#333333", "#666666", "#e5e5e5"
 SPREAD = "mean over the n members; band: ± 1 s.d."
 DPI = 160
+NOTEBOOK_DPI = 120  # a notebook keeps its figures in its file
 NEAR = 14  # points away, a label needs no line to its point
 # Where a label may stand, in points from its own point, the best place first.
 OFFSETS = sorted(
@@ -40,7 +41,7 @@ class Picture(Figure):
     """A figure that a notebook shows."""
 
     def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
-        return png(self), {"width": round(96 * self.get_figwidth())}
+        return png(self, NOTEBOOK_DPI), {"width": round(96 * self.get_figwidth())}
 
 
 def fixed_style() -> AbstractContextManager:
@@ -62,9 +63,9 @@ def settle(figure: Figure) -> None:
     figure.set_layout_engine("none")
 
 
-def png(figure: Figure) -> bytes:
+def png(figure: Figure, dpi: int = DPI) -> bytes:
     content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=DPI, metadata={"Software": "kdjax"})
+    figure.savefig(content, format="png", dpi=dpi, metadata={"Software": "kdjax"})
     return content.getvalue()
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from kdjax import cost, member, metrics, parallel
 from kdjax.augment import preprocess
-from kdjax.data import Dataset, fetch
+from kdjax.data import Dataset
 from kdjax.member import Batch, Hparams, Recipe, State
 from kdjax.parallel import Layout
 from kdjax.population import over_members
@@ -41,10 +41,9 @@ def exam(dataset: Dataset, teachers: Teachers) -> Exam:
     """Validation and test split, with the logits, the metrics and the cost of the teachers."""
     splits = {}
     for name in ("validation", "test"):
-        split = dataset.splits[name]
-        inputs = fetch(split, np.arange(len(split)))
+        inputs, labels = dataset.whole(name)
         logits = teachers.predict(inputs) if teachers.count else None
-        splits[name] = Examined(inputs, split.labels, logits)
+        splits[name] = Examined(inputs, labels, logits)
     ensemble = None
     if teachers.count:
         ensemble = ensemble_cost(teachers, example(dataset))

@@ -5,8 +5,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from kdjax import checkpoint, data, evaluation, findings, parallel, processes, report
-from kdjax.checks import Preempted
+from kdjax.checks import Preempted, choose
 from kdjax.config import complete, parse
 from kdjax.prepare import Job, claim, prepare
 from kdjax.progress import Displays, Progress, TensorBoard
@@ -54,6 +56,21 @@ def run(
     parallel.forget_programs()
     say(f"\n{result.table()}\n\nreport: {workdir / 'report.html'}")
     return result
+
+
+def examples(config: Mapping[str, Any], split: str) -> tuple[np.ndarray, np.ndarray]:
+    """Raw inputs [N, ...] and labels [N] of an experiment's data, as `Stage.predict` takes them.
+
+    Args:
+      config: as of `run`.
+      split: "train", "validation" or "test".
+
+    Raises:
+      InputError: there is no such split, or the data cannot be read.
+    """
+    spec = parse(config)
+    choose(("train", "validation", "test"), "split", split)
+    return data.load(spec.dataset, spec.data_dir, spec.cache_dir).whole(split)
 
 
 def _train_all(

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from kdjax import checkpoint, evaluation, files, metrics, missing
-from kdjax.data import Dataset, fetch
+from kdjax.data import Dataset
 from kdjax.evaluation import Examined
 from kdjax.losses import LOSSES
 from kdjax.prepare import Job
@@ -47,13 +47,13 @@ def report_of(
     config: dict[str, Any], spec: ExperimentSpec, dataset: Dataset, jobs: tuple[Job, ...]
 ) -> Report:
     """The report of finished stages, on the split that the experiment evaluates."""
-    inputs, labels = _inputs(dataset, spec.evaluate), dataset.splits[spec.evaluate].labels
+    inputs, labels = dataset.whole(spec.evaluate)
     taught = lambda paths: open_teachers(paths).predict(inputs) if paths else None
     exam = functools.cache(lambda paths: Examined(inputs, labels, taught(paths)))
     learners = [job for job in jobs if LOSSES[job.stage.loss].teacher]
     pictured, soft_targets = max(learners, key=_reads_temperature, default=None), None
     names: dict[tuple[Path, ...], str] = {(): ""}
-    rows, curves, calibration, lacking, environments = [], {}, [], [], {}
+    rows, curves, calibration, lacking, environments, layouts = [], {}, [], [], {}, {}
     for job in jobs:
         if job.teachers not in names:
             name = "+".join(path.name for path in job.teachers)
@@ -69,6 +69,7 @@ def report_of(
         lacking += _missing(found, labels, dataset)
         if "environment" in found.result:
             environments[job.stage.name] = found.result["environment"]
+        layouts[job.stage.name] = found.result.get("layout")
         if job is pictured:
             soft_targets = _soft_targets(found, exam(job.teachers))
     return Report(
@@ -82,6 +83,7 @@ def report_of(
         calibration=tuple(calibration),
         soft_targets=soft_targets,
         missing=tuple(lacking),
+        layouts=layouts,
     )
 
 
@@ -157,7 +159,7 @@ def _missing(found: Found, labels: np.ndarray, dataset: Dataset) -> Iterator[dic
     classes = missing.missing_classes(job.stage.subset, dataset.classes)
     if not classes or not job.teachers:
         return
-    inputs = _inputs(dataset, "validation")
+    inputs, _ = dataset.whole("validation")
     teachers = open_teachers(job.teachers).predict(inputs)
     unlabelled = open_stage(job.directory).predict(inputs)
     _, hparams, _ = checkpoint.open_variables(job.directory)
@@ -186,11 +188,6 @@ def _ensembles_calibration(rows: Sequence[Row], exam: Examined) -> list[dict[str
 def _bins(row: Row, logits: jax.Array | np.ndarray, labels: np.ndarray) -> dict[str, Any]:
     found = jax.jit(jax.vmap(metrics.calibration, (0, None)))(logits, labels)
     return {"label": row.label} | files.strict(found)
-
-
-def _inputs(dataset: Dataset, split: str) -> np.ndarray:
-    """All raw inputs [N, ...] of a split."""
-    return fetch(dataset.splits[split], np.arange(len(dataset.splits[split])))
 
 
 def _cost(result: dict[str, Any]) -> dict[str, Any]:

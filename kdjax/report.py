@@ -3,7 +3,7 @@
 import math
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +86,8 @@ class Report:
         members, None for NaN, and the `label` of the row.
       soft_targets: the arguments of `figures.soft_targets`; None if no stage learns from teachers.
       missing: as `missing.examine`, with the `label` of a row.
+      layouts: {stage: the fields of the `parallel.Layout` that it finished on}; None for a stage
+        directory that does not say.
     """
 
     rows: tuple[Row, ...]
@@ -98,6 +100,7 @@ class Report:
     calibration: tuple[dict[str, Any], ...]
     soft_targets: dict[str, Any] | None
     missing: tuple[dict[str, Any], ...] = ()
+    layouts: dict[str, dict[str, int] | None] = field(default_factory=dict)
 
     @property
     def representatives(self) -> tuple[Row, ...]:

@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from kdjax import checkpoint, parallel
+from kdjax import checkpoint, cost, parallel
 from kdjax.augment import preprocess
 from kdjax.checks import InputError, check, choose, number, tuple_of, whole
 from kdjax.data import Preprocessing
@@ -26,7 +26,7 @@ from kdjax.teachers import Teachers
 BATCH = 1000  # examples of one prediction call
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Stage:
     """A finished stage: M members of one model.
 
@@ -47,6 +47,15 @@ class Stage:
     diverged: list[bool]
     meta: dict[str, Any]
     variables: dict[str, Any]
+
+    def __repr__(self) -> str:
+        axes = " x ".join(f"{len(values)} of {name}" for name, values in self.spec["members"])
+        members = f"{len(self.members)} x {self.meta['model']['name']} ({axes})"
+        parameters = cost.parameters(self.variables["params"]) // len(self.members)
+        data = self.meta["dataset"]["name"]
+        return (
+            f"<{self.spec['name']}: {members}, {parameters:,} parameters each, trained on {data}>"
+        )
 
     @property
     def model_spec(self) -> ModelSpec:

@@ -300,6 +300,7 @@ def _results(setup: Setup, state: State, finals: dict, seconds: float) -> dict[s
         "metrics": {name: _lists(numbers) for name, numbers in finals.items()},
         "diverged": (host.bad | ~np.isfinite([m["nll"] for m in finals.values()]).all(0)).tolist(),
         "seconds": seconds,
+        "layout": vars(setup.job.layout),
         **evaluation.serving_cost(setup.recipe.model, variables, evaluation.example(setup.dataset)),
         "teacher": setup.exam.ensemble,
         "environment": versions.environment(),

@@ -43,23 +43,39 @@ def test_there_is_a_row_for_each_stage_and_for_the_ensemble(report):
 
 
 def test_the_numbers_of_the_report_are_those_of_the_members_predictions(report, workdir):
-    from kdjax.data import fetch, load
-    from kdjax.spec import DatasetSpec
-
-    test = load(DatasetSpec(), "").splits["test"]
-    inputs = fetch(test, np.arange(len(test)))
+    inputs, labels = kdjax.examples(config(), "test")
     teachers, student = (kdjax.open_stage(workdir / s) for s in ("teachers", "distilled"))
     predicted = student.predict(inputs).argmax(axis=2)
-    errors = (predicted != test.labels).sum(axis=1)
+    errors = (predicted != labels).sum(axis=1)
     assert report.row("distilled").metrics["errors"]["values"] == errors.tolist()
     logits = teachers.predict(inputs).astype(np.float64)
     p = np.exp(logits - logits.max(axis=2, keepdims=True))
     mean = (p / p.sum(axis=2, keepdims=True)).mean(axis=0)
-    assert report.row("teachers/ensemble").mean("errors") == (mean.argmax(1) != test.labels).sum()
-    nll = -np.log(mean[np.arange(len(test)), test.labels]).mean()
+    assert report.row("teachers/ensemble").mean("errors") == (mean.argmax(1) != labels).sum()
+    nll = -np.log(mean[np.arange(len(labels)), labels]).mean()
     assert report.row("teachers/ensemble").mean("nll") == pytest.approx(nll, rel=1e-5)
     agreement = (predicted == mean.argmax(axis=1)).mean(axis=1)
     assert report.row("distilled").metrics["agreement"]["values"] == pytest.approx(agreement)
+
+
+def test_examples_are_those_of_a_split():
+    inputs, labels = kdjax.examples(config(), "validation")
+    assert inputs.shape == (200, 8, 8, 1) and labels.shape == (200,)
+    with pytest.raises(InputError, match=r"split is 'dev'; it must be one of: train, validation"):
+        kdjax.examples(config(), "dev")
+
+
+def test_a_report_says_which_devices_each_stage_ran_on(tmp_path):
+    spread = config(students={}, teachers=dict(steps=2), execution=dict(member_shards=3))
+    kdjax.run(spread, tmp_path, quiet=True)
+    again = kdjax.run(config(students={}, teachers=dict(steps=2)), tmp_path, quiet=True)
+    found = again.layouts["teachers"]  # done before, elsewhere than it would now be
+    assert (found["member_shards"], found["data_shards"], found["copies"]) == (3, 2, 0)
+
+
+def test_a_stage_shows_as_one_line(report, workdir):
+    shown = repr(kdjax.open_stage(workdir / "teachers"))
+    assert shown == "<teachers: 3 x mlp (3 of seed), 1,810 parameters each, trained on digits>"
 
 
 def test_the_report_file_has_the_promised_shape(report, workdir):
@@ -227,11 +243,7 @@ def test_each_student_may_have_its_own_teacher(tmp_path, mixing):
     report = kdjax.run(config(students=students), tmp_path, quiet=True)
     teachers = kdjax.open_stage(tmp_path / "teachers")
     student = kdjax.open_stage(tmp_path / "student")
-    from kdjax.data import fetch, load
-    from kdjax.spec import DatasetSpec
-
-    test = load(DatasetSpec(), "").splits["test"]
-    inputs = fetch(test, np.arange(len(test)))
+    inputs, _ = kdjax.examples(config(), "test")
     mine, theirs = student.predict(inputs).argmax(2), teachers.predict(inputs).argmax(2)
     best = int(np.argmin(teachers.metrics["validation"]["errors"]))
     of = [0, 1, 2] if mixing == "one_to_one" else [best] * 3
