@@ -22,7 +22,7 @@ from benchmarks.rows import (
     over_peers,
 )
 from benchmarks.session import Session
-from benchmarks.timing import Row, measure, row
+from benchmarks.timing import Row, measure, row, tell
 from benchmarks.variants import Variant
 from benchmarks.work import DIGITS, IMAGES, OPTIMIZERS, Work
 
@@ -60,6 +60,7 @@ def _epochs(session: Session, works: Iterable[Work], loaders: Iterable[Variant] 
     """Headlines, each the least over the nets, then the rows of each net."""
     rows, loaders = [], list(loaders)
     for work in works:
+        tell(work.name)
         loops = variants.in_memory(work)
         with peers.cases(work, [*loops, *loaders]) as torch:
             ten, one = (populations.of_work(work, members) for members in (TEN, 1))
@@ -78,6 +79,7 @@ def small(session: Session) -> list[Row]:
     """Small nets, which PyTorch takes one at a time; the headline is the least over optimizers."""
     rows = []
     for work in (replace(SMALL, optimizer=name) for name in OPTIMIZERS):
+        tell(work.name)
         loops = variants.in_memory(work)
         with peers.cases(work, [*loops, variants.ensemble(MORE)]) as torch:
             more, ten, one = (populations.of_work(work, m) for m in (MORE, TEN, 1))
@@ -93,6 +95,7 @@ def others(session: Session) -> list[Row]:
     """Large nets over PyTorch's stacked ensemble and over plain JAX; and what the machine does."""
     rows = []
     for work in LARGE:
+        tell(work.name)
         with peers.cases(work, [variants.ensemble(TEN)]) as torch:
             cases = [*machine.products(), populations.of_work(work, TEN), *torch]
             cases += [*jax_peers.cases(work, TEN), *machine.passes()]
@@ -106,6 +109,7 @@ def plans(session: Session) -> list[Row]:
     rows = []
     for hidden in PLAN_HIDDEN:
         work = replace(LARGE[0], hidden=(hidden, hidden), optimizer="adamw").shortened(PLAN_STEPS)
+        tell(work.name)
         timings = measure([populations.of_work(work, TEN, p) for p in PLANS], session.few(FEW))
         made = populations.of_stage(work, TEN)
         plan, mebibytes = made.plan.members, made.state_bytes / TEN / 2**20
@@ -122,6 +126,7 @@ def grid(session: Session) -> list[Row]:
     for work in (replace(work, optimizer=name) for work in LARGE for name in OPTIMIZERS):
         for batch, steps in GRID_BATCHES:
             work, costs = replace(work, batch=batch, steps=steps), []
+            tell(work.name)
             for members in GRID:
                 population = populations.of_work(work, members)
                 cases = [*machine.products(), population, *machine.passes()]

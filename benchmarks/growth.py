@@ -7,7 +7,7 @@ from benchmarks.data_sets import dataset
 from benchmarks.rows import UNIT, microseconds
 from benchmarks.session import Session
 from benchmarks.teachers import finished
-from benchmarks.timing import Case, Row, measure, row
+from benchmarks.timing import Case, Row, measure, row, tell
 from benchmarks.work import IMAGES, Work
 
 STUDENT = Work(IMAGES, (128, 128), optimizer="adamw", steps=20, validate=False)
@@ -28,6 +28,7 @@ def growth(session: Session) -> list[Row]:
     must not grow with them; with classes it may grow in proportion."""
     rows = []
     for axis, sizes in SIZES.items():
+        tell(axis)
         timings = measure([_case(session, axis, size) for size in sizes], session.repeats)
         first = FIRST[axis]
         for size in sizes:
