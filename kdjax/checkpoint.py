@@ -9,6 +9,7 @@ writes, the others wait where they will read.
 import contextlib
 import datetime
 import fcntl
+import functools
 import hashlib
 import json
 import logging
@@ -169,14 +170,15 @@ class Checkpoints(contextlib.AbstractContextManager):
         """Waits for the save before, then starts to write a step, above all before it.
 
         `variables` and `hparams` are nested dicts, `opt` any pytree, `meta` plain JSON, which
-        gets the "digest" of the variables. The arrays, [M, ...], know no device and are the
+        gets the "digests" of them. The arrays, [M, ...], know no device and are the
         caller's own: a view of a device's buffer dies with it.
         """
         trees = {"variables": variables, "opt": opt, "hparams": hparams}
         if not all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(trees)):
             raise TypeError("the leaves of a checkpoint must be np.ndarray")
         items = {name: ocp.args.StandardSave(tree) for name, tree in trees.items()}
-        items["meta"] = ocp.args.JsonSave(files.strict(meta) | {"digest": digest(variables)})
+        digests = {name: digest(tree) for name, tree in trees.items()}
+        items["meta"] = ocp.args.JsonSave(files.strict(meta) | {"digests": digests})
         with noise.disk_errors(self._path):
             saved = self._manager.save(step, args=ocp.args.Composite(**items))
         if not saved:
@@ -266,10 +268,12 @@ def truncate_metrics(directory: Path, step: int) -> None:
     files.write(directory / METRICS, "".join(json.dumps(row) + "\n" for row in rows))
 
 
-def digest(variables: Any) -> str:
-    """The SHA-256 of all arrays: paths, dtypes, shapes and bytes."""
-    leaves = jax.tree.leaves_with_path(variables)
-    arrays = {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
+def digest(tree: Any) -> str:
+    """The SHA-256 of all arrays: paths, dtypes, shapes and bytes; of a pytree of dicts as of one of
+    dataclasses and named tuples."""
+    names = functools.partial(jax.tree_util.keystr, simple=True, separator="/")
+    leaves = jax.tree.leaves_with_path(tree)
+    arrays = {names(path): np.asarray(leaf) for path, leaf in leaves}
     total = hashlib.sha256()
     for path in sorted(arrays):
         total.update(f"{path} {arrays[path].dtype.name} {arrays[path].shape}\n".encode())
@@ -304,8 +308,9 @@ def _read(manager: ocp.CheckpointManager, step: int, **more: Any) -> Any:
     memory.check("its arrays are", (size for item in arrays for size in _declared(item)))
     with noise.deaf_to_closed_loops():
         read = manager.restore(step, args=ocp.args.Composite(**items))
-    if digest(read["variables"]) != read["meta"]["digest"]:
-        raise ValueError("the variables are not those that were saved")
+    for name in items.keys() - {"meta"}:
+        if digest(read[name]) != read["meta"]["digests"][name]:
+            raise ValueError(f"the {name} are not those that were saved")
     return read
 
 

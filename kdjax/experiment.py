@@ -7,13 +7,23 @@ from typing import Any
 
 import numpy as np
 
-from kdjax import checkpoint, data, evaluation, findings, parallel, processes, report
+from kdjax import (
+    checkpoint,
+    data,
+    evaluation,
+    files,
+    findings,
+    parallel,
+    processes,
+    report,
+    versions,
+)
 from kdjax.checks import Preempted, choose
 from kdjax.config import complete, parse
 from kdjax.prepare import Job, claim, prepare
 from kdjax.progress import Displays, Progress, TensorBoard
 from kdjax.report import Report
-from kdjax.spec import ExperimentSpec
+from kdjax.spec import ExperimentSpec, plain
 from kdjax.stage import open_teachers
 from kdjax.train import train
 
@@ -47,6 +57,7 @@ def run(
     prepare(spec, dataset, workdir)  # all refusals, before anything is written
     with checkpoint.lock(workdir):
         jobs = prepare(spec, dataset, workdir)  # again: another run may have ended since
+        processes.check_alike(_content(spec, dataset, jobs))
         checkpoint.write_claim(workdir, claim(spec, dataset))
         say(f"workdir: {workdir}")
         _train_all(jobs, spec, dataset, say, quiet, functools.partial(_end_if, stop))
@@ -71,6 +82,13 @@ def examples(config: Mapping[str, Any], split: str) -> tuple[np.ndarray, np.ndar
     spec = parse(config)
     choose(("train", "validation", "test"), "split", split)
     return data.load(spec.dataset, spec.data_dir, spec.cache_dir).whole(split)
+
+
+def _content(spec: ExperimentSpec, dataset: data.Dataset, jobs: tuple[Job, ...]) -> str:
+    """All that results, and the programs of several processes, depend on."""
+    stages = [(job.identity, job.status) for job in jobs]
+    how = plain(spec.execution), spec.dataset.resident, spec.evaluate, versions.versions()
+    return files.to_json([claim(spec, dataset), stages, how])
 
 
 def _train_all(

@@ -11,7 +11,7 @@ import numpy as np
 from kdjax import checkpoint, memory, parallel
 from kdjax.augment import check_augment
 from kdjax.checks import InputError
-from kdjax.data import Dataset, subset
+from kdjax.data import Dataset, fetch, subset
 from kdjax.losses import LOSSES
 from kdjax.models import MODELS
 from kdjax.parallel import Layout
@@ -95,6 +95,9 @@ def _job(
     )
     if count:
         mixing_matrix(stage, count, np.zeros(count), path)
+    layout = parallel.layout(spec.execution, len(grid(stage)), stage.batch, path)
+    if spec.dataset.resident:
+        _check_resident(dataset, len(positions), layout)
     identity = _identity(stage, references, earlier)
     identity["dataset"] = dataset_identity(spec, dataset)
     directory = workdir / stage.name
@@ -106,7 +109,7 @@ def _job(
         identity=identity,
         positions=positions,
         labels=labels,
-        layout=parallel.layout(spec.execution, len(grid(stage)), stage.batch, path),
+        layout=layout,
         teachers=tuple(directory for _, directory, _ in references["teacher"]),
         init_from=next((directory for _, directory, _ in references["init_from"]), None),
     )
@@ -174,6 +177,17 @@ def _check_memory(
     says = f"{path}.batch is {stage.batch}, for which a chunk needs"
     chunk = (batches, min(stage.chunk, stage.steps), stage.batch)
     memory.check(says, [(chunk, 4), ((batches, stage.batch, *example), 4)])
+
+
+def _check_resident(dataset: Dataset, examples: int, layout: parallel.Layout) -> None:
+    """Whether the examples fit in memory, of which the devices of a CPU have one for all."""
+    one = fetch(dataset.splits["train"], np.arange(1))
+    copies = layout.own if jax.default_backend() == "cpu" else 1
+    says = (
+        f"config.dataset.resident is True (False reads as they are needed), but {copies} x "
+        f"{examples} examples are"
+    )
+    memory.check(says, [((copies, examples, *one.shape[1:]), one.itemsize)])
 
 
 def _check_labels(stage: StageSpec, labels: np.ndarray, path: str) -> None:

@@ -6,6 +6,7 @@ directory. What crosses processes is free where there is only one.
 
 import contextlib
 import functools
+import hashlib
 import os
 import secrets
 import signal
@@ -47,9 +48,26 @@ def by_first(function: Callable) -> Callable:
     return alone
 
 
+def of_first(array: np.ndarray) -> np.ndarray:
+    """The array of process 0, in every process."""
+    return np.asarray(multihost_utils.broadcast_one_to_all(array))
+
+
 def agreed(value: int) -> int:
     """The value of process 0, below 2^31, in every process."""
-    return int(multihost_utils.broadcast_one_to_all(np.int32(value)))
+    return int(of_first(np.int32(value)))
+
+
+def check_alike(content: str) -> None:
+    """An InputError, in all processes, unless the content is the same in all."""
+    number = int.from_bytes(hashlib.sha256(content.encode()).digest()[:4]) >> 1
+    found = multihost_utils.process_allgather(np.int32(number)).ravel()
+    other = np.flatnonzero(found != found[0])
+    if other.size:
+        raise InputError(
+            f"process {other[0]} has another config, data set, workdir or version of a package "
+            "than process 0; every process must run the same command on the same data"
+        )
 
 
 def anywhere(flag: bool) -> bool:

@@ -1,6 +1,7 @@
 """One stage, from its job to its finished directory: a loop over chunks."""
 
 import contextlib
+import dataclasses
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from kdjax import checkpoint, cost, evaluation, member, parallel, population, versions
+from kdjax import checkpoint, cost, evaluation, member, parallel, population, processes, versions
 from kdjax.checks import Diverged, InputError
 from kdjax.data import Dataset, fetch
 from kdjax.evaluation import Exam
@@ -68,11 +69,11 @@ def train(
     layout = job.layout
     say(describe(setup))
     checkpoint.start(job.directory, job.identity)
-    hparams = parallel.split_members(setup.hparams, layout)
     evaluate = evaluation.program(setup.recipe, setup.plan.members, dataset, layout)
     with contextlib.ExitStack() as opened:
         checkpoints = opened.enter_context(checkpoint.Checkpoints(job.directory))
-        state, row = _begin(setup, checkpoints, hparams)
+        setup, state, row = _begin(setup, checkpoints)
+        hparams = parallel.split_members(setup.hparams, layout)
         done, before = row["step"], row["seconds"]
         _stop_if_all_bad(job, parallel.join_members(state.bad, layout), row)
         clock = lambda: before + time.perf_counter() - began
@@ -113,6 +114,7 @@ def set_up(job: Job, spec: ExperimentSpec, dataset: Dataset, exam: Exam) -> Setu
         validation = exam.splits["validation"]
         wrong = validation.teacher_logits.argmax(axis=2) != validation.labels
         mixing = mixing_matrix(stage, teachers.count, wrong.sum(axis=1), job.path)
+        mixing = processes.of_first(mixing)  # "best" may be another on another machine
     recipe = Recipe(build_model(stage.model, dataset.classes), stage)
     hparams = population.hparams(grid(stage), mixing)
     one = jax.eval_shape(
@@ -174,21 +176,24 @@ def _stop_if_all_bad(job: Job, bad: np.ndarray, row: dict[str, Any]) -> None:
 
 
 def _begin(
-    setup: Setup, checkpoints: checkpoint.Checkpoints, hparams: Hparams
-) -> tuple[State, dict[str, Any]]:
-    """The state to go on from, and the row of metrics that tells of the steps done."""
+    setup: Setup, checkpoints: checkpoint.Checkpoints
+) -> tuple[Setup, State, dict[str, Any]]:
+    """The state to go on from, with the teachers that each member began with, and the row of
+    metrics that tells of the steps done."""
     job, layout = setup.job, setup.job.layout
     example = evaluation.example(setup.dataset)
     one = lambda h: member.init(setup.recipe, h, example)
     init = parallel.pmap(population.over_members(one, setup.plan.members, (0,)), layout)
-    state = init(hparams)
+    state = init(parallel.split_members(setup.hparams, layout))
     step = checkpoints.latest()
     checkpoint.truncate_metrics(job.directory, step or 0)
     if step is not None:
         host = parallel.join_members(state, layout)
-        variables, rest, _, meta = checkpoints.restore(step, _training(host))
+        variables, rest, hparams, meta = checkpoints.restore(step, _training(host))
         host = host.replace(**variables, **rest)
-        return parallel.split_members(host, layout), meta
+        chosen = setup.hparams.replace(mixing=hparams["mixing"])
+        setup = dataclasses.replace(setup, hparams=chosen)
+        return setup, parallel.split_members(host, layout), meta
     if job.init_from is not None:
         host = parallel.join_members(state, layout)
         members = len(host.bad)
@@ -198,7 +203,7 @@ def _begin(
             source.variables | {"bad": np.array(source.diverged)},
         )
         state = parallel.split_members(host.replace(**given), layout)
-    return state, {"step": 0, "seconds": 0.0, "loss": []}
+    return setup, state, {"step": 0, "seconds": 0.0, "loss": []}
 
 
 def chunks(

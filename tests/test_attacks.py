@@ -22,7 +22,9 @@ from test_sources import own
 import kdjax
 from kdjax import memory
 from kdjax.checks import InputError
+from kdjax.config import parse
 from kdjax.data import load
+from kdjax.prepare import prepare
 from kdjax.spec import DatasetSpec
 
 
@@ -133,13 +135,17 @@ def test_a_bomb_is_not_unpacked(tmp_path, monkeypatch):
         opens(path)
 
 
-def test_data_larger_than_memory_is_not_made_resident(monkeypatch):
-    monkeypatch.setattr(memory, "total", lambda: 50_000)
-    with refuses(
-        "config.dataset.resident is True (False", "4.77e-05 GiB, more than the 4.66e-05 GiB"
-    ):
-        load(DatasetSpec(), "")
-    assert len(load(DatasetSpec(resident=False), "").splits["train"]) == 800
+def test_data_larger_than_memory_is_not_made_resident(monkeypatch, tmp_path):
+    """Devices of a CPU each have a copy: one of the digits is 51,200 bytes."""
+    monkeypatch.setattr(memory, "total", lambda: 100_000)
+    dataset = load(DatasetSpec(), "")
+    for resident, devices in ((True, 1), (False, 2)):
+        fields = dict(dataset=dict(resident=resident), execution=dict(devices=devices))
+        prepare(parse(config(students={}, **fields)), dataset, tmp_path)
+    spec = parse(config(students={}, execution=dict(devices=2)))
+    says = "but 2 x 800 examples are 9.54e-05 GiB, more than the 9.31e-05 GiB"
+    with refuses("config.dataset.resident is True (False", says):
+        prepare(spec, dataset, tmp_path)
 
 
 def test_memory_is_the_machines_or_the_containers(tmp_path, monkeypatch):
@@ -239,7 +245,7 @@ META = [
     (lambda m: m.update(preprocessing={"mean": ["0"], "scale": [1]}), "its preprocessing's mean"),
     (lambda m: m.update(members=m["members"][:2]), "arrays are not those of its model and members"),
     (lambda m: m.pop("model"), "cannot be opened ('model')"),
-    (lambda m: m.pop("digest"), "cannot be read ('digest')"),
+    (lambda m: m.pop("digests"), "cannot be read ('digests')"),
 ]
 
 

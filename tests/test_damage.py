@@ -37,6 +37,8 @@ def flip(path: Path) -> None:
 DAMAGES = {
     "variables truncated": lambda d: truncate(largest(d, "30", "variables")),
     "variables flipped": lambda d: flip(largest(d, "30", "variables")),
+    "optimizer flipped": lambda d: flip(largest(d, "30", "opt")),
+    "number flipped": lambda d: flip(largest(d, "30", "hparams")),
     "optimizer truncated": lambda d: truncate(largest(d, "30", "opt")),
     "optimizer emptied": lambda d: [
         truncate(p) or p.write_bytes(b"")

@@ -93,7 +93,7 @@ def assert_alike(one, two):
             assert known == other if None in known else known == pytest.approx(other, rel=1e-3)
 
 
-@pytest.mark.parametrize("case", ["workdir", "data", "devices", "lock"])
+@pytest.mark.parametrize("case", ["workdir", "data", "devices", "config", "lock"])
 def test_what_one_process_refuses_ends_both_with_one_sentence(tmp_path, case):
     (tmp_path / "config.py").write_text(CONFIG)
     if case == "workdir":
@@ -105,6 +105,9 @@ def test_what_one_process_refuses_ends_both_with_one_sentence(tmp_path, case):
     elif case == "devices":
         two = start_two(tmp_path, "run", devices=(4, 2))
         words = "there are 4 in process 0, 2 in process 1 devices; every process must have as many"
+    elif case == "config":
+        two = start_two(tmp_path, "run", "--config.stages.cached.temperature=9.0")
+        words = "process 1 has another config, data set, workdir or version of a package than"
     if case == "lock":
         (tmp_path / "run").mkdir()
         with checkpoint.lock(tmp_path / "run"):
