@@ -17,8 +17,9 @@ from benchmarks.teachers import finished
 from benchmarks.timing import Case, Row, measure, row
 from benchmarks.work import DIGITS, IMAGES, Work
 from kdjax import member
-from kdjax.stage import open_stage, open_teachers
-from kdjax.teachers import ensemble_logits
+from kdjax.mixing import ensemble_logits
+from kdjax.stage import open_stage
+from kdjax.teachers import open_teachers
 
 TEACHER, STUDENT = Work(IMAGES, (1200, 1200)), Work(IMAGES, (800, 800))
 STUDENTS, TEACHERS = 10, 10

@@ -20,13 +20,14 @@ from benchmarks.work import (
 )
 from kdjax import config, evaluation, member, parallel, population, train
 from kdjax.checkpoint import Checkpoints
+from kdjax.chunks import chunks
 from kdjax.data import Dataset
 from kdjax.evaluation import Exam
 from kdjax.prepare import Job, prepare
 from kdjax.progress import Displays
+from kdjax.setup import Setup
 from kdjax.spec import ExperimentSpec
-from kdjax.stage import open_teachers
-from kdjax.train import Setup
+from kdjax.teachers import open_teachers
 
 STAGE = "timed"
 ENDLESS = 10**6  # steps of a stage that nobody ends
@@ -60,7 +61,7 @@ def stage(work: Work, seeds: int, **fields: Any) -> ConfigDict:
 def set_up(stage: ConfigDict, data: Dataset, plan: str = "auto") -> Setup:
     """What `kdjax.train` makes of a stage."""
     job, spec, exam = _prepared(stage, data, NOWHERE, plan)
-    return train.set_up(job, spec, data, exam)
+    return set_up(job, spec, data, exam)
 
 
 def finish(stage: ConfigDict, data: Dataset, directory: Path) -> Path:
@@ -108,7 +109,7 @@ def _turns(setup: Setup, validate: bool, kept: Checkpoints | None) -> Iterator[N
     state = parallel.pmap(population.over_members(init, plan.members, (0,)), layout)(hparams)
     evaluate = evaluation.program(setup.recipe, plan.members, setup.dataset, layout)
     validation = setup.exam.splits["validation"]
-    for step, now, loss in train.chunks(setup, state, hparams, 0, resident=True):
+    for step, now, loss in chunks(setup, state, hparams, 0, resident=True):
         if not np.isfinite(loss).all():
             raise FloatingPointError(f"diverged by step {step}; its time means nothing")
         if validate:

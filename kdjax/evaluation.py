@@ -12,9 +12,10 @@ from kdjax import cost, member, metrics, parallel
 from kdjax.augment import preprocess
 from kdjax.data import Dataset
 from kdjax.member import Batch, Hparams, Recipe, State
+from kdjax.mixing import ensemble_logits
 from kdjax.parallel import Layout
 from kdjax.population import over_members
-from kdjax.teachers import Teachers, ensemble_logits
+from kdjax.teachers import Teachers
 
 BATCH = 1000  # examples
 

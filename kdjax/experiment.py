@@ -24,7 +24,7 @@ from kdjax.prepare import Job, claim, prepare
 from kdjax.progress import Displays, Progress, TensorBoard
 from kdjax.report import Report
 from kdjax.spec import ExperimentSpec, plain
-from kdjax.stage import open_teachers
+from kdjax.teachers import open_teachers
 from kdjax.train import train
 
 KEPT = 10  # stages whose compiled programs are kept until they are forgotten; tens of MiB each

@@ -13,11 +13,12 @@ from kdjax import checkpoint, evaluation, files, metrics, missing
 from kdjax.data import Dataset
 from kdjax.evaluation import Examined
 from kdjax.losses import LOSSES
+from kdjax.mixing import ensemble_logits
 from kdjax.prepare import Job
 from kdjax.report import ENSEMBLE, METRICS, Report, Row, representatives, summarise
 from kdjax.spec import ExperimentSpec, cells, grid
-from kdjax.stage import open_stage, open_teachers
-from kdjax.teachers import ensemble_logits
+from kdjax.stage import open_stage
+from kdjax.teachers import open_teachers
 from kdjax.versions import environment
 
 PICTURED = 4  # examples whose soft targets the report shows, chosen among the first

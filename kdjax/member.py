@@ -18,8 +18,8 @@ from kdjax import metrics, optim
 from kdjax.keys import stream
 from kdjax.layers import Training
 from kdjax.losses import LOSSES
+from kdjax.mixing import ensemble_logits
 from kdjax.spec import StageSpec
-from kdjax.teachers import ensemble_logits
 
 
 @flax.struct.dataclass

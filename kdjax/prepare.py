@@ -13,11 +13,11 @@ from kdjax.augment import check_augment
 from kdjax.checks import InputError
 from kdjax.data import Dataset, fetch, subset
 from kdjax.losses import LOSSES
+from kdjax.mixing import mixing_matrix
 from kdjax.models import MODELS
 from kdjax.parallel import Layout
 from kdjax.spec import ExperimentSpec, StageSpec, grid, hard_term, plain, teachers_of
 from kdjax.stage import Stage, build_model, open_stage
-from kdjax.teachers import mixing_matrix
 
 
 @dataclass(frozen=True)

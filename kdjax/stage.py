@@ -21,7 +21,6 @@ from kdjax.models import MODELS
 from kdjax.population import choose_plan, over_members
 from kdjax.sources import one_line
 from kdjax.spec import ModelSpec
-from kdjax.teachers import Teachers
 
 BATCH = 1000  # examples of one prediction call
 
@@ -129,11 +128,6 @@ class Stage:
             out = np.asarray(program(variables, parallel.split_batch(padded, layout, axis=0)))
             logits.append(np.concatenate(list(out), axis=1)[:, : len(batch)])
         return np.concatenate(logits, axis=1)
-
-
-def open_teachers(paths: Sequence[Path]) -> Teachers:
-    """The members that did not diverge of all these finished stages."""
-    return Teachers(tuple(open_stage(path).healthy() for path in paths))
 
 
 def _forward(spec: ModelSpec, classes: int) -> Callable[[Any, jax.Array], jax.Array]:

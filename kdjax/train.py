@@ -3,45 +3,25 @@
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 
-from kdjax import checkpoint, cost, evaluation, member, parallel, population, processes, versions
-from kdjax.checks import Diverged, InputError
-from kdjax.data import Dataset, fetch
+from kdjax import checkpoint, evaluation, member, parallel, population, versions
+from kdjax.checks import Diverged
+from kdjax.chunks import chunks
+from kdjax.data import Dataset
 from kdjax.evaluation import Exam
-from kdjax.feed import Chunk, feed
 from kdjax.losses import LOSSES
-from kdjax.member import Hparams, Recipe, State
-from kdjax.models import MODELS
-from kdjax.population import Examples, Plan
+from kdjax.member import State
 from kdjax.prepare import Job
+from kdjax.setup import Setup, describe, set_up
 from kdjax.spec import ExperimentSpec, grid, plain
-from kdjax.stage import build_model, open_stage
-from kdjax.teachers import mixing_matrix
+from kdjax.stage import open_stage
 
-TAUGHT_BYTES = 2**28  # most that the logits of live teachers may take in one chunk
-READ = 10_000  # examples read at a time for the teachers' cached logits
 LISTED = 5  # members whose losses a message names
-
-
-@dataclass(frozen=True)
-class Setup:
-    """All that a stage's loop uses and does not change. `hparams` [M] is on the host."""
-
-    job: Job
-    dataset: Dataset
-    recipe: Recipe
-    hparams: Hparams
-    plan: Plan
-    exam: Exam
-    live: bool  # the teachers run on every batch
-    parameters: int  # of one member
-    state_bytes: int  # of all members
 
 
 def train(
@@ -106,62 +86,6 @@ def train(
     checkpoint.finish(job.directory, results)
 
 
-def set_up(job: Job, spec: ExperimentSpec, dataset: Dataset, exam: Exam) -> Setup:
-    """Who learns from whom, by which plan."""
-    stage, teachers = job.stage, exam.teachers
-    mixing = np.ones((len(grid(stage)), 1))
-    if teachers.count:
-        validation = exam.splits["validation"]
-        wrong = validation.teacher_logits.argmax(axis=2) != validation.labels
-        mixing = mixing_matrix(stage, teachers.count, wrong.sum(axis=1), job.path)
-        mixing = processes.of_first(mixing)  # "best" may be another on another machine
-    recipe = Recipe(build_model(stage.model, dataset.classes), stage)
-    hparams = population.hparams(grid(stage), mixing)
-    one = jax.eval_shape(
-        lambda h: member.init(recipe, h, evaluation.example(dataset)),
-        jax.tree.map(lambda x: x[0], hparams),
-    )
-    state_bytes = len(grid(stage)) * sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(one))
-    return Setup(
-        job=job,
-        dataset=dataset,
-        recipe=recipe,
-        hparams=hparams,
-        plan=population.choose_plan(
-            spec.execution.plan,
-            jax.default_backend(),
-            MODELS[stage.model.name].kind,
-            state_bytes // len(grid(stage)),
-        ),
-        exam=exam,
-        live=LOSSES[stage.loss].teacher and stage.teacher_logits == "live",
-        parameters=cost.parameters(one.params),
-        state_bytes=state_bytes,
-    )
-
-
-def describe(setup: Setup) -> str:
-    """One line: members and their axes, parameters, bytes, data, devices and plan."""
-    job, stage, layout, plan = setup.job, setup.job.stage, setup.job.layout, setup.plan
-    labelled = int((job.labels >= 0).sum())
-    axes = " x ".join(f"{len(values)} of {name}" for name, values in stage.members)
-    parts = [
-        f"{len(grid(stage))} x {stage.model.name} ({axes}), {setup.parameters:,} parameters each, "
-        f"{setup.state_bytes / 2**20:.1f} MiB of state",
-        f"{len(job.labels):,} examples, {labelled:,} labelled, {stage.order} order",
-        f"{layout.devices} {jax.default_backend()} devices"
-        + f" of {layout.processes} processes" * (layout.processes > 1)
-        + f" as {layout.member_shards} member x {layout.data_shards} data shards"
-        + f", {layout.copies} idle places" * bool(layout.copies),
-        f"plan {plan.members}, {'steps in a scan' if plan.scan else 'a call per step'}",
-    ]
-    if LOSSES[stage.loss].teacher:
-        forwards = len(grid(stage)) if setup.live and stage.order == "own" else 1
-        live = f"live, {forwards} forward passes a step" if setup.live else stage.teacher_logits
-        parts.append(f"{setup.exam.teachers.count} teachers, {live}")
-    return f"{stage.name}: {'; '.join(parts)}"
-
-
 def _stop_if_all_bad(job: Job, bad: np.ndarray, row: dict[str, Any]) -> None:
     if bad.all():
         losses = ["not finite" if v is None or v != v else f"{v:.3g}" for v in row["loss"]]
@@ -204,73 +128,6 @@ def _begin(
         )
         state = parallel.split_members(host.replace(**given), layout)
     return setup, state, {"step": 0, "seconds": 0.0, "loss": []}
-
-
-def chunks(
-    setup: Setup, state: State, hparams: Hparams, done: int, resident: bool
-) -> Iterator[tuple[int, State, np.ndarray]]:
-    """Runs the chunks that are left: the step after each, the state, and the mean loss
-    [M] of the steps where it is finite."""
-    job, layout, teachers = setup.job, setup.job.layout, setup.exam.teachers
-    logits = None
-    if LOSSES[job.stage.loss].teacher and not setup.live:
-        logits = _teacher_logits(setup)
-    program = population.train_chunk(
-        setup.recipe,
-        setup.plan,
-        parallel.shards(layout),
-        setup.dataset.preprocessing,
-        teachers.teach if setup.live else None,
-    )
-    program = parallel.pmap(program, layout, donate=(0,))
-    variables = parallel.replicate(teachers.variables, layout) if setup.live else ()
-    planned = _plan_chunks(setup, done)
-    with contextlib.closing(feed(job, setup.dataset, resident, logits, planned)) as fed:
-        coming = next(fed, None)
-        for start, steps in planned:
-            data, examples = coming
-            losses = []
-            for part in [examples] if setup.plan.scan else _single_steps(examples, job.stage.order):
-                state, loss = program(state, hparams, data, variables, part)
-                losses.append(loss)
-            coming = next(fed, None)  # goes to the devices while they compute
-            losses = [parallel.join_members(loss, layout) for loss in losses]
-            finite = np.ma.masked_invalid(np.concatenate(losses, axis=1))
-            yield start + steps, state, finite.mean(axis=1, dtype=np.float64).filled(np.nan)
-
-
-def _plan_chunks(setup: Setup, done: int) -> list[Chunk]:
-    """(first step, number of steps) of each chunk after `done`."""
-    stage, size = setup.job.stage, setup.job.stage.chunk
-    if setup.live:
-        forwards = len(grid(stage)) if stage.order == "own" else 1
-        numbers = forwards * setup.exam.teachers.count * stage.batch * setup.dataset.classes
-        size = max(1, min(size, TAUGHT_BYTES // (4 * numbers)))
-    return [(s, min(size, stage.steps - s)) for s in range(done, stage.steps, size)]
-
-
-def _single_steps(examples: Examples, order: str) -> Iterator[Examples]:
-    """The steps [D, S, ...] (own order: [D, M/Dm, S, ...]) one by one."""
-    axis = 2 if order == "own" else 1
-    for s in range(examples.step.shape[axis]):
-        yield jax.tree.map(lambda x, s=s: np.take(x, [s], axis=axis), examples)
-
-
-def _teacher_logits(setup: Setup) -> np.ndarray:
-    """Raw logits [N, K, C] of the teachers on the stage's examples, as they are stored; float16,
-    which takes half the memory, where the stage says so."""
-    split, positions = setup.dataset.splits["train"], setup.job.positions
-    dtype = np.float16 if setup.job.stage.teacher_logits == "cached_float16" else np.float32
-    logits = np.empty((len(positions), setup.exam.teachers.count, setup.dataset.classes), dtype)
-    for i in range(0, len(positions), READ):
-        part = setup.exam.teachers.predict(fetch(split, positions[i : i + READ]))
-        if abs(part).max() > np.finfo(dtype).max:
-            raise InputError(
-                f"{setup.job.path}.teacher_logits is 'cached_float16', which holds numbers up to "
-                f"65504, but the teachers' reach {abs(part).max():.0f}; it must be 'cached'"
-            )
-        logits[i : i + READ] = np.moveaxis(part, 0, 1)
-    return logits
 
 
 def _training(host: State) -> dict[str, Any]:

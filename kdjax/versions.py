@@ -11,6 +11,8 @@ from typing import Any
 
 import jax
 
+from kdjax.machine import cores
+
 PACKAGES = ("kdjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
@@ -23,7 +25,7 @@ def environment() -> dict[str, Any]:
         "device": devices[0].device_kind,
         "devices": len(devices),
         "processes": jax.process_count(),
-        "cpus": len(os.sched_getaffinity(0)),  # that this process may use
+        "cpus": cores(),
         "command": shlex.join(_local(argument) for argument in sys.orig_argv),
     }
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from kdjax.losses import kl_divergence
-from kdjax.teachers import MEANS, ensemble_logits
+from kdjax.mixing import MEANS, ensemble_logits
 
 K, B, C = 3, 5, 7
 TEMPERATURES = (0.01, 0.5, 1.0, 4.0, 20.0, 1000.0)

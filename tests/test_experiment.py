@@ -10,7 +10,7 @@ from runs import STUDENT, TEACHERS, config, values
 from sklearn.datasets import load_digits
 
 import kdjax
-from kdjax import checkpoint, experiment, population, train
+from kdjax import checkpoint, chunks, experiment, population
 from kdjax.checks import InputError
 from kdjax.config import experiment as make
 from kdjax.config import stage
@@ -131,8 +131,8 @@ def test_a_stage_stopped_after_a_chunk_goes_on_bit_for_bit(
     assert not (tmp_path / name / "DONE").exists()
     monkeypatch.undo()
     starts = []
-    plan = train._plan_chunks
-    monkeypatch.setattr(train, "_plan_chunks", lambda s, d: starts.append(d) or plan(s, d))
+    plan = chunks._plan_chunks
+    monkeypatch.setattr(chunks, "_plan_chunks", lambda s, d: starts.append(d) or plan(s, d))
     assert values(kdjax.run(config(), tmp_path, quiet=True)) == values(report)
     assert (8 * rows if rows < 3 else 20) in starts
     steps = [row["step"] for row in checkpoint.read_metrics(tmp_path / name)]
