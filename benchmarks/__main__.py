@@ -84,7 +84,6 @@ def describe() -> dict[str, Any]:
     environment = versions.environment()
     environment["versions"]["torch"] = peers.version()
     environment["OMP_WAIT_POLICY"] = os.environ.get("OMP_WAIT_POLICY")  # of PyTorch's threads
-    environment["cores"] = len(os.sched_getaffinity(0))
     return environment | {"commands": [environment.pop("command")], "data": []}
 
 

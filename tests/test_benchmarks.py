@@ -240,7 +240,7 @@ def test_from_flags_to_json(run, capsys):
     assert (row["name"], row["of"], row["ratio"], row["n"]) == ("a", "net", 2.0, 2)
     assert row["spread"] == [2.0, 2.0]
     environment = content["environment"]
-    assert environment["devices"] == jax.device_count() and environment["cores"] > 0
+    assert environment["devices"] == jax.device_count() and environment["cpus"] > 0
     assert {"jax", "torch"} <= set(environment["versions"])
     assert [path.name for path in figures.iterdir()] == ["latency.png"]
     tables = capsys.readouterr().out.split("\nheadlines\n")
@@ -267,9 +267,9 @@ def test_rows_that_do_not_belong_together_are_refused_at_the_start(kind, run):
         run.path.write_text('{"rows": [{"name": "a"}]}')
         words = "found.json, no file of this program's (.*); give another --json"
     elif kind == "another machine":
-        content["environment"]["cores"] = 1000
+        content["environment"]["cpus"] = 1000
         run.path.write_text(json.dumps(content))
-        words = "found.json, whose rows are of cores 1000, here [0-9]+; give another --json"
+        words = "found.json, whose rows are of cpus 1000, here [0-9]+; give another --json"
     else:
         shutil.rmtree(run.path.parent)
         words = "found.json, in no directory; give another --json"
