@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from kdjax import files
+from kdjax.checks import InputError
 from kdjax.sources import ArraySource, Split, whole
 
 FORMAT = 2  # of an entry
@@ -78,6 +79,8 @@ def kept(
             return _open(entry)
     except BlockingIOError:  # another process is writing
         return raw
+    except InputError:  # an example that cannot be decoded
+        raise
     except (OSError, ValueError) as error:
         log.warning(f"{name} is decoded at every start; it cannot be kept in {directory}: {error}")
         return raw

@@ -25,7 +25,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from kdjax import files, memory, noise, processes
+from kdjax import disk_errors, files, memory, processes
 from kdjax.checks import InputError
 from kdjax.spec import differences
 
@@ -153,7 +153,7 @@ class Checkpoints(contextlib.AbstractContextManager):
         processes.written(self._path)
         self._manager = _manager(self._path, write=processes.first())
         self._deaf = contextlib.ExitStack()
-        self._deaf.enter_context(noise.deaf_to_closed_loops())
+        self._deaf.enter_context(disk_errors.deaf_to_closed_loops())
 
     def __exit__(self, *_: Any) -> None:
         with self._deaf:
@@ -162,7 +162,7 @@ class Checkpoints(contextlib.AbstractContextManager):
 
     def wait(self) -> None:
         """Until the last save is on the disk."""
-        with noise.disk_errors(self._path):
+        with disk_errors.as_os_error(self._path):
             self._manager.wait_until_finished()
 
     @processes.by_first
@@ -179,7 +179,7 @@ class Checkpoints(contextlib.AbstractContextManager):
         items = {name: ocp.args.StandardSave(tree) for name, tree in trees.items()}
         digests = {name: digest(tree) for name, tree in trees.items()}
         items["meta"] = ocp.args.JsonSave(files.strict(meta) | {"digests": digests})
-        with noise.disk_errors(self._path):
+        with disk_errors.as_os_error(self._path):
             saved = self._manager.save(step, args=ocp.args.Composite(**items))
         if not saved:
             raise ValueError(f"step {step} is not above {self._manager.latest_step()}")
@@ -306,7 +306,7 @@ def _read(manager: ocp.CheckpointManager, step: int, **more: Any) -> Any:
     items = {"variables": variables, "hparams": hparams, "meta": ocp.args.JsonRestore()} | more
     arrays = [Path(manager.directory) / str(step) / name for name in items.keys() - {"meta"}]
     memory.check("its arrays are", (size for item in arrays for size in _declared(item)))
-    with noise.deaf_to_closed_loops():
+    with disk_errors.deaf_to_closed_loops():
         read = manager.restore(step, args=ocp.args.Composite(**items))
     for name in items.keys() - {"meta"}:
         if digest(read[name]) != read["meta"]["digests"][name]:

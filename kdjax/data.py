@@ -10,7 +10,6 @@ import numpy as np
 from kdjax import cache, sources
 from kdjax.cache import RawSet
 from kdjax.checks import InputError
-from kdjax.folder_source import from_folder
 from kdjax.sources import Split
 from kdjax.spec import DatasetSpec, SubsetSpec
 from kdjax.tfds_source import from_tfds
@@ -71,6 +70,8 @@ def load(spec: DatasetSpec, data_dir: str, cache_dir: str = "") -> Dataset:
     if spec.name == "digits":
         splits, classes, version = _digits(cache_dir)
     elif spec.name.endswith("/"):
+        from kdjax.folder_source import from_folder  # here, for only folders need Pillow
+
         splits, classes, version = from_folder(spec.name, spec.image_size, cache_dir)
         if "all" in splits:
             splits = _tested(splits["all"], len(splits["all"]) // 5)

@@ -45,7 +45,8 @@ def run(
       stop: asked before and after every chunk whether to end here; the same in all processes.
 
     Raises:
-      InputError: config, data or workdir cannot be used; nothing has been computed or written.
+      InputError: config, data or workdir cannot be used; nothing has been computed or written,
+        unless only a finished teacher could show it (members of it diverged).
       Diverged: every member of a stage has.
       Preempted: `stop` said so; the same call goes on from there.
     """
@@ -113,7 +114,7 @@ def _train_all(
 
 def _end_if(stop: Callable[[], bool]) -> None:
     if stop():
-        raise Preempted("stopped by SIGTERM; the same command goes on from the last checkpoint")
+        raise Preempted("asked to stop; the same command goes on from the last checkpoint")
 
 
 def _display(job: Job, done: int, spec: ExperimentSpec, quiet: bool) -> Displays:

@@ -22,6 +22,7 @@ from kdjax.versions import installed
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")  # others are skipped
 SPLITS = ("train", "test", "validation")
+ORIENTATION, TURNED = 0x0112, (5, 6, 7, 8)  # EXIF: height and width change places
 GREY, COLOURED = ("1", "L", "LA"), ("P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")  # eight bits each
 
 
@@ -38,23 +39,14 @@ class FolderSource:
         return self.targets.astype(np.int32)
 
     def fetch(self, indices: np.ndarray) -> np.ndarray:
-        paths = [self.paths[i] for i in indices]
         with ThreadPoolExecutor() as pool:
-            images = list(pool.map(self._decode, paths))
-        for path, image in zip(paths, images, strict=True):
-            if image.shape != images[0].shape:
-                raise InputError(
-                    f"{FIELD} has images of more than one size, {path} of {image.shape[:2]} and "
-                    f"{paths[0]} of {images[0].shape[:2]}; config.dataset.image_size must say to "
-                    "what size they are scaled"
-                )
-        return np.stack(images)
+            return np.stack(list(pool.map(self._decode, [self.paths[i] for i in indices])))
 
     def _decode(self, path: Path) -> np.ndarray:
         try:
             with Image.open(path) as file:
                 image = ImageOps.exif_transpose(file).convert("L" if self.grey else "RGB")
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        except Exception as error:  # whatever a damaged file leads to; nothing in it is run
             raise InputError(f"{FIELD} has {path}, which is no image: {one_line(error)}") from error
         if self.size:
             image = ImageOps.fit(image, (self.size, self.size), Image.Resampling.BILINEAR)
@@ -100,8 +92,10 @@ def _read(root: Path, size: int) -> RawSet:
             "images, one for each class, or train and test with such folders"
         )
     found = {split: _paths(folder, classes, says) for split, folder in folders.items()}
-    modes = {_mode(path, says) for paths, _ in found.values() for path in paths}
-    grey = modes <= set(GREY)
+    headers = {path: _header(path, says) for paths, _ in found.values() for path in paths}
+    if not size:
+        _check_sizes({path: shape for path, (_, shape) in headers.items()}, says)
+    grey = {mode for mode, _ in headers.values()} <= set(GREY)
     splits = {s: whole(FolderSource(paths, t, grey, size)) for s, (paths, t) in found.items()}
     return splits, len(classes), _digest(root, found)
 
@@ -118,10 +112,7 @@ def _paths(folder: Path, classes: list[str], says: str) -> tuple[list[Path], np.
             f"{says}, whose {folder.name} has {', '.join(sorted(unknown))}; its classes must be "
             f"those of train: {', '.join(classes)}"
         )
-    found = [
-        sorted(p for p in (folder / name).rglob("*") if p.suffix.lower() in SUFFIXES)
-        for name in classes
-    ]
+    found = [sorted(filter(_is_image, (folder / name).rglob("*"))) for name in classes]
     empty = [name for name, paths in zip(classes, found, strict=True) if not paths]
     if empty:
         raise InputError(
@@ -132,16 +123,31 @@ def _paths(folder: Path, classes: list[str], says: str) -> tuple[list[Path], np.
     return [path for paths in found for path in paths], labels
 
 
-def _mode(path: Path, says: str) -> str:
-    """How an image is stored, from its first bytes."""
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+
+
+def _header(path: Path, says: str) -> tuple[str, tuple[int, int]]:
+    """How an image is stored, and its height and width as it is seen, from its first bytes."""
     try:
         with Image.open(path) as image:
-            mode = image.mode
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            mode, turned = image.mode, image.getexif().get(ORIENTATION, 1) in TURNED
+            shape = image.size if turned else image.size[::-1]
+    except Exception as error:  # whatever a damaged file leads to; nothing in it is run
         raise InputError(f"{says}, where {path} is no image: {one_line(error)}") from error
     if mode not in GREY + COLOURED:
         raise InputError(f"{says}, where {path} is of mode {mode}; it must have 8 bits a channel")
-    return mode
+    return mode, shape
+
+
+def _check_sizes(shapes: dict[Path, tuple[int, int]], says: str) -> None:
+    first = next(iter(shapes))
+    for path, shape in shapes.items():
+        if shape != shapes[first]:
+            raise InputError(
+                f"{says}, which has images of more than one size, {path} of {shape} and {first} of "
+                f"{shapes[first]}; config.dataset.image_size must say to what size they are scaled"
+            )
 
 
 def _digest(root: Path, found: dict[str, tuple[list[Path], np.ndarray]]) -> str:

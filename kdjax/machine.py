@@ -1,6 +1,8 @@
 """What JAX must be told before it computes: devices, how to compile, where programs are kept."""
 
+import math
 import os
+from pathlib import Path
 
 import jax
 
@@ -11,6 +13,7 @@ XLA_CPU = (  # results change by rounding
     "--xla_backend_extra_options=xla_cpu_use_multi_output_fusion",  # the optimizer: one pass
 )
 DEVICES = "xla_force_host_platform_device_count"
+QUOTA = "/sys/fs/cgroup/cpu.max"  # of a container: microseconds of all cores, of a period
 TRIED = (0, 13)  # XLA ends the process at a flag that it does not know: JAX below this knows all
 
 
@@ -27,5 +30,10 @@ def use_machine() -> None:
 
 
 def cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    """How many cores this process, or the container that it runs in, may use."""
+    own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    try:
+        quota, period = Path(QUOTA).read_text().split()
+        return max(1, min(own, math.ceil(int(quota) / int(period))))
+    except (OSError, ValueError):  # there is none, or it says "max"
+        return own

@@ -98,6 +98,8 @@ def _job(
     layout = parallel.layout(spec.execution, len(grid(stage)), stage.batch, path)
     if spec.dataset.resident:
         _check_resident(dataset, len(positions), layout)
+    if count and stage.teacher_logits != "live":
+        _check_logits(stage, (len(positions), count, dataset.classes), layout, path)
     identity = _identity(stage, references, earlier)
     identity["dataset"] = dataset_identity(spec, dataset)
     directory = workdir / stage.name
@@ -118,9 +120,10 @@ def _job(
 def _identity(
     stage: StageSpec, references: dict[str, list], earlier: dict[str, Job]
 ) -> dict[str, Any]:
-    """The stage's fields, and what it comes from: earlier stages, and directories, each known by
-    its name and what it holds, for it may be moved."""
+    """The stage's fields but for `chunk`, and what it comes from: earlier stages, and directories,
+    each known by its name and what it holds, for it may be moved."""
     fields, sources = plain(stage), {}
+    del fields["chunk"]
     for field, found in references.items():
         known = {}
         for reference, directory, opened in found:
@@ -136,9 +139,12 @@ def _identity(
 
 
 def dataset_identity(spec: ExperimentSpec, dataset: Dataset) -> dict[str, Any]:
-    """The data set as far as it determines results: where and how it is read does not."""
+    """The data set as far as it determines results: where it is and how it is read do not."""
     identity = plain(spec.dataset) | {"version": dataset.version}
-    return identity | {"validation": len(dataset.splits["validation"]), "resident": True}
+    del identity["resident"]
+    if spec.dataset.name.endswith(("/", ".npz")):
+        identity["name"] = Path(spec.dataset.name).name  # the version is of its content
+    return identity | {"validation": len(dataset.splits["validation"])}
 
 
 def _check_model(stage: StageSpec, dataset: Dataset, path: str) -> None:
@@ -180,7 +186,7 @@ def _check_memory(
 
 
 def _check_resident(dataset: Dataset, examples: int, layout: parallel.Layout) -> None:
-    """Whether the examples fit in memory, of which the devices of a CPU have one for all."""
+    """Whether the examples fit in memory; each device of a CPU holds a copy, all in one memory."""
     one = fetch(dataset.splits["train"], np.arange(1))
     copies = layout.own if jax.default_backend() == "cpu" else 1
     says = (
@@ -188,6 +194,16 @@ def _check_resident(dataset: Dataset, examples: int, layout: parallel.Layout) ->
         f"{examples} examples are"
     )
     memory.check(says, [((copies, examples, *one.shape[1:]), one.itemsize)])
+
+
+def _check_logits(
+    stage: StageSpec, shape: tuple[int, int, int], layout: parallel.Layout, path: str
+) -> None:
+    """Whether the teachers' logits [N, K, C] fit in memory, on the host and on a CPU's devices."""
+    copies = 1 + (layout.own if jax.default_backend() == "cpu" else 0)
+    says = f"{path}.teacher_logits is {stage.teacher_logits!r}, and {copies} x {shape} logits are"
+    itemsize = 2 if stage.teacher_logits == "cached_float16" else 4
+    memory.check(says, [((copies, *shape), itemsize)])
 
 
 def _check_labels(stage: StageSpec, labels: np.ndarray, path: str) -> None:

@@ -44,6 +44,9 @@ def set_up(job: Job, spec: ExperimentSpec, dataset: Dataset, exam: Exam) -> Setu
         mixing = processes.of_first(mixing)  # "best" may be another on another machine
     recipe = Recipe(build_model(stage.model, dataset.classes), stage)
     hparams = population.hparams(grid(stage), mixing)
+    live = LOSSES[stage.loss].teacher and stage.teacher_logits == "live"
+    kinds = {MODELS[stage.model.name].kind}  # of all nets that run in the loop
+    kinds |= {MODELS[s.model_spec.name].kind for s in teachers.stages} if live else set()
     one = jax.eval_shape(
         lambda h: member.init(recipe, h, evaluation.example(dataset)),
         jax.tree.map(lambda x: x[0], hparams),
@@ -57,11 +60,11 @@ def set_up(job: Job, spec: ExperimentSpec, dataset: Dataset, exam: Exam) -> Setu
         plan=population.choose_plan(
             spec.execution.plan,
             jax.default_backend(),
-            MODELS[stage.model.name].kind,
+            "convolutional" if "convolutional" in kinds else "dense",
             state_bytes // len(grid(stage)),
         ),
         exam=exam,
-        live=LOSSES[stage.loss].teacher and stage.teacher_logits == "live",
+        live=live,
         parameters=cost.parameters(one.params),
         state_bytes=state_bytes,
     )

@@ -103,6 +103,7 @@ def from_npz(path: str) -> tuple[dict[str, Split], int, str]:
             )
     digest = hashlib.sha256()
     for name in asked:
+        digest.update(f"{name} {found[name].dtype.str} {found[name].shape}\n".encode())
         digest.update(np.ascontiguousarray(found[name]).data)
     return (
         {s: whole(ArraySource(inputs[s], labels[s])) for s in splits},

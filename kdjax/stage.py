@@ -112,9 +112,14 @@ class Stage:
             )
         if inputs.dtype.kind not in "biuf":
             raise InputError(f"inputs are {inputs.dtype}; they must be numbers")
+        if inputs.dtype.kind == "f":
+            with np.errstate(over="ignore"):
+                inputs = inputs.astype(np.float32, copy=False)
         wrong = inputs.size - np.count_nonzero(np.isfinite(inputs))
         if wrong:
-            raise InputError(f"inputs have {wrong} values NaN or infinite; they must be finite")
+            raise InputError(
+                f"inputs have {wrong} values NaN or infinite; they must be finite in float32"
+            )
         if not len(inputs):
             return np.zeros((len(self.members), 0, self.meta["classes"]), np.float32)
         layout = parallel.Layout(data_shards=jax.local_device_count())

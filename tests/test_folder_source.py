@@ -25,9 +25,9 @@ def opened(root, **fields):
     return load(DatasetSpec(name=f"{root}/", **fields), "", cache_dir="none")
 
 
-def refused(root, *words, **fields):
+def refused(root, *words, cache_dir="none", **fields):
     with pytest.raises(InputError) as error:
-        dataset = opened(root, **fields)
+        dataset = load(DatasetSpec(name=f"{root}/", **fields), "", cache_dir=str(cache_dir))
         fetch(dataset.splits["train"], np.arange(len(dataset.splits["train"])))
     for word in words:
         assert word in str(error.value)
@@ -69,6 +69,29 @@ def test_images_of_many_sizes_are_scaled(tmp_path):
     Image.new("L", (30, 20), 255).save(tmp_path / "digit 0" / "wide.png")
     refused(tmp_path, "wide.png", "(20, 30)", "(8, 8)", "config.dataset.image_size")
     assert opened(tmp_path, image_size=12).input_shape == (12, 12, 1)
+    save(tmp_path / "halves" / "train", range(60))
+    for place in range(60, 90):
+        folder = tmp_path / "halves" / "test" / f"digit {LABELS[place]}"
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(IMAGES[place]).resize((12, 12)).save(folder / f"{place}.png")
+    with pytest.raises(InputError, match=r"of \(12, 12\) and .* of \(8, 8\)"):
+        opened(tmp_path / "halves")
+
+
+def test_a_photograph_is_as_it_is_seen_and_hidden_files_are_none(tmp_path):
+    save(tmp_path, range(60), mode="RGB")
+    for folder in tmp_path.iterdir():
+        (folder / "._0.png").write_text("of a Mac")
+        (folder / "not a file.png").mkdir()
+        for name, size, turned in (("a.jpg", (8, 12), 6), ("b.jpg", (12, 8), 1)):
+            exif = Image.Exif()
+            exif[0x0112] = turned
+            Image.new("RGB", size).save(folder / name, exif=exif)
+        for path in folder.glob("0*.png"):
+            path.unlink()
+    dataset = opened(tmp_path)
+    assert dataset.input_shape == (8, 12, 3)
+    assert fetch(dataset.splits["train"], np.arange(5)).shape == (5, 8, 12, 3)
 
 
 def test_the_version_is_of_the_content_not_of_the_place(tmp_path):
@@ -112,7 +135,8 @@ def test_what_is_no_image_is_refused(tmp_path):
     save(tmp_path / "cut", range(60))
     cut = tmp_path / "cut" / "digit 0" / "0000.png"
     cut.write_bytes(cut.read_bytes()[:60])
-    refused(tmp_path / "cut", "0000.png", "no image")
+    for cache_dir in ("none", tmp_path / "cache"):
+        refused(tmp_path / "cut", "0000.png", "no image", cache_dir=cache_dir)
     save(tmp_path / "deep", range(60))
     Image.fromarray(IMAGES[0].astype(np.uint16)).save(tmp_path / "deep" / "digit 0" / "deep.png")
     refused(tmp_path / "deep", "deep.png", "I;16", "8 bits")

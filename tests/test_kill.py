@@ -53,7 +53,7 @@ def test_the_harness_sees_what_is_lost(directory, undisturbed):
 
 
 def test_sigterm_before_within_and_after_the_chunks_ends_cleanly(directory, undisturbed):
-    workdir, told = directory / "stopped", "kdjax: stopped by SIGTERM; the same command goes on"
+    workdir, told = directory / "stopped", "kdjax: asked to stop; the same command goes on"
     process = start(directory, "stopped")
     assert process.stdout.readline().startswith("workdir: ")
     send(process, "SIGTERM")

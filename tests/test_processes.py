@@ -67,7 +67,7 @@ def test_a_killed_process_ends_the_other_and_one_that_is_to_stop_stops_the_other
     ended = ends(first, second)
     assert [code for code, *_ in ended] == [143, 143]
     (line,) = "".join(errors for *_, errors in ended).splitlines()
-    assert line.startswith("kdjax: stopped by SIGTERM; the same command goes on")
+    assert line.startswith("kdjax: asked to stop; the same command goes on")
     steps = {int(path.name) for path in (workdir / "cached" / "checkpoints").iterdir()}
     assert max(steps) == 4 * rows(workdir / "cached")
 

@@ -3,6 +3,7 @@
 import ctypes
 import gc
 import os
+import sys
 from pathlib import Path
 
 import jax
@@ -14,7 +15,10 @@ from kdjax import experiment, parallel
 from kdjax.config import experiment as make
 from kdjax.config import stage
 
-pytestmark = pytest.mark.usefixtures("undrawn")
+pytestmark = [
+    pytest.mark.usefixtures("undrawn"),
+    pytest.mark.skipif(sys.platform != "linux", reason="reads /proc"),
+]
 
 MIB = 2**20
 WIDE = NET | dict(model=dict(name="mlp", hidden=(2000,)), batch=8, chunk=1)

@@ -38,6 +38,14 @@ def finished(tmp_path_factory):
     return workdir, kdjax.run(config(), workdir, quiet=True)
 
 
+def test_finished_stages_are_finished_whatever_the_length_of_chunks(finished):
+    workdir, report = finished
+    shorter = config()
+    for each in shorter.stages.values():
+        each.chunk = 3
+    assert values(kdjax.run(shorter, workdir, quiet=True)) == values(report)
+
+
 def no_training(monkeypatch):
     monkeypatch.setattr(experiment, "train", lambda *_: pytest.fail("a finished stage was trained"))
 

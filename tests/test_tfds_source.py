@@ -20,8 +20,9 @@ from kdjax.tfds_source import TfdsSource, pick_features
 
 def test_an_unknown_name_is_an_error_with_the_choices(tmp_path):
     message = (
-        r"^config\.dataset\.name is 'mnsit'; it must be digits, the path of an \.npz file, a set "
-        r"prepared in /.* \(there is none\), or any TFDS image classification set; did you mean"
+        r"^config\.dataset\.name is 'mnsit'; it must be digits, the path of an \.npz file, that of "
+        r"a folder of images with a / at its end, a set prepared in /.* \(there is none\), or any "
+        r"TFDS image classification set; did you mean"
     )
     with pytest.raises(InputError, match=message + " mnist") as raised:
         load(DatasetSpec(name="mnsit"), str(tmp_path))

@@ -1,7 +1,7 @@
 """What Orbax and TensorStore print and raise where the disk fails, put in order.
 
 One failed array of many ends in tracebacks of several threads and an error without a type; what is
-left of it here is one exception.
+left of it here is one exception. Importing this filters the logs of absl and asyncio.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ def deaf_to_closed_loops() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
+def as_os_error(path: Path) -> Iterator[None]:
     """Turns TensorStore's ValueError into the system's error, whose number it names."""
     try:
         with deaf_to_closed_loops():
