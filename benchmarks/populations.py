@@ -18,7 +18,7 @@ from benchmarks.work import (
     SHIFT,
     Work,
 )
-from kdjax import config, evaluation, member, parallel, population, train
+from kdjax import config, evaluation, member, parallel, population, setup, train
 from kdjax.checkpoint import Checkpoints
 from kdjax.chunks import chunks
 from kdjax.data import Dataset
@@ -59,9 +59,9 @@ def stage(work: Work, seeds: int, **fields: Any) -> ConfigDict:
 
 
 def set_up(stage: ConfigDict, data: Dataset, plan: str = "auto") -> Setup:
-    """What `kdjax.train` makes of a stage."""
+    """What `kdjax.setup` makes of a stage."""
     job, spec, exam = _prepared(stage, data, NOWHERE, plan)
-    return set_up(job, spec, data, exam)
+    return setup.set_up(job, spec, data, exam)
 
 
 def finish(stage: ConfigDict, data: Dataset, directory: Path) -> Path:
