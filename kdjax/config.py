@@ -15,11 +15,8 @@ from kdjax.losses import LOSSES
 from kdjax.models import MODELS
 from kdjax.optim import OPTIMIZERS
 from kdjax.spec import (
-    EVALUATED,
     HPARAMS,
     AugmentSpec,
-    DatasetSpec,
-    ExecutionSpec,
     ExperimentSpec,
     ModelSpec,
     StageSpec,
@@ -28,33 +25,20 @@ from kdjax.spec import (
     teachers_of,
 )
 
-MOST_MEMBERS = 10_000
+MOST_MEMBERS, ONE_SEED = 10_000, 1
 RESERVED = ("figures",)  # beside the stages in a workdir
 
 
-def experiment(
-    stages: Mapping[str, Any], dataset: Mapping[str, Any] | None = None, **fields: Any
-) -> ConfigDict:
+def experiment(stages: Mapping[str, Any], **fields: Any) -> ConfigDict:
     """An experiment's config with every field it has, so that each can be overridden by name.
 
     Args:
       stages: name to stage, in the order they run; each made by `stage`, or a plain dict.
-      dataset: fields of `DatasetSpec`; the others take their defaults.
-      **fields: `data_dir`, `cache_dir`, `evaluate`, `tensorboard`, `execution`.
+      **fields: of `ExperimentSpec`, such as `dataset`; those not given take their defaults.
     """
-    defaults = {
-        "data_dir": "",  # of TFDS; "": $TFDS_DATA_DIR, else ~/tensorflow_datasets
-        "cache_dir": "",  # of decoded sets; "": in $XDG_CACHE_HOME, else ~/.cache; "none": nowhere
-        "evaluate": "test",  # the split of the report; "validation" to make choices
-        "tensorboard": False,
-    }
-    _no_others("config", fields, (*defaults, "execution"))
-    stages = _mapping("config.stages", stages)
-    config = ConfigDict(defaults | {k: v for k, v in fields.items() if k in defaults})
-    config.dataset = _filled(DatasetSpec, "dataset", dataset or {})
-    config.execution = _filled(ExecutionSpec, "execution", fields.get("execution", {}))
+    config = ConfigDict(_filled(ExperimentSpec, "config", fields))
     config.stages = ConfigDict(sort_keys=False)
-    for name, values in stages.items():
+    for name, values in _mapping("config.stages", stages).items():
         values = _mapping(f"config.stages.{name}", values)
         config.stages[str(name)] = values if isinstance(values, ConfigDict) else stage(**values)
     return config
@@ -69,12 +53,12 @@ def stage(**fields: Any) -> ConfigDict:
     model = _mapping("model", fields.pop("model", {}))
     members = _mapping("members", fields.pop("members", {}))
     config = _filled(StageSpec, "stage", fields)
-    name = choose(MODELS, "model.name", model.get("name", "mlp"))
+    name = choose(MODELS, "model.name", model.get("name", ModelSpec.name))
     defaults = {k: getattr(MODELS[name].module, k) for k in MODELS[name].arguments}
     _no_others("model", model, ("name", *defaults))
     config["model"] = {"name": name} | defaults | model
     _no_others("members", members, HPARAMS)
-    config["members"] = {k: () for k in HPARAMS} | {"seed": 1} | members
+    config["members"] = {k: () for k in HPARAMS} | {"seed": ONE_SEED} | members
     return ConfigDict(config)
 
 
@@ -91,9 +75,7 @@ def parse(config: Mapping[str, Any]) -> ExperimentSpec:
         computed or written by then.
     """
     config = _mapping("config", config)
-    fields = [f.name for f in dataclasses.fields(ExperimentSpec)]
-    _no_others("config", config, fields)
-    named = _mapping("config.stages", config.get("stages", {}))
+    named = _mapping("config.stages", config.pop("stages", {}))
     if not named:
         raise InputError("config.stages is empty; it must name at least one stage")
     stages = []
@@ -104,15 +86,7 @@ def parse(config: Mapping[str, Any]) -> ExperimentSpec:
                 f"other than {', '.join(RESERVED)}"
             )
         stages.append(_stage(f"config.stages.{name}", name, values, stages))
-    return ExperimentSpec(
-        dataset=_read(DatasetSpec, "config.dataset", config.get("dataset", {})),
-        stages=tuple(stages),
-        execution=_read(ExecutionSpec, "config.execution", config.get("execution", {})),
-        data_dir=check(checks.text(), "config.data_dir", config.get("data_dir", "")),
-        cache_dir=check(checks.text(), "config.cache_dir", config.get("cache_dir", "")),
-        evaluate=choose(EVALUATED, "config.evaluate", config.get("evaluate", "test")),
-        tensorboard=check(checks.truth(), "config.tensorboard", config.get("tensorboard", False)),
-    )
+    return _read(ExperimentSpec, "config", config, stages=tuple(stages))
 
 
 def _stage(path: str, name: str, values: Any, earlier: list[StageSpec]) -> StageSpec:
@@ -195,7 +169,7 @@ def _not_its_own_teacher(path: str, stage: StageSpec, teacher: StageSpec) -> Non
 
 def _model(path: str, values: Any) -> ModelSpec:
     values = _mapping(path, values)
-    name = choose(MODELS, f"{path}.name", values.get("name", "mlp"))
+    name = choose(MODELS, f"{path}.name", values.get("name", ModelSpec.name))
     rules = MODELS[name].arguments
     _no_others(path, values, ("name", *rules))
     arguments = {k: getattr(MODELS[name].module, k) for k in rules}
@@ -211,7 +185,7 @@ def _members(path: str, values: Any) -> tuple[tuple[str, tuple], ...]:
     _no_others(path, values, HPARAMS)
     axes = []
     for name, rule in HPARAMS.items():
-        axis = values.get(name, 1 if name == "seed" else ())
+        axis = values.get(name, ONE_SEED if name == "seed" else ())
         if name == "seed" and isinstance(axis, int):
             axis = tuple(range(check(checks.whole(1, MOST_MEMBERS), f"{path}.seed", axis)))
         axis = check(checks.tuple_of(rule), f"{path}.{name}", axis)

@@ -119,13 +119,13 @@ class StageSpec:
 
 @dataclass(frozen=True)
 class ExperimentSpec:
-    dataset: DatasetSpec
     stages: tuple[StageSpec, ...]
-    execution: ExecutionSpec
-    data_dir: str
-    cache_dir: str
-    evaluate: str  # the split of the report
-    tensorboard: bool
+    dataset: DatasetSpec = _part(DatasetSpec)
+    execution: ExecutionSpec = _part(ExecutionSpec)
+    data_dir: str = _field("", checks.text())  # of TFDS; "": $TFDS_DATA_DIR, ~/tensorflow_datasets
+    cache_dir: str = _field("", checks.text())  # of decoded sets; "": the user's; "none": nowhere
+    evaluate: str = _field("test", checks.one_of(EVALUATED))  # the report's; "validation" to choose
+    tensorboard: bool = _field(False, checks.truth())
 
 
 def hparam_rules(spec: type) -> dict[str, Rule]:
