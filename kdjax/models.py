@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from kdjax.checks import Rule, fraction, one_of, tuple_of, whole
-from kdjax.layers import BatchNorm, Dropout, Training
+from kdjax.layers import BatchNorm, Dropout, Training, max_pool
 
 
 class MLP(nn.Module):
@@ -48,7 +48,7 @@ class CNN(nn.Module):
         x = inputs.astype(self.dtype)
         for width in self.channels:
             x = nn.relu(nn.Conv(width, (3, 3), dtype=self.dtype)(x))
-            x = nn.max_pool(x, (2, 2), strides=(2, 2))
+            x = max_pool(x)
         x = x.reshape(x.shape[0], -1)
         x = nn.relu(nn.Dense(self.dense, dtype=self.dtype)(x))
         x = Dropout(self.dropout)(x, training)

@@ -264,5 +264,5 @@ def _host(x: jax.Array, layout: Layout, of_members: bool = False) -> np.ndarray:
         every = _gathered(layout, tuple(map(tuple, groups.tolist())))(x)
         x = np.array(every.addressable_shards[0].data)[0]
     else:
-        x = np.array(x)
+        x = np.array(_placed(layout)(x))  # of a copy: an array keeps what of it was on the host
     return x.reshape(layout.member_shards, -1, *x.shape[1:])

@@ -74,8 +74,9 @@ def train(
             }
             checkpoint.append_metrics(job.directory, row)
             checkpoints.save(step, *items(setup, host, row))
+            del host  # Orbax has a copy, and the next chunk needs the memory
             display.update(row)
-            _stop_if_all_bad(job, host.bad, row)
+            _stop_if_all_bad(job, np.array(row["bad"]), row)
             end_if_asked()
     finals = {
         name: evaluation.evaluate(evaluate, state, hparams, split, layout)

@@ -10,7 +10,7 @@ import pytest
 from digits import arrays
 
 from kdjax import cost
-from kdjax.layers import BatchNorm, Dropout, Training
+from kdjax.layers import BatchNorm, Dropout, Training, max_pool
 from kdjax.models import CNN, MLP, ResNet, WideResNet
 
 
@@ -64,6 +64,18 @@ def test_batch_norm_is_that_of_flax(training):
     np.testing.assert_allclose(stats["variance"], their_stats["var"], rtol=1e-4)
     for a, b in zip(*map(jax.tree.leaves, (gradient, their_gradient)), strict=True):
         np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-3 * abs(b).max())
+
+
+@pytest.mark.parametrize("size", [8, 7])
+def test_max_pool_is_that_of_flax(size):
+    images, _ = arrays()
+    noise = np.random.default_rng(0).normal(size=(20, size, size, 3))  # no two are equal
+    x = jnp.asarray(images[:20, :size, :size] + noise, jnp.float32)
+    weights = jnp.asarray(np.random.default_rng(1).normal(size=(20, size // 2, size // 2, 3)))
+    theirs = lambda x: nn.max_pool(x, (2, 2), strides=(2, 2))
+    np.testing.assert_array_equal(max_pool(x), theirs(x))
+    ours, their = (jax.grad(lambda x, p=p: (p(x) * weights).sum())(x) for p in (max_pool, theirs))
+    np.testing.assert_array_equal(ours, their)
 
 
 @pytest.mark.parametrize(
