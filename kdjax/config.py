@@ -75,6 +75,7 @@ def parse(config: Mapping[str, Any]) -> ExperimentSpec:
         computed or written by then.
     """
     config = _mapping("config", config)
+    _no_others("config", config, [f.name for f in dataclasses.fields(ExperimentSpec)])
     named = _mapping("config.stages", config.pop("stages", {}))
     if not named:
         raise InputError("config.stages is empty; it must name at least one stage")
