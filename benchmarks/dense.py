@@ -36,6 +36,7 @@ PLAN_STEPS = 20
 PLAN_HIDDEN = (32, 64, 128, 256, 512)  # around the threshold of the table of plans
 GRID = (1, 2, 5, 10, 20, 50)
 GRID_BATCHES = ((100, 50), (256, 19))  # batch, and steps of an epoch
+ALONE, ALL = (TEN, 40), 59_000  # members, examples
 TORCH, LOADER = "dense_epoch_vs_torch_best", "dense_epoch_vs_torch_loader"
 SMALL_TORCH = "small_population_vs_torch"
 
@@ -101,6 +102,22 @@ def others(session: Session) -> list[Row]:
             cases += [*jax_peers.cases(work, TEN), *machine.passes()]
             timings = measure(cases, session.few(FEW))
         rows += over_peers(work, timings, TEN)
+    return rows + of_machine(timings)
+
+
+def alone(session: Session) -> list[Row]:
+    """Large nets against the machine without any other code, for an accelerator: the optimizers at
+    a batch of 100, and the paper's regularisation at the 250 of `configs/mnist.py`."""
+    short, long = (
+        replace(LARGE[-1], batch=batch, steps=ALL // batch, examples=ALL) for batch in (100, 250)
+    )
+    works = [replace(short, optimizer=name) for name in OPTIMIZERS]
+    rows = []
+    for work in [*works, replace(long, regularised=True)]:
+        tell(work.name)
+        some = [populations.of_work(work, members) for members in ALONE]
+        timings = measure([*machine.products(), *some, *machine.passes()], session.few(FEW))
+        rows += [found for members in ALONE for found in over_machine(work, timings, members)]
     return rows + of_machine(timings)
 
 

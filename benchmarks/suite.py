@@ -21,7 +21,9 @@ BENCHMARKS: dict[str, Callable[[Session], list[Row]]] = {
     "others": dense.others,
     "checkpoint": saving.checkpoint,
     "growth": growth.growth,
+    "alone": dense.alone,
     "plans": dense.plans,
     "grid": dense.grid,
 }
-DEFAULT = [name for name in BENCHMARKS if name != "grid"]  # which takes as long as all others
+LONG = ("alone", "grid")  # which take as long as all others
+DEFAULT = [name for name in BENCHMARKS if name not in LONG]
