@@ -64,7 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def read_flags(arguments: Sequence[str] | None) -> argparse.Namespace:
     every = list(suite.BENCHMARKS)
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=HOW)
-    asked = f"of {', '.join(every)}; left out, all but {' and '.join(suite.LONG)}; without a name, none"
+    long = " and ".join(suite.LONG)
+    asked = f"of {', '.join(every)}; left out, all but {long}; without a name, none"
     parser.add_argument("--only", nargs="*", default=suite.DEFAULT, metavar="NAME", help=asked)
     kept = "which keeps the rows that it has, but for those measured again"
     parser.add_argument("--json", type=Path, metavar="FILE", help=kept)
