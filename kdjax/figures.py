@@ -33,6 +33,7 @@ from kdjax.drawing import (
 from kdjax.report import ENSEMBLE, Report, Row, count_members, swept
 
 SHOWN = 10  # most classes of one bar chart
+MANY = 3  # most ensembles of a stage that each have a name
 TICKS = 12  # most values of an axis that each have a tick
 
 
@@ -87,7 +88,8 @@ def training_curves(report: Report) -> Figure:
 def errors_against_parameters(report: Report) -> Figure:
     """One point per row, with an arrow from the largest ensemble to the best student of each size.
 
-    Rows of the same size stand side by side, so that their bars do not hide each other.
+    Rows of the same size stand side by side, so that their bars do not hide each other. Of a
+    stage's many ensembles the smallest and the largest are named, the others on a line between.
     """
     rows = sorted(report.representatives, key=lambda row: -row.mean("errors"))
     _demand(rows, "errors")
@@ -95,7 +97,7 @@ def errors_against_parameters(report: Report) -> Figure:
     span = max(10.0, max(sizes) / min(sizes))
     figure = new_figure(7, 4.4)
     axes = figure.subplots()
-    points, labels, students = [], [], {}
+    points, labels, students, unnamed = [], [], {}, _between(rows)
     for i, row in enumerate(rows):
         same = sizes.count(row.parameters)
         place = sizes[:i].count(row.parameters) - (same - 1) / 2
@@ -105,10 +107,14 @@ def errors_against_parameters(report: Report) -> Figure:
         axes.errorbar(x, y, half, color=colour, marker=marker, markersize=5, lw=1.2, capsize=2)
         points.append((x, y, half or 0))
         text = row.label if row.is_ensemble else f"{row.label} ({count_members([row])})"
-        labels.append((x, y, text, colour))
+        if i not in unnamed:
+            labels.append((x, y, text, colour))
         if row.stage in report.taught:
             students[row.parameters] = (x, y)  # in the end, the best
     ensembles = [(row, p[:2]) for p, row in zip(points, rows, strict=True) if row.is_ensemble]
+    for stage in {row.stage for row, _ in ensembles}:
+        line = sorted(place for row, place in ensembles if row.stage == stage)
+        axes.plot(*zip(*line, strict=True), color=styles[stage]["color"], lw=0.8, zorder=1)
     arrows = []
     if len({row.stage for row, _ in ensembles}) == 1:
         _, largest = max(ensembles, key=lambda ensemble: ensemble[0].parameters)
@@ -292,6 +298,16 @@ def soft_targets(
         axes.set_title("\n".join(textwrap.fill(line, 26) for line in title.split("\n")), fontsize=9)
     figure.supxlabel("class (blue: the label)", fontsize=9)
     return figure
+
+
+def _between(rows: Sequence[Row]) -> set[int]:
+    """Which rows are ensembles neither the smallest nor the largest of a stage that has many."""
+    found = set()
+    for stage in {row.stage for row in rows if row.is_ensemble}:
+        own = [i for i, row in enumerate(rows) if row.is_ensemble and row.stage == stage]
+        own.sort(key=lambda i: rows[i].parameters)
+        found |= set(own[1:-1]) if len(own) > MANY else set()
+    return found
 
 
 def _picture(axes: Any, image: np.ndarray) -> None:

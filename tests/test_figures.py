@@ -165,6 +165,18 @@ class TestErrorsAgainstParameters:
                     if other is not text:
                         assert not Text.get_window_extent(other).count_contains(line)
 
+    def test_of_many_ensembles_the_smallest_and_the_largest_are_named(self):
+        for many in (3, 5):
+            rows = [
+                row("nets/ensemble", [40 - k], {"ensemble_size": k}, parameters=2410 * k)
+                for k in range(1, many + 1)
+            ]
+            figure = figures.errors_against_parameters(a_report(row("nets", [44, 40]), *rows))
+            named = {r.label for r in (rows if many == 3 else [rows[0], rows[-1]])}
+            assert {t for t in words(figure) if "ensemble_size" in t} == named
+            (line,) = (line for line in figure.axes[0].lines if len(line.get_xdata()) == many)
+            assert list(line.get_ydata()) == [r.mean("errors") for r in rows]
+
     def test_one_row_and_equal_rows_and_diverged_rows(self):
         for rows in ([[31, 30]], [[31, 30]] * 6, [[31], [None]]):
             rows = [row(f"stage_{i}", errors) for i, errors in enumerate(rows)]
