@@ -21,9 +21,9 @@ BENCHMARKS: dict[str, Callable[[Session], list[Row]]] = {
     "others": dense.others,
     "checkpoint": saving.checkpoint,
     "growth": growth.growth,
-    "alone": dense.alone,
     "plans": dense.plans,
     "grid": dense.grid,
+    "accelerator": dense.accelerator,
 }
-LONG = ("alone", "grid")  # which take as long as all others
+LONG = ("grid", "accelerator")  # each takes longer on two cores than all others together
 DEFAULT = [name for name in BENCHMARKS if name not in LONG]

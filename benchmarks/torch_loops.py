@@ -10,7 +10,9 @@ import sys
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 
+import numpy as np
 import torch
+from PIL import Image, ImageOps
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, stack_module_state, vmap
 from torch.nn.functional import cross_entropy, pad
@@ -59,7 +61,8 @@ def make(variant: Variant, work: Work, train: tuple, validation: tuple) -> Calla
         return ensemble(variant, work, train)
     batches = in_memory(work, *train)
     if variant.workers is not None:
-        batches = loaded(work, variant.workers, *train)
+        examples = Pictures if variant.pictures else Jittered
+        batches = loaded(examples(work, *train), work.batch, variant.workers)
     return single(variant, work, batches, validation)
 
 
@@ -124,7 +127,7 @@ def build(work: Work) -> nn.Module:
     height, width, inputs = SHAPES[work.data]
     layers = []
     for outputs in work.channels:
-        layers += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
+        layers += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.MaxPool2d(2), nn.ReLU()]
         height, width, inputs = height // 2, width // 2, outputs
     layers.append(nn.Flatten())
     if work.regularised:
@@ -196,11 +199,30 @@ class Jittered(Dataset):
         return self.images[i, top : top + height, left : left + width], self.labels[i]
 
 
-def loaded(work: Work, workers: int, images: Tensor, labels: Tensor) -> Batches:
-    """The same by a DataLoader."""
+class Pictures(Jittered):
+    """The same as torchvision's MNIST gives them with RandomCrop and ToTensor: each a PIL image
+    that is padded, cut and made a float tensor."""
+
+    def __init__(self, work: Work, images: Tensor, labels: Tensor):
+        super().__init__(work, images, labels)
+        margin, (height, width, _) = self.shift, self.shape
+        raw = images[:, margin : margin + height, margin : margin + width]
+        self.images = (255 * raw).round().to(torch.uint8).squeeze(-1)
+
+    def __getitem__(self, i: int) -> tuple[Tensor, int]:
+        top, left = torch.randint(2 * self.shift + 1, (2,)).tolist()
+        height, width, _ = self.shape
+        picture = ImageOps.expand(Image.fromarray(self.images[i].numpy()), self.shift)
+        picture = picture.crop((left, top, left + width, top + height))
+        pixels = torch.from_numpy(np.array(picture)).view(self.shape)
+        return pixels.to(torch.float32).div(255), self.labels[i]
+
+
+def loaded(examples: Dataset, batch: int, workers: int) -> Batches:
+    """Shuffled batches without end by a DataLoader."""
     loader = DataLoader(
-        Jittered(work, images, labels),
-        batch_size=work.batch,
+        examples,
+        batch_size=batch,
         shuffle=True,
         drop_last=True,
         num_workers=workers,

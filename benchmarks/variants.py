@@ -10,7 +10,8 @@ CORES = len(os.sched_getaffinity(0))
 
 @dataclass(frozen=True)
 class Variant:
-    """`workers` of a DataLoader; None: all data in memory as float32, a batch one gather.
+    """`workers` of a DataLoader, of PIL `pictures` or of float32 arrays; None: all data in memory
+    as float32, a batch one gather.
     `members` > 1: an ensemble by torch.func, which stacks the nets and vmaps the gradient.
     `processes` > 1: so many at once, each with `threads` and a net of its own."""
 
@@ -19,6 +20,7 @@ class Variant:
     fused: bool = True  # the optimizer's kernel
     channels_last: bool = False
     workers: int | None = None
+    pictures: bool = False
     members: int = 1
     processes: int = 1
 
@@ -37,12 +39,19 @@ def in_memory(work: Work) -> list[Variant]:
 
 
 def loaders() -> list[Variant]:
-    """One net at a time, its examples jittered one by one and collated by a DataLoader."""
-    return [
-        Variant(f"torch DataLoader, workers={workers}, threads={threads}", threads, workers=workers)
+    """One net at a time, its examples PIL images that a DataLoader collates, as a user of
+    torchvision has them; and for comparison such as need no decoding."""
+    pictures = [
+        Variant(
+            f"torch DataLoader, workers={workers}, threads={threads}",
+            threads,
+            workers=workers,
+            pictures=True,
+        )
         for workers in (0, CORES)
         for threads in sorted({1, CORES})
     ]
+    return [*pictures, Variant("torch DataLoader of arrays, workers=0, threads=1", 1, workers=0)]
 
 
 def ensemble(members: int) -> Variant:

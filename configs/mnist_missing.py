@@ -2,7 +2,7 @@
 
     python -m kdjax.main --config configs/mnist_missing.py[:WORD[,WORD ...]]
 
-The words are those of configs/mnist.py, less tune. One large net, which knows all ten digits,
+The words are those of configs/mnist.py. One large net, which knows all ten digits,
 teaches small nets on all images, on those without 3s and on 7s and 8s alone; a net on labels
 without 3s is the control. The report repairs the biases of the missing classes. Results:
 docs/mnist.md.

@@ -2,7 +2,7 @@
 
     python -m kdjax.main --config configs/mnist_temperature.py[:WORD[,WORD ...]]
 
-The words are those of configs/mnist.py, less tune. One large net teaches nets of two layers of 30,
+The words are those of configs/mnist.py. One large net teaches nets of two layers of 30,
 300 and 800 units, each width one population over all temperatures and seeds. Results:
 docs/mnist.md.
 """

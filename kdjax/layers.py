@@ -79,10 +79,10 @@ class BatchNorm(nn.Module):
 
 def max_pool(x: jax.Array) -> jax.Array:
     """The largest of each 2 x 2, [B, H, W, C] -> [B, H // 2, W // 2, C]; an odd last row or column
-    is left out, and equals share the gradient.
+    is left out, and equals share the gradient, if not evenly.
 
-    On a CPU XLA takes ten times as long for the gradient of a pooling window, and three times for
-    that of a maximum over axes (benchmarks, `convolutional`).
+    Two maxima, for on a CPU the gradients that XLA makes of a pooling window and of a maximum over
+    axes take several times as long.
     """
     b, h, w, c = x.shape
     x = x[:, : h // 2 * 2, : w // 2 * 2].reshape(b, h // 2, 2, w // 2, 2, c)

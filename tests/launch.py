@@ -1,6 +1,7 @@
 """The command in processes of its own, alone or several over loopback."""
 
 import json
+import math
 import os
 import signal
 import socket
@@ -88,3 +89,23 @@ def metrics(workdir: Path) -> list:
     """All that a report says of the members, which must not depend on what happened on the way."""
     content = json.loads((workdir / "report.json").read_text())["rows"]
     return [(row["stage"], row["cell"], row["metrics"]) for row in content]
+
+
+def apart(one: list, two: list) -> dict[tuple, float]:
+    """How far any member's numbers are apart in two reports by `metrics`, relative to the larger,
+    by row: (stage, its cell as text). Infinite where one is not known, or a row is not there."""
+    ones, twos = ({(s, str(cell)): numbers for s, cell, numbers in rows} for rows in (one, two))
+    found = dict.fromkeys([*ones, *twos], math.inf)
+    for row in ones.keys() & twos.keys():
+        pairs = [
+            pair
+            for name in ones[row].keys() | twos[row].keys()
+            for pair in zip(ones[row][name]["values"], twos[row][name]["values"], strict=True)
+            if pair != (None, None)
+        ]
+        found[row] = max([0.0, *(math.inf if None in p else _relative(*p) for p in pairs)])
+    return found
+
+
+def _relative(a: float, b: float) -> float:
+    return abs(a - b) / (max(abs(a), abs(b)) or 1.0)

@@ -26,7 +26,7 @@ def tiny(monkeypatch):
     large = (replace(dense.LARGE[0], **few), replace(dense.LARGE[1], **few | dict(hidden=(5,))))
     shrunk = {
         dense: dict(TEN=2, MORE=3, LARGE=large, PLAN_HIDDEN=(4,)) | small(dense, "SMALL"),
-        load("machine"): dict(SIZE=32, FLOATS=2**10),
+        load("machine"): dict(CPU=(32, 2**10)),
         load("variants"): dict(CORES=1),
         load("growth"): dict(TEACHERS=2) | small(load("growth"), "STUDENT", "TEACHER"),
         load("saving"): dict(TEN=2) | small(load("saving"), "NET"),
@@ -149,6 +149,24 @@ def test_rows_of_small_nets_and_plans(tmp_path, measured, no_torch):
     assert plan.name.endswith("vmap over map") and plan.ratio == 2.0
 
 
+def test_rows_of_an_accelerator(tmp_path, measured, monkeypatch):
+    dense = load("dense")
+    for name, value in dict(TEN=2, MORE=3, BATCHES=(8, 16), WHOLE=16).items():
+        monkeypatch.setattr(dense, name, value)
+    measured("dense", {"kdjax M=3": 0.5})
+    found = check(dense.accelerator(session(tmp_path)))
+    for name in ("sgd B=8", "adamw B=8", "sgd B=16 regularised"):
+        name = f"dense_epoch_vs_matmul 784-5-10 {name}"
+        two, three = (found[f"{name} M={members}, whole epochs"] for members in (2, 3))
+        assert three.ratio == pytest.approx(2 * two.ratio)
+
+
+def test_what_takes_long_is_run_by_name_alone():
+    suite = load("suite")
+    assert {*suite.BENCHMARKS} == {*suite.DEFAULT, *suite.LONG}
+    assert not {*suite.DEFAULT} & {*suite.LONG}
+
+
 def test_rows_without_torch(tmp_path, measured, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     measured("dense", {})
@@ -159,18 +177,38 @@ def test_rows_without_torch(tmp_path, measured, monkeypatch):
     assert not [name for name in found if "torch" in name]
 
 
+def test_pictures_are_the_jittered_images():
+    pytest.importorskip("torch")
+    import torch
+
+    loops, work = load("torch_loops"), load("work").Work("images", (4,))
+    images = torch.randint(256, (3, 28, 28, 1)) / 255
+    padded = torch.nn.functional.pad(images, (0, 0, 2, 2, 2, 2))
+    labels = torch.arange(3)
+    arrays, pictures = (kind(work, padded, labels) for kind in (loops.Jittered, loops.Pictures))
+    for i in range(3):
+        torch.manual_seed(i)
+        one, label = arrays[i]
+        torch.manual_seed(i)
+        other, same = pictures[i]
+        torch.testing.assert_close(one, other)
+        assert label == same == i and other.shape == (28, 28, 1)
+
+
 def test_torch_does_regularised_work_in_every_process_and_says_what_fails(tiny):
     pytest.importorskip("torch")
     variants, peers, work = load("variants"), load("peers"), load("work")
     regularised = work.Work("images", **tiny, optimizer="adamw", regularised=True)
     loop = replace(variants.in_memory(regularised)[-1], processes=2)
     bad = replace(loop, name="none", workers=-1)
-    tasks = [loop, bad, variants.ensemble(2), variants.loaders()[-1]]
-    with peers.cases(regularised, tasks) as (good, bad, stacked, loader):
+    *_, pictures, arrays = variants.loaders()
+    tasks = [loop, bad, variants.ensemble(2), pictures, arrays]
+    with peers.cases(regularised, tasks) as (good, bad, stacked, *loaders):
         assert good.units == 2 * 2 and stacked.units == 2 * 2  # steps by processes, by members
         good.run()
         stacked.run()
-        loader.run()
+        for loader in loaders:
+            loader.run()
         with pytest.raises(RuntimeError, match=r"PyTorch: ValueError.*num_workers"):
             bad.run()
         good.run()

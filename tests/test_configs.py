@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import kdjax
-from configs import mnist, mnist_missing
+from configs import mnist, mnist_tune
 from kdjax.checks import InputError
 from kdjax.config import parse
 
@@ -55,11 +55,18 @@ def test_a_wrong_word_is_one_sentence():
     with pytest.raises(InputError, match=r"has the words cpu, quick"):
         mnist.get_config("cpu,quick")
     with pytest.raises(InputError, match=r"has the words tune; .* beside it smoke$"):
-        mnist_missing.get_config("tune")
+        mnist.get_config("tune")
+    with pytest.raises(InputError, match=r"has the words rates, large; there may be one of them"):
+        mnist_tune.get_config("rates,large")
 
 
-def test_rates_are_tuned_alike_and_on_validation_data():
-    spec = parse(mnist.get_config("quick,tune"))
+@pytest.mark.parametrize("search", mnist_tune.SEARCHES)
+def test_everything_is_tuned_on_validation_data(search):
+    spec = parse(mnist_tune.get_config(search))
+    assert spec.evaluate == "validation" and spec.dataset.validation == mnist_tune.VALIDATION
+
+
+def test_rates_of_labels_and_soft_targets_are_tuned_alike():
+    spec = parse(mnist_tune.get_config("quick"))
     axes = {stage.name: dict(stage.members).get("learning_rate") for stage in spec.stages}
-    assert spec.evaluate == "validation"
-    assert axes == {"large": None, "labels": mnist.RATES, "distilled": mnist.RATES}
+    assert axes == {"large": None, "labels": mnist_tune.RATES, "distilled": mnist_tune.RATES}

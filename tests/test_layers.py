@@ -78,6 +78,12 @@ def test_max_pool_is_that_of_flax(size):
     np.testing.assert_array_equal(ours, their)
 
 
+def test_equals_share_the_gradient_of_max_pool():
+    x = jnp.array([[1.0, 1.0], [1.0, 0.0]]).reshape(1, 2, 2, 1)
+    gradient = jax.grad(lambda x: max_pool(x).sum())(x)[0, ..., 0]
+    np.testing.assert_array_equal(gradient, [[0.25, 0.5], [0.25, 0.0]])
+
+
 @pytest.mark.parametrize(
     ("net", "millions"),
     [  # arXiv 1512.03385, table 6; arXiv 1605.07146, tables 4 and 5
