@@ -77,7 +77,9 @@ def _state(root: Path) -> dict[str, Any]:
 
 
 def _read(root: Path, size: int) -> RawSet:
-    says = f"{FIELD} is {str(root)!r}"
+    says = f"{FIELD} is {f'{root}/'!r}"
+    if not root.exists():
+        raise InputError(f"{says}; there is no such folder")
     if not root.is_dir():
         raise InputError(f"{says}; it must be a folder of images, for its name ends in /")
     folders = {split: root / split for split in SPLITS if (root / split).is_dir()}
@@ -88,8 +90,8 @@ def _read(root: Path, size: int) -> RawSet:
     classes = _folders(next(iter(folders.values())))
     if len(classes) < 2:
         raise InputError(
-            f"{says}, which has {len(classes)} classes; it must have at least two folders of "
-            "images, one for each class, or train and test with such folders"
+            f"{says}, which has {len(classes)} folders; it must have at least two, of images of a "
+            "class each, or train and test with such folders"
         )
     found = {split: _paths(folder, classes, says) for split, folder in folders.items()}
     headers = {path: _header(path, says) for paths, _ in found.values() for path in paths}

@@ -27,6 +27,7 @@ COUNT = flags.DEFINE_integer("num_processes", None, "How many processes there ar
 INDEX = flags.DEFINE_integer("process_id", None, "Which of them this is, from 0 on.")
 FAILED, BAD_INPUT, DIVERGED, DISK, INTERRUPTED, PREEMPTED = 1, 2, 3, 4, 130, 143  # exit codes
 DISK_FAILS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
+HELP = {"--help", "-help", "--helpfull", "--helpshort", "-?", "-h"}
 LONGEST = 300  # characters of another program's message
 
 
@@ -44,7 +45,8 @@ def main(arguments: list[str]) -> None:
         where = DISTRIBUTED.value, COORDINATOR.value, COUNT.value, INDEX.value
         processes.check_flags(*where)
         with processes.together(*where, verdict):
-            stopping = processes.sigterm()
+            asked, interrupted = processes.sigterm(), processes.sigint()
+            stopping = lambda: interrupted() or asked()
             run(read_config(), WORKDIR.value or default_workdir(), stop=stopping)
     except (InputError, Diverged, Preempted, OSError, KeyboardInterrupt) as error:
         stop(*verdict(error))
@@ -85,6 +87,8 @@ def message(error: BaseException) -> str:
 
 def sentence(text: str) -> str:
     """Another program's words, in which a line's end may be written out, as one sentence."""
+    if re.fullmatch(r"(['\"])\\?['\"].*\1", text, re.DOTALL):  # quoted, and begins with a quotation
+        text = text[1:-1]
     text = re.sub(r"(?:\. |\n|\\n)\s*([A-Z])", lambda match: f"; {match[1].lower()}", text)
     return " ".join(text.replace("\\'", "'").split())[:LONGEST]
 
@@ -118,6 +122,8 @@ def parse(arguments: list[str]) -> list[str]:
         ours = "parsing config file" not in str(error) or line.startswith("--config")
         stop(f"kdjax: {'' if ours else '--config: '}{line}", BAD_INPUT)
     except (Exception, SystemExit) as error:  # of the config file, or ml_collections on an override
+        if HELP & {*arguments}:
+            sys.exit(0)
         why = sentence(message(error))
         overrides = [a for a in arguments if a.startswith("--config.")]
         if overrides and re.fullmatch(r"['\"]*\w*['\"]*", why):  # the key that was not found

@@ -115,6 +115,23 @@ def sigterm() -> Callable[[], bool]:
     return lambda: anywhere(received.is_set())
 
 
+def sigint() -> Callable[[], None]:
+    """From here on Ctrl-C raises KeyboardInterrupt where it finds the program, and, if that was in
+    code that lets nothing out (a callback of the garbage collector), so does the function."""
+    received = threading.Event()
+
+    def interrupt(*_: Any) -> None:
+        received.set()
+        raise KeyboardInterrupt
+
+    def again() -> None:
+        if received.is_set():
+            raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, interrupt)
+    return again
+
+
 def check_flags(
     distributed: bool, address: str | None, count: int | None, index: int | None
 ) -> None:

@@ -1,5 +1,6 @@
 """What a user sees while a stage trains."""
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -7,14 +8,20 @@ from tqdm import tqdm
 
 from kdjax.prepare import Job
 
+QUIET = 60  # seconds between two lines where there is no terminal
+LINE = "{desc}: {n_fmt} of {total_fmt} steps in {elapsed}, {remaining} left{postfix}"
+
 
 class Progress:
-    """A bar with loss, validation accuracy and time left; silent where there is no terminal."""
+    """A bar with loss, validation accuracy and time left; without a terminal, a line of them every
+    minute."""
 
     def __init__(self, job: Job, done: int):
-        self._bar = tqdm(
-            total=job.stage.steps, initial=done, desc=job.stage.name, unit="step", disable=None
-        )
+        shown = dict(total=job.stage.steps, initial=done, desc=job.stage.name, unit="step")
+        if not sys.stderr.isatty():
+            apart = dict.fromkeys(("mininterval", "maxinterval", "delay"), QUIET)
+            shown |= dict(file=Lines(), bar_format=LINE, **apart)
+        self._bar = tqdm(**shown)
         self._steps = done
 
     def update(self, row: dict[str, Any]) -> None:
@@ -31,6 +38,17 @@ class Progress:
 
     def close(self) -> None:
         self._bar.close()
+
+
+class Lines:
+    """Takes a bar as lines that follow each other."""
+
+    def write(self, text: str) -> None:
+        if text.strip():
+            print(text.strip(), file=sys.stderr)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
 
 
 class TensorBoard:

@@ -98,6 +98,12 @@ class Stage:
             variables=jax.tree.map(lambda x: x[np.array(members)], self.variables),
         )
 
+    def best(self) -> "Stage":
+        """The one member with the fewest validation errors. Partly by chance: on the test set it
+        may do no better than the others."""
+        healthy = self.healthy()
+        return healthy.part([int(np.argmin(healthy.metrics["validation"]["errors"]))])
+
     def predict(self, inputs: np.ndarray) -> np.ndarray:
         """Logits [M, B, C] of raw inputs [B, ...], as the data set has them.
 

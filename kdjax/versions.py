@@ -52,6 +52,7 @@ def _local(argument: str) -> str:
 
     def local(match: re.Match) -> str:
         path = os.path.relpath(os.path.expanduser(match.group()))
-        return os.path.basename(path) if path.startswith("..") else path
+        end = "/" * match.group().endswith("/")  # it tells a folder of images from other sets
+        return (os.path.basename(path) if path.startswith("..") else path) + end
 
     return re.sub(r"(?<![\w.~/-])(?:/|~|\.\.)[^,=()'\"]*", local, argument)

@@ -31,7 +31,8 @@ def test_the_command_has_no_path_of_this_machine(monkeypatch, tmp_path):
         f"{tmp_path}/here/configs/digits.py:smoke": "configs/digits.py:smoke",
         "--config=/home/me/kdjax/configs/digits.py": "--config=digits.py",
         "--stages.a.teacher=/data/run/teachers,../b": "--stages.a.teacher=teachers,b",
-        "--workdir=~/runs/1/": "--workdir=1",
+        "--workdir=~/runs/1/": "--workdir=1/",
+        "--config=configs/digits.py:/my/photos/": "--config=configs/digits.py:photos/",
         "--config.stages.a.temperature=4": "--config.stages.a.temperature=4",
         "runs/digits": "runs/digits",
     }

@@ -1,5 +1,6 @@
 """An experiment from config to report: stages, reruns, resuming, refusals."""
 
+import dataclasses
 import json
 import os
 import socket
@@ -71,6 +72,18 @@ def test_a_report_says_which_devices_each_stage_ran_on(tmp_path):
     again = kdjax.run(config(students={}, teachers=dict(steps=2)), tmp_path, quiet=True)
     found = again.layouts["teachers"]  # done before, elsewhere than it would now be
     assert (found["member_shards"], found["data_shards"], found["copies"]) == (3, 2, 0)
+
+
+def test_the_best_member_is_chosen_on_validation_data(report, workdir):
+    stage = kdjax.open_stage(workdir / "distilled")
+    errors, best = stage.metrics["validation"]["errors"], stage.best()
+    assert best.metrics["validation"]["errors"] == [min(errors)]
+    assert best.members == [stage.members[errors.index(min(errors))]]
+    diverged = dataclasses.replace(stage, diverged=[e == min(errors) for e in errors])
+    if not all(diverged.diverged):
+        assert diverged.best().metrics["validation"]["errors"] > [min(errors)]
+    images, _ = kdjax.examples(config(), "test")
+    assert best.predict(images).shape == (1, len(images), 10)
 
 
 def test_a_stage_shows_as_one_line(report, workdir):

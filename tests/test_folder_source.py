@@ -115,9 +115,9 @@ def test_a_kept_folder_is_read_anew_when_it_changes(tmp_path):
 
 
 def test_what_is_no_such_folder_is_refused(tmp_path):
-    refused(tmp_path / "absent", "absent", "must be a folder")
+    refused(tmp_path / "absent", "absent", "there is no such folder")
     (tmp_path / "one" / "only").mkdir(parents=True)
-    refused(tmp_path / "one", "1 classes", "at least two")
+    refused(tmp_path / "one", "1 folders", "at least two")
     save(tmp_path / "halves" / "train", range(60))
     refused(tmp_path / "halves", "no test", "both or none")
     save(tmp_path / "halves" / "test", range(60, 90))

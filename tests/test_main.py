@@ -30,7 +30,7 @@ def kdjax_main(*arguments, cwd, **env):
         (["--config", CONFIG, "more"], "'more' is no flag"),
         (
             ["--config", CONFIG, "--config.stages.distilled.temperatur=4"],
-            '--config.stages.distilled.temperatur=4: .*; did you mean "temperature"',
+            """temperatur=4: 'temperatur'; did you mean "temperature" instead of "temperatur".$""",
         ),
         (["--config", CONFIG, "--config.stages.distilled.steps=many"], "steps=many"),
         (
@@ -49,6 +49,11 @@ def test_bad_input_is_one_sentence_and_exit_code_2(tmp_path, arguments, words):
 
     assert re.search(words, line)
     assert not (tmp_path / "runs").exists()
+
+
+def test_help_is_no_error(tmp_path):
+    done = kdjax_main("--help", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "") and "--workdir" in done.stdout
 
 
 def test_the_command_runs_overrides_and_reports_below_the_current_directory(tmp_path):

@@ -1,6 +1,8 @@
 """Two processes with four devices each: one program, and one end whatever happens to either."""
 
+import contextlib
 import json
+import signal
 
 import jax
 import numpy as np
@@ -143,3 +145,16 @@ def test_a_taken_port_and_no_cluster_are_refused_before_anything_starts(tmp_path
     code, _, errors = ends(start(tmp_path, "run", "--distributed"))[0]
     assert code == 2 and "--distributed: found no TPU slice, Slurm" in errors
     assert not (tmp_path / "run").exists()
+
+
+def test_an_interrupt_that_something_swallowed_is_raised_again():
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        again = processes.sigint()
+        again()
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            again()
+    finally:
+        signal.signal(signal.SIGINT, before)

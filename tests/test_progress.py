@@ -23,19 +23,27 @@ def test_tensorboard_that_is_not_installed_is_refused(tmp_path, monkeypatch):
     assert not (tmp_path / "run").exists()
 
 
-def test_the_bar_shows_the_means_of_the_healthy_members_on_a_terminal_only(capsys, monkeypatch):
-    class Job:
-        class stage:
-            steps, name = 20, "teachers"
+class Job:
+    class stage:
+        steps, name = 20, "teachers"
 
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_means_of_the_healthy_members_are_shown(capsys, monkeypatch, terminal):
     row = {"step": 8, "bad": [False, True, False], "loss": [1.0, None, 2.0]}
     row["validation"] = {"accuracy": [0.5, None, 0.7]}
-    for terminal in (False, True):
-        monkeypatch.setattr("sys.stderr.isatty", lambda t=terminal: t, raising=False)
-        bar = progress.Progress(Job, 4)
-        bar.update(row)
-        bar.close()
-        shown = capsys.readouterr().err
-        assert bool(shown) == terminal
-    assert "teachers" in shown and "8/20" in shown
+    monkeypatch.setattr("sys.stderr.isatty", lambda: terminal, raising=False)
+    monkeypatch.setattr(progress, "QUIET", 0)
+    bar = progress.Progress(Job, 4)
+    bar.update(row)
+    bar.close()
+    shown = capsys.readouterr().err
+    assert ("8/20" if terminal else "8 of 20 steps") in shown and "teachers: " in shown
     assert "loss=1.5" in shown and "validation=60.00%" in shown
+    assert ("\r" in shown) == terminal
+
+
+def test_a_short_stage_without_a_terminal_says_nothing(capsys):
+    bar = progress.Progress(Job, 0)
+    bar.close()
+    assert capsys.readouterr().err == ""
