@@ -90,9 +90,12 @@ def over_members(function: Callable, how: str, in_axes: tuple[int | None, ...]) 
 
         def one(own: list) -> Any:
             own = iter(own)
-            return function(
-                *(next(own) if axis == 0 else a for a, axis in zip(arguments, in_axes, strict=True))
-            )
+            given = [
+                next(own) if axis == 0 else a for a, axis in zip(arguments, in_axes, strict=True)
+            ]
+            if how == "unroll":  # else XLA fuses what members share, and may abort (JAX 0.10)
+                given = jax.lax.optimization_barrier(given)
+            return function(*given)
 
         if how == "map":
             return jax.lax.map(one, mapped)
