@@ -41,11 +41,15 @@ class Progress:
 
 
 class Lines:
-    """Takes a bar as lines that follow each other."""
+    """Takes a bar as lines that follow each other, each of them once."""
+
+    def __init__(self):
+        self._last = ""
 
     def write(self, text: str) -> None:
-        if text.strip():
-            print(text.strip(), file=sys.stderr)
+        if text.strip() not in ("", self._last):
+            self._last = text.strip()
+            print(self._last, file=sys.stderr)
 
     def flush(self) -> None:
         sys.stderr.flush()
