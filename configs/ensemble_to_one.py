@@ -13,8 +13,8 @@ or one of
 
 The digits take 40 seconds on two CPU cores, with `tune` some ten minutes. A folder of images has
 convolutional nets and jittered views, a few minutes for small photographs; its numbers, and those
-of other sets than the digits and MNIST, are a start and were not tuned: 3,000 photographs want a
-longer training than theirs before a student learns more from its teachers than from labels.
+of other sets than the digits and MNIST, are a start and were not tuned. Of 3,000 photographs the
+students learn no more from their teachers than from labels in that time.
 """
 
 from ml_collections import ConfigDict
