@@ -36,7 +36,7 @@ TUNED = {
         soft_only=dict(learning_rate=0.08, weight_decay=0.3, temperature=1.0),
         logit_matching=dict(learning_rate=0.01, weight_decay=0.0),
     ),
-    "mnist": dict(  # and other sets of TFDS or in an .npz
+    "other": dict(  # chosen for MNIST
         baseline=dict(learning_rate=0.01, weight_decay=0.1),
         distilled=dict(learning_rate=0.01, weight_decay=0.03, temperature=2.0),
         soft_only=dict(learning_rate=0.005, weight_decay=0.03, temperature=2.0),
@@ -83,7 +83,7 @@ def get_config(argument: str = "") -> ConfigDict:
         )
     dataset = names[0] if names else "digits"
     digits, few_labels, folder = dataset == "digits", "few_labels" in words, dataset.endswith("/")
-    kind = "folder" if folder else "digits" if digits else "mnist"
+    kind = "folder" if folder else "digits" if digits else "other"
     tuned = TUNED[kind + ", few_labels" * (digits and few_labels)]
     labelled = dict(size=100.0 if few_labels else 1.0)
     transfer = dict(labelled=100.0 if few_labels else 1.0)
@@ -95,7 +95,7 @@ def get_config(argument: str = "") -> ConfigDict:
         small = SMALL_DENSE | dict(
             model=dict(name="mlp", hidden=hidden), steps=3000 if digits else 10_000
         )
-    chunk = 500 if kind == "mnist" else 100
+    chunk = 500 if kind == "other" else 100
 
     def student(name, **fields):
         optimizer = {k: v for k, v in tuned[name].items() if k != "temperature"}
@@ -115,6 +115,10 @@ def get_config(argument: str = "") -> ConfigDict:
     )
     config = experiment(dataset=dict(name=dataset), stages=stages)
     if "tune" in words:
+        if folder:
+            raise InputError(
+                "--config has the word tune; it must not stand beside a folder of images"
+            )
         tune(config)
     if "smoke" in words:
         for each in config.stages.values():

@@ -27,7 +27,7 @@ COUNT = flags.DEFINE_integer("num_processes", None, "How many processes there ar
 INDEX = flags.DEFINE_integer("process_id", None, "Which of them this is, from 0 on.")
 FAILED, BAD_INPUT, DIVERGED, DISK, INTERRUPTED, PREEMPTED = 1, 2, 3, 4, 130, 143  # exit codes
 DISK_FAILS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
-HELP = {"--help", "-help", "--helpfull", "--helpshort", "-?", "-h"}
+HELP = {"--help", "-help", "--helpfull", "--helpshort", "--helpxml", "-?", "-h"}
 LONGEST = 300  # characters of another program's message
 
 
@@ -45,8 +45,8 @@ def main(arguments: list[str]) -> None:
         where = DISTRIBUTED.value, COORDINATOR.value, COUNT.value, INDEX.value
         processes.check_flags(*where)
         with processes.together(*where, verdict):
-            asked, interrupted = processes.sigterm(), processes.sigint()
-            stopping = lambda: interrupted() or asked()
+            asked, raise_if_interrupted = processes.sigterm(), processes.sigint()
+            stopping = lambda: raise_if_interrupted() or asked()
             run(read_config(), WORKDIR.value or default_workdir(), stop=stopping)
     except (InputError, Diverged, Preempted, OSError, KeyboardInterrupt) as error:
         stop(*verdict(error))

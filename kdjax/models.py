@@ -48,7 +48,7 @@ class CNN(nn.Module):
         x = inputs.astype(self.dtype)
         for width in self.channels:
             x = nn.Conv(width, (3, 3), dtype=self.dtype)(x)
-            x = nn.relu(max_pool(x))  # as ReLU first, on a quarter of the numbers
+            x = nn.relu(max_pool(x))  # as before the pooling, on a quarter of the numbers
         x = x.reshape(x.shape[0], -1)
         x = nn.relu(nn.Dense(self.dense, dtype=self.dtype)(x))
         x = Dropout(self.dropout)(x, training)

@@ -117,7 +117,8 @@ def sigterm() -> Callable[[], bool]:
 
 def sigint() -> Callable[[], None]:
     """From here on Ctrl-C raises KeyboardInterrupt where it finds the program, and, if that was in
-    code that lets nothing out (a callback of the garbage collector), so does the function."""
+    code that lets nothing out (a callback of the garbage collector), so does the function. Where
+    SIGINT is ignored, as in the background of a script, it stays so."""
     received = threading.Event()
 
     def interrupt(*_: Any) -> None:
@@ -128,7 +129,8 @@ def sigint() -> Callable[[], None]:
         if received.is_set():
             raise KeyboardInterrupt
 
-    signal.signal(signal.SIGINT, interrupt)
+    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+        signal.signal(signal.SIGINT, interrupt)
     return again
 
 

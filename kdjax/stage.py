@@ -99,8 +99,12 @@ class Stage:
         )
 
     def best(self) -> "Stage":
-        """The one member with the fewest validation errors. Partly by chance: on the test set it
-        may do no better than the others."""
+        """The one member, of all cells, with the fewest validation errors. Partly by chance: on the
+        test set it may do no better than the others.
+
+        Raises:
+          InputError: all diverged.
+        """
         healthy = self.healthy()
         return healthy.part([int(np.argmin(healthy.metrics["validation"]["errors"]))])
 

@@ -97,15 +97,18 @@ def apart(one: list, two: list) -> dict[tuple, float]:
     ones, twos = ({(s, str(cell)): numbers for s, cell, numbers in rows} for rows in (one, two))
     found = dict.fromkeys([*ones, *twos], math.inf)
     for row in ones.keys() & twos.keys():
-        pairs = [
-            pair
-            for name in ones[row].keys() | twos[row].keys()
-            for pair in zip(ones[row][name]["values"], twos[row][name]["values"], strict=True)
-            if pair != (None, None)
-        ]
-        found[row] = max([0.0, *(math.inf if None in p else _relative(*p) for p in pairs)])
+        if ones[row].keys() == twos[row].keys():
+            pairs = ((ones[row][n]["values"], twos[row][n]["values"]) for n in ones[row])
+            found[row] = max(_furthest(*pair) for pair in pairs)
     return found
 
 
+def _furthest(one: list, two: list) -> float:
+    if [v is None for v in one] != [v is None for v in two]:
+        return math.inf
+    known = [(a, b) for a, b in zip(one, two, strict=True) if a is not None]
+    return max((_relative(a, b) for a, b in known), default=0.0)
+
+
 def _relative(a: float, b: float) -> float:
-    return abs(a - b) / (max(abs(a), abs(b)) or 1.0)
+    return abs(a - b) / max(abs(a), abs(b), 1e-9)

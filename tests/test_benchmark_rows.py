@@ -159,6 +159,7 @@ def test_rows_of_an_accelerator(tmp_path, measured, monkeypatch):
         name = f"dense_epoch_vs_matmul 784-5-10 {name}"
         two, three = (found[f"{name} M={members}, whole epochs"] for members in (2, 3))
         assert three.ratio == pytest.approx(2 * two.ratio)
+    assert found["matmul, one device"].unit == "GFLOP/s"
 
 
 def test_what_takes_long_is_run_by_name_alone():

@@ -3,7 +3,10 @@
 import importlib
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
 
 import kdjax
 from configs import mnist, mnist_tune
@@ -28,6 +31,20 @@ def test_a_shipped_config_runs(tmp_path, name, words):
     report = kdjax.run(config, tmp_path, quiet=True)
     assert {row.stage for row in report.rows} >= set(config.stages)
     assert all(row.mean("nll") is not None and row.diverged == 0 for row in report.rows)
+
+
+def test_the_main_config_runs_on_a_folder_of_images(tmp_path):
+    images, labels = load_digits(return_X_y=True)
+    for place in range(100):
+        folder = tmp_path / "images" / f"digit {labels[place]}"
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels = np.uint8(16 * images[place].clip(0, 15)).reshape(8, 8)
+        Image.fromarray(pixels).save(folder / f"{place}.png")
+    get_config = importlib.import_module("configs.ensemble_to_one").get_config
+    report = kdjax.run(get_config(f"{tmp_path}/images/,smoke"), tmp_path / "run", quiet=True)
+    assert len(report.rows) == 6 and all(row.diverged == 0 for row in report.rows)
+    with pytest.raises(InputError, match="the word tune; it must not stand beside a folder"):
+        get_config(f"{tmp_path}/images/,tune")
 
 
 @pytest.mark.mnist
@@ -56,8 +73,8 @@ def test_a_wrong_word_is_one_sentence():
         mnist.get_config("cpu,quick")
     with pytest.raises(InputError, match=r"has the words tune; .* beside it smoke$"):
         mnist.get_config("tune")
-    with pytest.raises(InputError, match=r"has the words rates, large; there may be one of them"):
-        mnist_tune.get_config("rates,large")
+    with pytest.raises(InputError, match=r"has the words rates, kinds; there may be one of them"):
+        mnist_tune.get_config("rates,kinds")
 
 
 @pytest.mark.parametrize("search", mnist_tune.SEARCHES)

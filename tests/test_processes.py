@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import signal
 
 import jax
@@ -156,5 +157,16 @@ def test_an_interrupt_that_something_swallowed_is_raised_again():
             signal.raise_signal(signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):
             again()
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in the background of a script
+        processes.sigint()
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def test_how_far_reports_are_apart():
+    row = lambda stage, *values: (stage, {}, {"errors": {"values": list(values)}})
+    one = [row("a", 2.0, None), row("b", 1.0), row("c", 0.0), row("d", 1.0)]
+    two = [row("a", 1.0, None), row("b", None), row("c", 0.0), row("e", 1.0)]
+    found = {stage: far for (stage, _), far in apart(one, two).items()}
+    assert found == {"a": 0.5, "b": math.inf, "c": 0.0, "d": math.inf, "e": math.inf}
