@@ -162,12 +162,6 @@ def test_rows_of_an_accelerator(tmp_path, measured, monkeypatch):
     assert found["matmul, one device"].unit == "GFLOP/s"
 
 
-def test_what_takes_long_is_run_by_name_alone():
-    suite = load("suite")
-    assert {*suite.BENCHMARKS} == {*suite.DEFAULT, *suite.LONG}
-    assert not {*suite.DEFAULT} & {*suite.LONG}
-
-
 def test_rows_without_torch(tmp_path, measured, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     measured("dense", {})
@@ -176,24 +170,6 @@ def test_rows_without_torch(tmp_path, measured, monkeypatch):
     )
     assert load("peers").missing() == load("peers").ABSENT
     assert not [name for name in found if "torch" in name]
-
-
-def test_pictures_are_the_jittered_images():
-    pytest.importorskip("torch")
-    import torch
-
-    loops, work = load("torch_loops"), load("work").Work("images", (4,))
-    images = torch.randint(256, (3, 28, 28, 1)) / 255
-    padded = torch.nn.functional.pad(images, (0, 0, 2, 2, 2, 2))
-    labels = torch.arange(3)
-    arrays, pictures = (kind(work, padded, labels) for kind in (loops.Jittered, loops.Pictures))
-    for i in range(3):
-        torch.manual_seed(i)
-        one, label = arrays[i]
-        torch.manual_seed(i)
-        other, same = pictures[i]
-        torch.testing.assert_close(one, other)
-        assert label == same == i and other.shape == (28, 28, 1)
 
 
 def test_torch_does_regularised_work_in_every_process_and_says_what_fails(tiny):

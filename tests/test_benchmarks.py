@@ -277,3 +277,27 @@ def test_rows_that_do_not_belong_together_are_refused_at_the_start(kind, run):
     with pytest.raises(SystemExit, match=f"error: --json is .*{words}"):
         run("--only", "small")
     assert before == (run.path.read_text() if run.path.exists() else None)
+
+
+def test_pictures_are_the_jittered_images():
+    pytest.importorskip("torch")
+    import torch
+
+    loops, work = load("torch_loops"), load("work").Work("images", (4,))
+    images = torch.randint(256, (3, 28, 28, 1)) / 255
+    padded = torch.nn.functional.pad(images, (0, 0, 2, 2, 2, 2))
+    labels = torch.arange(3)
+    arrays, pictures = (kind(work, padded, labels) for kind in (loops.Jittered, loops.Pictures))
+    for i in range(3):
+        torch.manual_seed(i)
+        one, label = arrays[i]
+        torch.manual_seed(i)
+        other, same = pictures[i]
+        torch.testing.assert_close(one, other)
+        assert label == same == i and other.shape == (28, 28, 1)
+
+
+def test_what_takes_long_is_run_by_name_alone():
+    suite = load("suite")
+    assert {*suite.BENCHMARKS} == {*suite.DEFAULT, *suite.LONG}
+    assert not {*suite.DEFAULT} & {*suite.LONG}

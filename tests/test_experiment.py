@@ -241,22 +241,6 @@ def test_logits_too_large_for_float16_are_refused_in_one_sentence(tmp_path):
         kdjax.run(wrong, tmp_path / "runs", quiet=True)
 
 
-TINY = dict(steps=2, chunk=2, batch=4, model=dict(name="cnn", channels=(4, 8), dense=8))
-
-
-@pytest.mark.parametrize("order", ["own", "shared"])
-def test_convolutional_nets_teach_each_other(tmp_path, order):
-    wider = TINY | dict(model=dict(name="cnn", channels=(8, 8), dense=8))
-    taught = STUDENT | TINY | dict(order=order)
-    students = dict(
-        labels=stage(**taught),
-        live=stage(**taught, loss="kl_divergence", teacher_logits="live"),
-        cached=stage(**taught, loss="kl_divergence", teacher_logits="cached"),
-    )
-    report = kdjax.run(config(wider, students), tmp_path, quiet=True)
-    assert len(report.rows) == 5 and all(row.mean("nll") is not None for row in report.rows)
-
-
 @pytest.mark.parametrize("mixing", ["one_to_one", "best"])
 def test_each_student_may_have_its_own_teacher(tmp_path, mixing):
     students = dict(
