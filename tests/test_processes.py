@@ -149,7 +149,7 @@ def test_a_taken_port_and_no_cluster_are_refused_before_anything_starts(tmp_path
 
 
 def test_an_interrupt_that_something_swallowed_is_raised_again():
-    before = signal.getsignal(signal.SIGINT)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # it may be ignored here
     try:
         again = processes.sigint()
         again()
