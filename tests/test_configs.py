@@ -12,6 +12,7 @@ import kdjax
 from configs import mnist, mnist_tune
 from kdjax.checks import InputError
 from kdjax.config import parse
+from kdjax.spec import cells
 
 CONFIGS = sorted(p.stem for p in (Path(__file__).parents[1] / "configs").glob("[a-z]*.py"))
 MNIST = [name for name in CONFIGS if name.startswith("mnist")]
@@ -42,9 +43,11 @@ def test_the_main_config_runs_on_a_folder_of_images(tmp_path):
         Image.fromarray(pixels).save(folder / f"{place}.png")
     get_config = importlib.import_module("configs.ensemble_to_one").get_config
     report = kdjax.run(get_config(f"{tmp_path}/images/,smoke"), tmp_path / "run", quiet=True)
-    assert len(report.rows) == 6 and all(row.diverged == 0 for row in report.rows)
-    with pytest.raises(InputError, match="the word tune; it must not stand beside a folder"):
-        get_config(f"{tmp_path}/images/,tune")
+    names = {row.stage for row in report.rows}
+    assert names == {"teachers", "teachers/ensemble", "baseline", "distilled"}
+    assert all(row.diverged == 0 for row in report.rows)
+    tuned = parse(get_config(f"{tmp_path}/images/,tune"))
+    assert [len(cells(stage)) for stage in tuned.stages] == [1, 6, 18]
 
 
 @pytest.mark.mnist
