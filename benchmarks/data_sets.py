@@ -9,7 +9,7 @@ from benchmarks.work import CLASSES, DIGITS, IMAGES, PHOTOS, SHAPES
 from kdjax import data
 from kdjax.checks import InputError
 from kdjax.data import Dataset, Preprocessing, fetch
-from kdjax.sources import ArraySource, Split, whole
+from kdjax.sources import ArraySource, Split, numbered, whole
 from kdjax.spec import DatasetSpec
 
 SPECS = {
@@ -65,7 +65,7 @@ def _random(name: str) -> Dataset:
         inputs = random.integers(0, 256, (size, *shape), np.uint8)
         splits[split] = whole(ArraySource(inputs, random.integers(0, CLASSES, size)))
     title = f"{RANDOM} of the shape of {SPECS[name].name}"
-    return Dataset(title, "", CLASSES, shape, splits, Preprocessing((0.0,), (1 / 255,)))
+    return Dataset(title, "", numbered(CLASSES), shape, splits, Preprocessing((0.0,), (1 / 255,)))
 
 
 def _first(split: Split, most: int) -> Split:

@@ -9,6 +9,7 @@ from benchmarks.session import Session
 from benchmarks.teachers import finished
 from benchmarks.timing import Case, Row, measure, row, tell
 from benchmarks.work import IMAGES, Work
+from kdjax.sources import numbered
 
 STUDENT = Work(IMAGES, (128, 128), optimizer="adamw", steps=20, validate=False)
 TEACHER, TEACHERS = replace(STUDENT, hidden=(32,)), 10
@@ -44,7 +45,9 @@ def growth(session: Session) -> list[Row]:
 
 def _case(session: Session, axis: str, size: int) -> Case:
     numbers = BASE | {axis: size}
-    data = replace(dataset(IMAGES), classes=numbers["classes"])  # most of them without examples
+    data = replace(
+        dataset(IMAGES), class_names=numbered(numbers["classes"])
+    )  # most without examples
     work = replace(STUDENT, examples=numbers["examples"])
     config = populations.stage(
         work,

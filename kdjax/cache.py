@@ -28,14 +28,14 @@ from kdjax import files
 from kdjax.checks import InputError
 from kdjax.sources import ArraySource, Split, whole
 
-FORMAT = 2  # of an entry
+FORMAT = 3  # of an entry
 UNUSED = 7 * 24 * 3600  # seconds after which an entry of another state of a set may be deleted
 LIMIT = 2**34  # bytes of a set that is kept: ImageNet at 64 x 64 is, at 224 x 224 it is not
 NOWHERE = "none"
 READ = 1000  # examples in memory at once
 log = logging.getLogger(__name__)
 
-RawSet = tuple[dict[str, Split], int, str]  # the splits, the number of classes, the version
+RawSet = tuple[dict[str, Split], tuple[str, ...], str]  # the splits, the classes, the version
 
 
 def kept(
@@ -113,7 +113,11 @@ def _open(entry: Path) -> RawSet:
         inputs = np.load(entry / f"{name}_inputs.npy", mmap_mode="r", allow_pickle=False)
         return whole(ArraySource(inputs, np.load(entry / f"{name}_labels.npy", allow_pickle=False)))
 
-    return {name: split(name) for name in known["splits"]}, known["classes"], known["version"]
+    return (
+        {name: split(name) for name in known["splits"]},
+        tuple(known["classes"]),
+        known["version"],
+    )
 
 
 def _write(entry: Path, raw: RawSet) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from kdjax import cache, sources
 from kdjax.cache import RawSet
 from kdjax.checks import InputError
-from kdjax.sources import Split
+from kdjax.sources import Split, numbered
 from kdjax.spec import DatasetSpec, SubsetSpec
 from kdjax.tfds_source import from_tfds
 from kdjax.versions import installed
@@ -33,10 +33,18 @@ class Preprocessing:
 class Dataset:
     name: str
     version: str  # of the data, part of what determines results
-    classes: int
+    class_names: tuple[str, ...]
     input_shape: tuple[int, ...]  # of one example
     splits: dict[str, Split]  # train, validation, test
     preprocessing: Preprocessing
+
+    @property
+    def classes(self) -> int:
+        return len(self.class_names)
+
+    @property
+    def input_dtype(self) -> str:
+        return fetch(self.splits["train"], np.arange(1)).dtype.name
 
     def whole(self, split: str) -> tuple[np.ndarray, np.ndarray]:
         """All raw inputs [N, ...] of a split, and their labels [N]."""
@@ -90,7 +98,7 @@ def load(spec: DatasetSpec, data_dir: str, cache_dir: str = "") -> Dataset:
 
 def _digits(cache_dir: str) -> RawSet:
     package = "scikit-learn"
-    read = lambda: ({"all": sources.whole(sources.digits())}, 10, package)
+    read = lambda: ({"all": sources.whole(sources.digits())}, numbered(10), package)
     state = lambda: installed([package])
     splits, classes, version = cache.kept("digits", package, state, read, cache_dir)
     return _tested(splits["all"], DIGITS_TEST), classes, version

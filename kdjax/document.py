@@ -240,13 +240,14 @@ def _pictures(report: Report) -> Iterator[Picture]:
     )
     if report.soft_targets:
         titles = [title.replace("\n", ", ") for title in report.soft_targets["distributions"]]
-        labels = report.soft_targets["labels"]
+        names = report.soft_targets["class_names"]
+        labels = [names[label] for label in report.soft_targets["labels"]]
         yield Picture(
             "soft_targets",
             f"What teachers and students say of {len(labels)} {split} examples: of the first "
             f"{AMONG} those that the teachers are least sure of, each of another class. Left to "
             f"right: {'; '.join(titles)}. Blue: the label.",
-            f"Examples of the classes {', '.join(map(str, labels))}, each with bars for the "
+            f"Examples of the classes {', '.join(labels)}, each with bars for the "
             f"probability of every class: {'; '.join(titles)}.",
         )
     yield Picture(

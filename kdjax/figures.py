@@ -33,6 +33,7 @@ from kdjax.drawing import (
 from kdjax.report import ENSEMBLE, Report, Row, count_members, swept
 
 SHOWN = 10  # most classes of one bar chart
+LONGEST = 24  # letters of a class's name, after which it is cut off
 MANY = 3  # most ensembles of a stage that each have a name
 TICKS = 12  # most values of an axis that each have a tick
 
@@ -260,7 +261,7 @@ def soft_targets(
       class_names: [C]; numbers if None.
     """
     p = np.array(list(distributions.values()))
-    names = np.array(class_names or range(p.shape[2]), str)
+    names = np.array([str(n)[:LONGEST] for n in class_names or range(p.shape[2])])
     pictures = int(images is not None)  # columns of them
     longest = max(map(len, names))
     height = 1.05 + 0.07 * longest * (longest > 2)

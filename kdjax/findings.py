@@ -72,7 +72,7 @@ def report_of(
             environments[job.stage.name] = found.result["environment"]
         layouts[job.stage.name] = found.result.get("layout")
         if job is pictured:
-            soft_targets = _soft_targets(found, exam(job.teachers))
+            soft_targets = _soft_targets(found, exam(job.teachers), dataset.class_names)
     return Report(
         rows=tuple(rows),
         environment=environment(),
@@ -225,7 +225,9 @@ def _reads_temperature(job: Job) -> bool:
     return "temperature" in LOSSES[job.stage.loss].hparams
 
 
-def _soft_targets(found: Found, exam: Examined) -> dict[str, Any] | None:
+def _soft_targets(
+    found: Found, exam: Examined, class_names: tuple[str, ...]
+) -> dict[str, Any] | None:
     """What teachers and their students say of a few examples, each of another class, that the
     teachers are least sure of."""
     teachers, job = exam.teacher_logits, found.job
@@ -250,4 +252,5 @@ def _soft_targets(found: Found, exam: Examined) -> dict[str, Any] | None:
         "images": exam.inputs[chosen] if exam.inputs.ndim == 4 else None,
         "labels": exam.labels[chosen].tolist(),
         "distributions": shown,
+        "class_names": class_names,
     }

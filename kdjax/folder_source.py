@@ -33,7 +33,7 @@ class FolderSource:
     paths: Sequence[Path]  # N
     targets: np.ndarray  # [N]
     grey: bool
-    size: int  # every image is cropped to a square and scaled to this side; 0: as it is
+    size: tuple[int, ...]  # width, height, to which every image is cropped and scaled; (): as it is
 
     def labels(self) -> np.ndarray:
         return self.targets.astype(np.int32)
@@ -47,17 +47,24 @@ class FolderSource:
             with Image.open(path) as file:
                 image = ImageOps.exif_transpose(file).convert("L" if self.grey else "RGB")
         except Exception as error:  # whatever a damaged file leads to; nothing in it is run
-            raise InputError(f"{FIELD} has {path}, which is no image: {one_line(error)}") from error
+            raise InputError(f"{path} is no image: {one_line(error)}") from error
         if self.size:
-            image = ImageOps.fit(image, (self.size, self.size), Image.Resampling.BILINEAR)
+            image = ImageOps.fit(image, self.size, Image.Resampling.BILINEAR)
         pixels = np.asarray(image)
         return pixels[..., None] if self.grey else pixels
 
 
-def from_folder(name: str, size: int, cache_dir: str) -> RawSet:
-    """The splits, or one named "all", the number of classes, and the SHA-256 of all files.
+def read_images(paths: Sequence[str | Path], shape: tuple[int, ...]) -> np.ndarray:
+    """[B, H, W, C] uint8, C 1 or 3: image files as a folder's are read, for inputs [H, W, C]."""
+    height, width, channels = shape
+    paths = [Path(path).expanduser() for path in paths]
+    none = np.zeros(len(paths), np.int32)
+    return FolderSource(paths, none, channels == 1, (width, height)).fetch(np.arange(len(paths)))
 
-    Classes are numbered in the order of their folders' names.
+
+def from_folder(name: str, size: int, cache_dir: str) -> RawSet:
+    """The splits, or one named "all", the classes, in the order of their folders' names, and the
+    SHA-256 of all files.
 
     Args:
       name: the path of the folder.
@@ -98,8 +105,9 @@ def _read(root: Path, size: int) -> RawSet:
     if not size:
         _check_sizes({path: shape for path, (_, shape) in headers.items()}, says)
     grey = {mode for mode, _ in headers.values()} <= set(GREY)
-    splits = {s: whole(FolderSource(paths, t, grey, size)) for s, (paths, t) in found.items()}
-    return splits, len(classes), _digest(root, found)
+    scaled = (size, size) if size else ()
+    splits = {s: whole(FolderSource(paths, t, grey, scaled)) for s, (paths, t) in found.items()}
+    return splits, tuple(classes), _digest(root, found)
 
 
 def _folders(folder: Path) -> list[str]:

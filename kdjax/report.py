@@ -247,7 +247,7 @@ def write(report: Report, directory: str | os.PathLike) -> None:
     found |= {"config": report.config, "examples": report.examples}
     found |= {"calibration": report.calibration, "curves": curves}
     if report.soft_targets:
-        found["soft_targets"] = {k: report.soft_targets[k] for k in ("labels", "distributions")}
+        found["soft_targets"] = {k: v for k, v in report.soft_targets.items() if k != "images"}
     if report.missing:
         found["missing_classes"] = report.missing
     files.write(directory / "report.json", files.to_json(found, indent=1))

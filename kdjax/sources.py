@@ -63,9 +63,14 @@ def digits() -> ArraySource:
     return ArraySource(images.reshape(-1, 8, 8, 1).astype(np.uint8), labels)
 
 
-def from_npz(path: str) -> tuple[dict[str, Split], int, str]:
-    """Train, test and perhaps validation of the user's own file, the number of classes, and the
-    SHA-256 of all arrays."""
+def numbered(classes: int) -> tuple[str, ...]:
+    """The names of classes that have none."""
+    return tuple(map(str, range(classes)))
+
+
+def from_npz(path: str) -> tuple[dict[str, Split], tuple[str, ...], str]:
+    """Train, test and perhaps validation of the user's own file, the classes, and the SHA-256 of
+    all arrays."""
     says = f"{FIELD} is {path!r}"
     needed = [f"{split}_{part}" for split in ("train", "test") for part in ("inputs", "labels")]
     own = ["validation_inputs", "validation_labels"]
@@ -107,7 +112,7 @@ def from_npz(path: str) -> tuple[dict[str, Split], int, str]:
         digest.update(np.ascontiguousarray(found[name]).data)
     return (
         {s: whole(ArraySource(inputs[s], labels[s])) for s in splits},
-        classes,
+        numbered(classes),
         digest.hexdigest(),
     )
 

@@ -14,12 +14,12 @@ import numpy as np
 
 from kdjax import checkpoint, cost, parallel
 from kdjax.augment import preprocess
-from kdjax.checks import InputError, check, choose, number, tuple_of, whole
+from kdjax.checks import InputError, check, choose, number, text, tuple_of, whole
 from kdjax.data import Preprocessing
 from kdjax.member import predict
 from kdjax.models import MODELS
 from kdjax.population import choose_plan, over_members
-from kdjax.sources import one_line
+from kdjax.sources import numbered, one_line
 from kdjax.spec import ModelSpec
 
 BATCH = 1000  # examples of one prediction call
@@ -35,7 +35,7 @@ class Stage:
       members: the numbers of each member (seed, temperature, ...).
       metrics: split to metric name to [M] values, at the last step.
       diverged: [M] whether a member did; its predictions mean nothing.
-      meta: model, classes, input shape, preprocessing, data set, teacher, versions.
+      meta: model, classes, inputs, preprocessing, data set, teachers, versions.
       variables: {"params", "model_state"}, each leaf [M, ...].
     """
 
@@ -65,6 +65,11 @@ class Stage:
     @property
     def model(self) -> nn.Module:
         return build_model(self.model_spec, self.meta["classes"])
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """[C], in the order of the logits; numbers where the data set has no names."""
+        return tuple(self.meta.get("class_names") or numbered(self.meta["classes"]))
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -108,11 +113,30 @@ class Stage:
         healthy = self.healthy()
         return healthy.part([int(np.argmin(healthy.metrics["validation"]["errors"]))])
 
+    def read_images(self, paths: Sequence[str | Path]) -> np.ndarray:
+        """Image files as `predict` takes them, [B, H, W, C] uint8: read as those of a folder are,
+        cropped to the shape of the net's inputs and scaled to it.
+
+        Raises:
+          InputError: the net was not trained on images of 8 bits, or a file is none.
+        """
+        from kdjax.folder_source import read_images  # here, for only folders need Pillow
+
+        shape, dtype = self.meta["input_shape"], self.meta.get("input_dtype")
+        name = self.meta["dataset"]["name"]
+        if len(shape) != 3 or shape[2] not in (1, 3) or dtype != "uint8" or name == "digits":
+            raise InputError(
+                f"{self.path} was trained on {dtype} inputs of the shape {shape} of {name}; image "
+                "files can be read for nets that were trained on images of 8 bits, [H, W, 1 or 3]"
+            )
+        return read_images(paths, shape)
+
     def predict(self, inputs: np.ndarray) -> np.ndarray:
         """Logits [M, B, C] of raw inputs [B, ...], as the data set has them.
 
         Raises:
-          InputError: inputs have another shape than the data set's, or are no finite numbers.
+          InputError: inputs have another shape than the data set's, are floats where those are
+            integers, or are no finite numbers.
         """
         inputs = np.asarray(inputs)
         if inputs.ndim == 0 or inputs.shape[1:] != tuple(self.meta["input_shape"]):
@@ -129,6 +153,10 @@ class Stage:
         if wrong:
             raise InputError(
                 f"inputs have {wrong} values NaN or infinite; they must be finite in float32"
+            )
+        if inputs.dtype.kind == "f" and self.meta.get("input_dtype") == "uint8":
+            raise InputError(
+                f"inputs are {inputs.dtype}; they must be integers, raw as the data set has them"
             )
         if not len(inputs):
             return np.zeros((len(self.members), 0, self.meta["classes"]), np.float32)
@@ -202,6 +230,9 @@ def _check(stage: Stage) -> None:
     check(tuple_of(whole(1)), "its input shape", meta["input_shape"])
     for name, numbers in meta["preprocessing"].items():
         check(tuple_of(number(-math.inf)), f"its preprocessing's {name}", numbers)
+    check(tuple_of(text()), "its classes' names", stage.class_names)
+    if len(stage.class_names) != meta["classes"]:
+        raise ValueError(f"it has {len(stage.class_names)} names of {meta['classes']} classes")
     example = jax.ShapeDtypeStruct((1, *meta["input_shape"]), "float32")
     one = jax.eval_shape(stage.model.init, jax.random.key(0), example)
     shapes = jax.tree.map(lambda x: (len(stage.members), *x.shape), one)

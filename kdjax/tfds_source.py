@@ -57,7 +57,7 @@ def _read(records: Sequence, indices: list[int]) -> Iterator[Sequence]:
 
 
 def from_tfds(name: str, data_dir: str, cache_dir: str) -> RawSet:
-    """Train, test and perhaps validation of a set, its number of classes, its name and version.
+    """Train, test and perhaps validation of a set, its classes, its name and version.
 
     The test split is "test" if there is one with labels, else "validation".
 
@@ -111,7 +111,7 @@ def _from_records(name: str, data_dir: str) -> RawSet:
     own = labelled_split(builder, "validation", image, label)
     if own is not None and labelled_split(builder, "test", image, label) is not None:
         splits["validation"] = own
-    return splits, builder.info.features[label].num_classes, builder.info.full_name
+    return splits, tuple(builder.info.features[label].names), builder.info.full_name
 
 
 def labelled_split(builder: Any, name: str, image: str, label: str) -> Split | None:

@@ -145,6 +145,8 @@ def items(setup: Setup, host: State, row: dict[str, Any]) -> tuple[Any, ...]:
         "members": grid(job.stage),
         "model": plain(job.stage.model),
         "classes": dataset.classes,
+        "class_names": list(dataset.class_names),
+        "input_dtype": dataset.input_dtype,
         "input_shape": list(dataset.input_shape),
         "preprocessing": plain(dataset.preprocessing),
         "dataset": job.identity["dataset"],

@@ -148,6 +148,7 @@ def study():
         "images": digits.images[test][unsure],
         "labels": labels[test][unsure].tolist(),
         "distributions": {k: q / q.sum(axis=1, keepdims=True) for k, q in powers.items()},
+        "class_names": tuple("0123456789"),
     }
     return a_report(
         *rows,

@@ -243,6 +243,8 @@ META = [
     (lambda m: m.update(classes="10"), "its number of classes is '10'"),
     (lambda m: m.update(input_shape=[2**31, 2**31]), "its input shape is [2147483648, 2147483648]"),
     (lambda m: m.update(preprocessing={"mean": ["0"], "scale": [1]}), "its preprocessing's mean"),
+    (lambda m: m["class_names"].pop(), "it has 9 names of 10 classes"),
+    (lambda m: m.update(class_names=[["0"]] * 10), "its classes' names is [['0'], "),
     (lambda m: m.update(members=m["members"][:2]), "arrays are not those of its model and members"),
     (lambda m: m.pop("model"), "cannot be opened ('model')"),
     (lambda m: m.pop("digests"), "cannot be read ('digests')"),
@@ -286,12 +288,13 @@ def test_pickles_in_a_stage_are_not_opened(teachers, tmp_path):
 
 def test_predict_takes_finite_numbers_of_the_shape_it_knows(trained):
     stage, inputs = kdjax.open_stage(trained), np.zeros((2, 8, 8, 1))
-    assert stage.predict(inputs[:0]).shape == (3, 0, 10)
+    assert stage.predict(inputs[:0].astype(np.uint8)).shape == (3, 0, 10)
     for wrong, says in (
         (
             np.where(np.arange(128).reshape(inputs.shape) == 5, np.nan, 0),
             "inputs have 1 values NaN",
         ),
+        (inputs / 16, "inputs are float64; they must be integers, raw as the data set has them"),
         (inputs - np.inf, "inputs have 128 values NaN or infinite; they must be finite"),
         (inputs.astype(str), "inputs are <U32; they must be numbers"),
         (np.full(inputs.shape, None), "inputs are object; they must be numbers"),

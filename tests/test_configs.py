@@ -46,6 +46,15 @@ def test_the_main_config_runs_on_a_folder_of_images(tmp_path):
     names = {row.stage for row in report.rows}
     assert names == {"teachers", "teachers/ensemble", "baseline", "distilled"}
     assert all(row.diverged == 0 for row in report.rows)
+    student = kdjax.open_stage(tmp_path / "run" / "distilled")
+    assert student.class_names == tuple(f"digit {digit}" for digit in range(10))
+    [path] = (tmp_path / "images").glob("*/7.png")
+    pixels = np.uint8(16 * images[7].clip(0, 15)).reshape(1, 8, 8, 1)
+    np.testing.assert_array_equal(student.read_images([path]), pixels)
+    Image.open(path).resize((16, 24)).save(tmp_path / "large.png")
+    assert student.predict(student.read_images([tmp_path / "large.png"])).shape == (2, 1, 10)
+    with pytest.raises(InputError, match=r"absent\.png is no image: "):
+        student.read_images([tmp_path / "absent.png"])
     tuned = parse(get_config(f"{tmp_path}/images/,tune"))
     assert [len(cells(stage)) for stage in tuned.stages] == [1, 6, 18]
 

@@ -82,6 +82,8 @@ def test_the_best_member_is_chosen_on_validation_data(report, workdir):
     best = stage.best()
     images, _ = kdjax.examples(config(), "test")
     assert best.predict(images).shape == (1, len(images), 10)
+    with pytest.raises(InputError, match="image files can be read for nets that were trained on"):
+        best.read_images([])
 
 
 def test_a_stage_shows_as_one_line(report, workdir):

@@ -39,6 +39,7 @@ def test_folders_of_images_are_a_data_set(tmp_path):
     sizes = {split: len(examples) for split, examples in dataset.splits.items()}
     assert sizes == {"train": 72, "validation": 8, "test": 20}
     assert (dataset.classes, dataset.input_shape) == (10, (8, 8, 1))
+    assert dataset.class_names == tuple(f"digit {digit}" for digit in range(10))
     order = sorted(range(100), key=lambda place: (LABELS[place], place))
     for split in dataset.splits.values():
         pixels = fetch(split, np.arange(len(split)))[..., 0]

@@ -217,7 +217,7 @@ class TestWrite:
         thinned = found["curves"]["teachers"]
         assert len(thinned["step"]) == report.CURVE and thinned["step"][::199] == [0, 999]
         assert thinned["loss"] == [[step, None] for step in thinned["step"]]
-        assert list(found["soft_targets"]) == ["labels", "distributions"]
+        assert list(found["soft_targets"]) == ["labels", "distributions", "class_names"]
         expected = whole.soft_targets["distributions"]["teachers\nT = 4"].tolist()
         assert found["soft_targets"]["distributions"]["teachers\nT = 4"] == expected
 

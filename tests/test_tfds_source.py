@@ -182,7 +182,7 @@ def test_mnists_pixels_labels_and_splits():
     dataset = load(DatasetSpec(name="mnist", validation=5_000), "")
     sizes = {name: len(split) for name, split in dataset.splits.items()}
     assert sizes == {"train": 55_000, "validation": 5_000, "test": 10_000}
-    assert (dataset.classes, dataset.input_shape) == (10, (28, 28, 1))
+    assert (dataset.class_names, dataset.input_shape) == (tuple("0123456789"), (28, 28, 1))
     train, validation = dataset.splits["train"], dataset.splits["validation"]
     together = np.sort(np.concatenate([train.index, validation.index]))
     np.testing.assert_array_equal(together, np.arange(60_000))
