@@ -65,7 +65,8 @@ def _random(name: str) -> Dataset:
         inputs = random.integers(0, 256, (size, *shape), np.uint8)
         splits[split] = whole(ArraySource(inputs, random.integers(0, CLASSES, size)))
     title = f"{RANDOM} of the shape of {SPECS[name].name}"
-    return Dataset(title, "", numbered(CLASSES), shape, splits, Preprocessing((0.0,), (1 / 255,)))
+    scale = Preprocessing((0.0,), (1 / 255,))
+    return Dataset(title, "", numbered(CLASSES), shape, "uint8", splits, scale)
 
 
 def _first(split: Split, most: int) -> Split:

@@ -45,9 +45,8 @@ def growth(session: Session) -> list[Row]:
 
 def _case(session: Session, axis: str, size: int) -> Case:
     numbers = BASE | {axis: size}
-    data = replace(
-        dataset(IMAGES), class_names=numbered(numbers["classes"])
-    )  # most without examples
+    names = numbered(numbers["classes"])  # most of them without examples
+    data = replace(dataset(IMAGES), class_names=names)
     work = replace(STUDENT, examples=numbers["examples"])
     config = populations.stage(
         work,

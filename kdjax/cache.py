@@ -35,7 +35,7 @@ NOWHERE = "none"
 READ = 1000  # examples in memory at once
 log = logging.getLogger(__name__)
 
-RawSet = tuple[dict[str, Split], tuple[str, ...], str]  # the splits, the classes, the version
+RawSet = tuple[dict[str, Split], tuple[str, ...], str]  # splits, classes' names, version
 
 
 def kept(
@@ -115,7 +115,7 @@ def _open(entry: Path) -> RawSet:
 
     return (
         {name: split(name) for name in known["splits"]},
-        tuple(known["classes"]),
+        tuple(known["names"]),
         known["version"],
     )
 
@@ -123,7 +123,7 @@ def _open(entry: Path) -> RawSet:
 def _write(entry: Path, raw: RawSet) -> None:
     """Puts an entry in its place, whole or not at all. It is not mapped while it is written, for a
     full disk would then end the process."""
-    splits, classes, version = raw
+    splits, names, version = raw
     new = entry.with_name(f".{entry.name}.tmp")
     shutil.rmtree(new, ignore_errors=True)  # of a process that was killed
     new.mkdir()
@@ -140,7 +140,7 @@ def _write(entry: Path, raw: RawSet) -> None:
                         header["shape"] = (len(split), *part.shape[1:])
                         np.lib.format.write_array_header_1_0(file, header)
                     file.write(part.data)
-        known = {"classes": classes, "version": version, "splits": list(splits)}
+        known = {"names": names, "version": version, "splits": list(splits)}
         files.write(new / "set.json", json.dumps(known))
         files.write(new / "crc32", str(_crc32(new)))
         shutil.rmtree(entry, ignore_errors=True)  # it is damaged

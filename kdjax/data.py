@@ -10,7 +10,7 @@ import numpy as np
 from kdjax import cache, sources
 from kdjax.cache import RawSet
 from kdjax.checks import InputError
-from kdjax.sources import Split, numbered
+from kdjax.sources import Split, numbered, printable
 from kdjax.spec import DatasetSpec, SubsetSpec
 from kdjax.tfds_source import from_tfds
 from kdjax.versions import installed
@@ -18,6 +18,7 @@ from kdjax.versions import installed
 # The keys of every choice that is the same in all experiments; other keys are other splits.
 TEST_KEY, VALIDATION_KEY, SUBSET_KEY = (1503_02531, 0), (1503_02531, 1), (1503_02531, 2)
 DIGITS_TEST, DIGITS_VALIDATION = 797, 200
+DIGITS = "scikit-learn"  # the package, and their version
 READ = 1000  # examples in memory at once where the whole train split is read for its statistics
 
 
@@ -35,16 +36,13 @@ class Dataset:
     version: str  # of the data, part of what determines results
     class_names: tuple[str, ...]
     input_shape: tuple[int, ...]  # of one example
+    input_dtype: str
     splits: dict[str, Split]  # train, validation, test
     preprocessing: Preprocessing
 
     @property
     def classes(self) -> int:
         return len(self.class_names)
-
-    @property
-    def input_dtype(self) -> str:
-        return fetch(self.splits["train"], np.arange(1)).dtype.name
 
     def whole(self, split: str) -> tuple[np.ndarray, np.ndarray]:
         """All raw inputs [N, ...] of a split, and their labels [N]."""
@@ -76,32 +74,39 @@ def load(spec: DatasetSpec, data_dir: str, cache_dir: str = "") -> Dataset:
             "which is no folder of images"
         )
     if spec.name == "digits":
-        splits, classes, version = _digits(cache_dir)
+        splits, names, version = _digits(cache_dir)
     elif spec.name.endswith("/"):
         from kdjax.folder_source import from_folder  # here, for only folders need Pillow
 
-        splits, classes, version = from_folder(spec.name, spec.image_size, cache_dir)
+        splits, names, version = from_folder(spec.name, spec.image_size, cache_dir)
         if "all" in splits:
             splits = _tested(splits["all"], len(splits["all"]) // 5)
     elif spec.name.endswith(".npz"):
-        splits, classes, version = sources.from_npz(spec.name)
+        splits, names, version = sources.from_npz(spec.name)
     else:
-        splits, classes, version = from_tfds(spec.name, data_dir, cache_dir)
+        splits, names, version = from_tfds(spec.name, data_dir, cache_dir)
     splits |= _validation(spec, splits)
     example = fetch(splits["train"], np.arange(1))
     unit = 1.0 if example.dtype.kind == "f" else 1.0 / np.iinfo(example.dtype).max
     preprocessing = Preprocessing((0.0,), (1 / 16 if spec.name == "digits" else unit,))
     if spec.normalize == "standard":
         preprocessing = _standard(splits["train"])
-    return Dataset(spec.name, version, classes, example.shape[1:], splits, preprocessing)
+    return Dataset(
+        name=spec.name,
+        version=version,
+        class_names=tuple(map(printable, names)),
+        input_shape=example.shape[1:],
+        input_dtype=example.dtype.name,
+        splits=splits,
+        preprocessing=preprocessing,
+    )
 
 
 def _digits(cache_dir: str) -> RawSet:
-    package = "scikit-learn"
-    read = lambda: ({"all": sources.whole(sources.digits())}, numbered(10), package)
-    state = lambda: installed([package])
-    splits, classes, version = cache.kept("digits", package, state, read, cache_dir)
-    return _tested(splits["all"], DIGITS_TEST), classes, version
+    read = lambda: ({"all": sources.whole(sources.digits())}, numbered(10), DIGITS)
+    state = lambda: installed([DIGITS])
+    splits, names, version = cache.kept("digits", DIGITS, state, read, cache_dir)
+    return _tested(splits["all"], DIGITS_TEST), names, version
 
 
 def _tested(every: Split, size: int) -> dict[str, Split]:

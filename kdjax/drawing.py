@@ -13,6 +13,7 @@ import matplotlib.style
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, get_font
 from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from matplotlib.transforms import Bbox
 
@@ -23,6 +24,7 @@ LINES = ("-", "--", ":", "-.")  # with the colours: curves that coincide still s
 INK, MUTED, GRID = "#333333", "#666666", "#e5e5e5"
 SPREAD = "mean over the n members; band: ± 1 s.d."
 DPI = 160
+FONT, LONGEST = "DejaVu Sans", 24  # that of Matplotlib's default style; letters of a name
 NOTEBOOK_DPI = 120  # a notebook keeps its figures in its file
 NEAR = 14  # points away, a label needs no line to its point
 # Where a label may stand, in points from its own point, the best place first.
@@ -55,6 +57,13 @@ def new_figure(width: float, height: float) -> Picture:
     figure = Picture(figsize=(width, height), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     return figure
+
+
+def short(name: str, otherwise: str) -> str:
+    """A name with no more letters than a tick has room for, or the other if the font lacks one."""
+    if any(ord(letter) not in get_font(findfont(FONT)).get_charmap() for letter in name):
+        return otherwise
+    return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
 
 
 def settle(figure: Figure) -> None:

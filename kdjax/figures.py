@@ -28,12 +28,13 @@ from kdjax.drawing import (
     new_figure,
     panels,
     place_labels,
+    short,
     tidy,
 )
 from kdjax.report import ENSEMBLE, Report, Row, count_members, swept
+from kdjax.sources import numbered
 
 SHOWN = 10  # most classes of one bar chart
-LONGEST = 24  # letters of a class's name, after which it is cut off
 MANY = 3  # most ensembles of a stage that each have a name
 TICKS = 12  # most values of an axis that each have a tick
 
@@ -261,7 +262,8 @@ def soft_targets(
       class_names: [C]; numbers if None.
     """
     p = np.array(list(distributions.values()))
-    names = np.array([str(n)[:LONGEST] for n in class_names or range(p.shape[2])])
+    numbers = numbered(p.shape[2])
+    names = np.array([*map(short, class_names or numbers, numbers)])
     pictures = int(images is not None)  # columns of them
     longest = max(map(len, names))
     height = 1.05 + 0.07 * longest * (longest > 2)

@@ -39,32 +39,45 @@ class FolderSource:
         return self.targets.astype(np.int32)
 
     def fetch(self, indices: np.ndarray) -> np.ndarray:
-        with ThreadPoolExecutor() as pool:
-            return np.stack(list(pool.map(self._decode, [self.paths[i] for i in indices])))
+        return _decode([self.paths[i] for i in indices], self.grey, self.size, f"{FIELD} has ")
 
-    def _decode(self, path: Path) -> np.ndarray:
+
+def read_images(paths: str | Path | Sequence[str | Path], shape: tuple[int, ...]) -> np.ndarray:
+    """[B, H, W, C] uint8, C 1 or 3: image files as a folder's are read, for inputs [H, W, C].
+
+    Raises:
+      InputError: a file is no image of 8 bits a channel.
+    """
+    height, width, channels = shape
+    paths = [paths] if isinstance(paths, str | Path) else paths
+    if not len(paths):
+        return np.zeros((0, *shape), np.uint8)
+    found = [Path(path).expanduser() for path in paths]
+    return _decode(found, channels == 1, (width, height), "the images have ")
+
+
+def _decode(paths: Sequence[Path], grey: bool, size: tuple[int, ...], says: str) -> np.ndarray:
+    """[B, H, W, 1 or 3] uint8; `says` begins the message where one is no image."""
+
+    def pixels(path: Path) -> np.ndarray:
         try:
             with Image.open(path) as file:
-                image = ImageOps.exif_transpose(file).convert("L" if self.grey else "RGB")
+                if file.mode not in GREY + COLOURED:
+                    raise ValueError(f"it is of mode {file.mode}, not of 8 bits a channel")
+                image = ImageOps.exif_transpose(file).convert("L" if grey else "RGB")
         except Exception as error:  # whatever a damaged file leads to; nothing in it is run
-            raise InputError(f"{path} is no image: {one_line(error)}") from error
-        if self.size:
-            image = ImageOps.fit(image, self.size, Image.Resampling.BILINEAR)
-        pixels = np.asarray(image)
-        return pixels[..., None] if self.grey else pixels
+            raise InputError(f"{says}{path}, which is no image: {one_line(error)}") from error
+        if size:
+            image = ImageOps.fit(image, size, Image.Resampling.BILINEAR)
+        return np.atleast_3d(np.asarray(image))
 
-
-def read_images(paths: Sequence[str | Path], shape: tuple[int, ...]) -> np.ndarray:
-    """[B, H, W, C] uint8, C 1 or 3: image files as a folder's are read, for inputs [H, W, C]."""
-    height, width, channels = shape
-    paths = [Path(path).expanduser() for path in paths]
-    none = np.zeros(len(paths), np.int32)
-    return FolderSource(paths, none, channels == 1, (width, height)).fetch(np.arange(len(paths)))
+    with ThreadPoolExecutor() as pool:
+        return np.stack(list(pool.map(pixels, paths)))
 
 
 def from_folder(name: str, size: int, cache_dir: str) -> RawSet:
-    """The splits, or one named "all", the classes, in the order of their folders' names, and the
-    SHA-256 of all files.
+    """The splits, or one named "all", the classes' names, sorted, by which they are numbered, and
+    the SHA-256 of all files.
 
     Args:
       name: the path of the folder.

@@ -79,7 +79,8 @@ def _markdown(part: Part) -> str:
         columns = [list(map(_plain, (name, *cells))) for name, cells in part.columns]
         return table.markdown([(name, cells) for name, *cells in columns])
     if isinstance(part, Picture):
-        return f"![{_plain(part.alt)}](figures/{part.name}.png)\n\n{_plain(part.caption)}"
+        alt = _plain(part.alt).replace("[", "\\[").replace("]", "\\]")
+        return f"![{alt}](figures/{part.name}.png)\n\n{_plain(part.caption)}"
     return _plain(part)
 
 

@@ -10,12 +10,13 @@ import numpy as np
 
 from kdjax import checkpoint, memory, parallel
 from kdjax.augment import check_augment
-from kdjax.checks import InputError
+from kdjax.checks import InputError, shown
 from kdjax.data import Dataset, fetch, subset
 from kdjax.losses import LOSSES
 from kdjax.mixing import mixing_matrix
 from kdjax.models import MODELS
 from kdjax.parallel import Layout
+from kdjax.sources import numbered
 from kdjax.spec import ExperimentSpec, StageSpec, grid, hard_term, plain, teachers_of
 from kdjax.stage import Stage, build_model, open_stage
 
@@ -234,14 +235,22 @@ def _check_fit(opened: Stage, dataset: Dataset, path: str, reference: str) -> No
     ours = {
         "classes": dataset.classes,
         "input_shape": list(dataset.input_shape),
+        "input_dtype": dataset.input_dtype,
         "preprocessing": plain(dataset.preprocessing),
     }
     for what, here in ours.items():
-        if opened.meta[what] != here:
+        there = opened.meta.get(what, here)  # directories of before have no dtype
+        if there != here:
             raise InputError(
-                f"{path} is {reference!r}, whose {what} {opened.meta[what]} differs from this "
-                f"data set's {here}; the two must be equal"
+                f"{path} is {reference!r}, whose {what} {there} differs from this data set's "
+                f"{here}; the two must be equal"
             )
+    ours, theirs, none = dataset.class_names, opened.class_names, numbered(dataset.classes)
+    if none not in (ours, theirs) and ours != theirs:
+        raise InputError(
+            f"{path} is {reference!r}, whose classes are {shown(theirs)}; they must be this data "
+            f"set's, in the same order: {shown(ours)}"
+        )
 
 
 def _check_init(

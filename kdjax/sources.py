@@ -69,8 +69,8 @@ def numbered(classes: int) -> tuple[str, ...]:
 
 
 def from_npz(path: str) -> tuple[dict[str, Split], tuple[str, ...], str]:
-    """Train, test and perhaps validation of the user's own file, the classes, and the SHA-256 of
-    all arrays."""
+    """Train, test and perhaps validation of the user's own file, the classes' names, and the
+    SHA-256 of all arrays."""
     says = f"{FIELD} is {path!r}"
     needed = [f"{split}_{part}" for split in ("train", "test") for part in ("inputs", "labels")]
     own = ["validation_inputs", "validation_labels"]
@@ -180,6 +180,11 @@ def _check_labels(says: str, labels: np.ndarray, examples: int) -> None:
         raise InputError(f"{says} have shape {labels.shape}; it must be ({examples},), one each")
     if labels.min() < 0:
         raise InputError(f"{says} have {labels.min()}; they must be at least 0")
+
+
+def printable(name: str) -> str:
+    """A name, its letters that cannot be printed as escapes."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name)
 
 
 def one_line(error: Exception) -> str:

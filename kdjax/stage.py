@@ -14,8 +14,8 @@ import numpy as np
 
 from kdjax import checkpoint, cost, parallel
 from kdjax.augment import preprocess
-from kdjax.checks import InputError, check, choose, number, text, tuple_of, whole
-from kdjax.data import Preprocessing
+from kdjax.checks import InputError, check, choose, number, one_of, text, tuple_of, whole
+from kdjax.data import DIGITS, Preprocessing
 from kdjax.member import predict
 from kdjax.models import MODELS
 from kdjax.population import choose_plan, over_members
@@ -113,7 +113,7 @@ class Stage:
         healthy = self.healthy()
         return healthy.part([int(np.argmin(healthy.metrics["validation"]["errors"]))])
 
-    def read_images(self, paths: Sequence[str | Path]) -> np.ndarray:
+    def read_images(self, paths: str | Path | Sequence[str | Path]) -> np.ndarray:
         """Image files as `predict` takes them, [B, H, W, C] uint8: read as those of a folder are,
         cropped to the shape of the net's inputs and scaled to it.
 
@@ -122,12 +122,13 @@ class Stage:
         """
         from kdjax.folder_source import read_images  # here, for only folders need Pillow
 
-        shape, dtype = self.meta["input_shape"], self.meta.get("input_dtype")
-        name = self.meta["dataset"]["name"]
-        if len(shape) != 3 or shape[2] not in (1, 3) or dtype != "uint8" or name == "digits":
+        shape, dtype = self.meta["input_shape"], self.meta.get("input_dtype", "unknown")
+        fits = len(shape) == 3 and shape[2] in (1, 3) and dtype == "uint8"
+        if not fits or self.meta["dataset"].get("version") == DIGITS:  # of 0 to 16
             raise InputError(
-                f"{self.path} was trained on {dtype} inputs of the shape {shape} of {name}; image "
-                "files can be read for nets that were trained on images of 8 bits, [H, W, 1 or 3]"
+                f"{self.path} was trained on inputs of the shape {shape}, dtype {dtype}, of "
+                f"{self.meta['dataset'].get('name')}; image files can be read for nets that were "
+                "trained on images [H, W, 1 or 3] of 8 bits"
             )
         return read_images(paths, shape)
 
@@ -154,10 +155,8 @@ class Stage:
             raise InputError(
                 f"inputs have {wrong} values NaN or infinite; they must be finite in float32"
             )
-        if inputs.dtype.kind == "f" and self.meta.get("input_dtype") == "uint8":
-            raise InputError(
-                f"inputs are {inputs.dtype}; they must be integers, raw as the data set has them"
-            )
+        if inputs.dtype.kind == "f" and self.meta.get("input_dtype", "float32") != "float32":
+            raise InputError("inputs are floats; they must be integers, as the data set has them")
         if not len(inputs):
             return np.zeros((len(self.members), 0, self.meta["classes"]), np.float32)
         layout = parallel.Layout(data_shards=jax.local_device_count())
@@ -230,14 +229,17 @@ def _check(stage: Stage) -> None:
     check(tuple_of(whole(1)), "its input shape", meta["input_shape"])
     for name, numbers in meta["preprocessing"].items():
         check(tuple_of(number(-math.inf)), f"its preprocessing's {name}", numbers)
-    check(tuple_of(text()), "its classes' names", stage.class_names)
-    if len(stage.class_names) != meta["classes"]:
-        raise ValueError(f"it has {len(stage.class_names)} names of {meta['classes']} classes")
+    dtypes = ("uint8", "uint16", "float32")
+    check(one_of(dtypes), "its inputs' dtype", meta.get("input_dtype", dtypes[0]))
     example = jax.ShapeDtypeStruct((1, *meta["input_shape"]), "float32")
     one = jax.eval_shape(stage.model.init, jax.random.key(0), example)
     shapes = jax.tree.map(lambda x: (len(stage.members), *x.shape), one)
     collections = {"params": stage.variables["params"], **stage.variables["model_state"]}
     if jax.tree.map(np.shape, collections) != shapes:
         raise ValueError("its arrays are not those of its model and members")
+    names = meta.get("class_names", ())
+    check(tuple_of(text()), "its classes' names", names)
+    if len(names) not in (0, meta["classes"]):
+        raise ValueError(f"it has {len(names)} names of {meta['classes']} classes")
     if len(stage.diverged) != len(stage.members):
         raise ValueError(f"it has {len(stage.diverged)} of {len(stage.members)} members' results")

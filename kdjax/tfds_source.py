@@ -57,7 +57,7 @@ def _read(records: Sequence, indices: list[int]) -> Iterator[Sequence]:
 
 
 def from_tfds(name: str, data_dir: str, cache_dir: str) -> RawSet:
-    """Train, test and perhaps validation of a set, its classes, its name and version.
+    """Train, test and perhaps validation of a set, its classes' names, its name and version.
 
     The test split is "test" if there is one with labels, else "validation".
 

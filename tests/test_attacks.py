@@ -245,6 +245,9 @@ META = [
     (lambda m: m.update(preprocessing={"mean": ["0"], "scale": [1]}), "its preprocessing's mean"),
     (lambda m: m["class_names"].pop(), "it has 9 names of 10 classes"),
     (lambda m: m.update(class_names=[["0"]] * 10), "its classes' names is [['0'], "),
+    (lambda m: m.update(class_names="0123456789"), "its classes' names is '0123456789'"),
+    (lambda m: m.update(classes=2**31 - 1, class_names=[]), "arrays are not those of its model"),
+    (lambda m: m.update(input_dtype="object"), "its inputs' dtype is 'object'"),
     (lambda m: m.update(members=m["members"][:2]), "arrays are not those of its model and members"),
     (lambda m: m.pop("model"), "cannot be opened ('model')"),
     (lambda m: m.pop("digests"), "cannot be read ('digests')"),
@@ -256,6 +259,16 @@ def test_a_stage_whose_description_was_tampered_with_does_not_open(teachers, cha
     tamper(teachers / "checkpoints" / "20" / "meta" / "metadata", change)
     with refuses(str(teachers), says):
         kdjax.open_stage(teachers)
+
+
+def test_a_stage_of_before_there_were_names_opens(teachers):
+    change = lambda meta: (meta.pop("class_names"), meta.pop("input_dtype"))
+    tamper(teachers / "checkpoints" / "20" / "meta" / "metadata", change)
+    stage = kdjax.open_stage(teachers)
+    assert stage.class_names == tuple("0123456789")
+    assert stage.predict(np.zeros((2, 8, 8, 1), np.float32)).shape == (3, 2, 10)
+    with refuses("of the shape [8, 8, 1], dtype unknown, of digits; image files can be read"):
+        stage.read_images([])
 
 
 def test_a_stage_whose_results_were_tampered_with_does_not_open(teachers):
@@ -294,7 +307,7 @@ def test_predict_takes_finite_numbers_of_the_shape_it_knows(trained):
             np.where(np.arange(128).reshape(inputs.shape) == 5, np.nan, 0),
             "inputs have 1 values NaN",
         ),
-        (inputs / 16, "inputs are float64; they must be integers, raw as the data set has them"),
+        (inputs / 16, "inputs are floats; they must be integers, as the data set has them"),
         (inputs - np.inf, "inputs have 128 values NaN or infinite; they must be finite"),
         (inputs.astype(str), "inputs are <U32; they must be numbers"),
         (np.full(inputs.shape, None), "inputs are object; they must be numbers"),

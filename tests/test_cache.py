@@ -32,7 +32,7 @@ class Reader:
             name: sources.Split(self.source, part, self.source.labels()[part])
             for name, part in (("train", every[::-1][:1500]), ("test", every[:297]))
         }
-        return splits, 10, "of a test"
+        return splits, sources.numbered(10), "of a test"
 
 
 @pytest.fixture

@@ -178,6 +178,13 @@ def test_a_teacher_of_other_classes_or_shape_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"whose classes 2 differs from this data set's 10"):
         student = stage(**STUDENT | dict(teacher=str(tmp_path / "two" / "teachers")), **KD)
         kdjax.run(experiment(stages=dict(s=student)), tmp_path / "run", quiet=True)
+    grey = arrays | {k: np.uint8(255 * v) for k, v in arrays.items() if k.endswith("inputs")}
+    np.savez(tmp_path / "grey.npz", **grey)
+    shared = dict(name=str(tmp_path / "grey.npz"))
+    with pytest.raises(
+        InputError, match=r"whose input_dtype float32 differs from .* uint8; the two"
+    ):
+        kdjax.run(experiment(dataset=shared, stages=dict(s=student)), tmp_path / "run", quiet=True)
     (tmp_path / "two" / "teachers" / "DONE").unlink()
     with pytest.raises(InputError, match="not finished"):
         kdjax.run(experiment(stages=dict(s=student)), tmp_path / "run", quiet=True)

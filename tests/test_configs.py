@@ -1,6 +1,7 @@
 """Every file of configs/ runs, in its smoke variant."""
 
 import importlib
+import re
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,9 @@ def test_the_main_config_runs_on_a_folder_of_images(tmp_path):
     names = {row.stage for row in report.rows}
     assert names == {"teachers", "teachers/ensemble", "baseline", "distilled"}
     assert all(row.diverged == 0 for row in report.rows)
+    assert re.search(
+        r"Examples of the classes digit \d, ", (tmp_path / "run/report.md").read_text()
+    )
     student = kdjax.open_stage(tmp_path / "run" / "distilled")
     assert student.class_names == tuple(f"digit {digit}" for digit in range(10))
     [path] = (tmp_path / "images").glob("*/7.png")
@@ -53,10 +57,10 @@ def test_the_main_config_runs_on_a_folder_of_images(tmp_path):
     np.testing.assert_array_equal(student.read_images([path]), pixels)
     Image.open(path).resize((16, 24)).save(tmp_path / "large.png")
     assert student.predict(student.read_images([tmp_path / "large.png"])).shape == (2, 1, 10)
-    with pytest.raises(InputError, match=r"absent\.png is no image: "):
+    with pytest.raises(InputError, match=r"absent\.png, which is no image: "):
         student.read_images([tmp_path / "absent.png"])
     tuned = parse(get_config(f"{tmp_path}/images/,tune"))
-    assert [len(cells(stage)) for stage in tuned.stages] == [1, 6, 18]
+    assert [len(cells(stage)) for stage in tuned.stages] == [1, 9, 27]
 
 
 @pytest.mark.mnist

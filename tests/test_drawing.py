@@ -51,6 +51,12 @@ def test_a_notebook_shows_a_figure():
     assert content.startswith(b"\x89PNG") and metadata == {"width": round(96 * 5.8)}
 
 
+def test_a_name_that_has_no_room_or_no_letters_is_cut_or_a_number():
+    assert drawing.short("größe", "3") == "größe"
+    assert drawing.short("a" * 24, "3") == "a" * 24 and drawing.short("a" * 25, "3")[22:] == "a…"
+    assert drawing.short("雪", "3") == "3"
+
+
 def test_another_process_writes_the_same_without_display_or_pyplot(tmp_path):
     code = (
         "import sys; from reports import small; from kdjax import report;"

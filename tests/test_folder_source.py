@@ -5,8 +5,11 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
+import kdjax
 from kdjax.checks import InputError
+from kdjax.config import experiment, stage
 from kdjax.data import fetch, load
+from kdjax.folder_source import read_images
 from kdjax.spec import DatasetSpec
 
 IMAGES, LABELS = load_digits(return_X_y=True)
@@ -137,7 +140,9 @@ def test_what_is_no_image_is_refused(tmp_path):
     cut = tmp_path / "cut" / "digit 0" / "0000.png"
     cut.write_bytes(cut.read_bytes()[:60])
     for cache_dir in ("none", tmp_path / "cache"):
-        refused(tmp_path / "cut", "0000.png", "no image", cache_dir=cache_dir)
+        refused(
+            tmp_path / "cut", "config.dataset.name", "0000.png", "no image", cache_dir=cache_dir
+        )
     save(tmp_path / "deep", range(60))
     Image.fromarray(IMAGES[0].astype(np.uint16)).save(tmp_path / "deep" / "digit 0" / "deep.png")
     refused(tmp_path / "deep", "deep.png", "I;16", "8 bits")
@@ -146,3 +151,51 @@ def test_what_is_no_image_is_refused(tmp_path):
 def test_image_size_is_of_folders_only():
     with pytest.raises(InputError, match=r"image_size is 8; it must be 0 for 'digits'"):
         load(DatasetSpec(name="digits", image_size=8), "")
+
+
+def test_images_are_read_as_those_of_a_folder(tmp_path):
+    save(tmp_path, range(60), mode="RGBA")
+    train = opened(tmp_path).splits["train"]
+    paths = [train.source.paths[place] for place in train.index]
+    np.testing.assert_array_equal(
+        read_images(paths, (8, 8, 3)), fetch(train, np.arange(len(train)))
+    )
+    wide = Image.fromarray(np.repeat(IMAGES[0], 2, axis=1))  # [8, 16]
+    wide.save(tmp_path / "wide.png")
+    read = read_images(tmp_path / "wide.png", (4, 8, 1))
+    np.testing.assert_array_equal(read[0, ..., 0], wide.resize((8, 4), Image.Resampling.BILINEAR))
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    wide.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png", exif=turned)
+    np.testing.assert_array_equal(read_images(str(tmp_path / "turned.png"), (4, 8, 1)), read)
+    assert read_images(tmp_path / "wide.png", (4, 8, 3)).shape == (1, 4, 8, 3)
+    assert read_images([], (4, 8, 3)).shape == (0, 4, 8, 3)
+    Image.fromarray(IMAGES[0].astype(np.uint16)).save(tmp_path / "deep.png")
+    with pytest.raises(
+        InputError, match=r"deep\.png, which is no image: it is of mode I;16, not of"
+    ):
+        read_images([tmp_path / "deep.png"], (8, 8, 1))
+
+
+def test_names_that_cannot_be_printed_have_escapes(tmp_path):
+    save(tmp_path, range(60))
+    (tmp_path / "digit 3").rename(tmp_path / "digit 3\u200c\n雪")
+    assert opened(tmp_path).class_names[3] == "digit 3\\u200c\\n雪"
+
+
+def test_a_teacher_of_other_classes_is_refused(tmp_path):
+    save(tmp_path / "ours", range(60))
+    save(tmp_path / "theirs", range(60))
+    (tmp_path / "theirs" / "digit 3").rename(tmp_path / "theirs" / "a three")
+    stages = dict(teachers=stage(steps=2, batch=10))
+    kdjax.run(
+        experiment(stages, dataset=dict(name=f"{tmp_path}/ours/")), tmp_path / "a", quiet=True
+    )
+    student = stage(
+        steps=2, batch=10, loss="kl_divergence", teacher=str(tmp_path / "a" / "teachers")
+    )
+    with pytest.raises(
+        InputError, match=r"whose classes are \('digit 0', .* the same order: \('a three"
+    ):
+        other = experiment(dict(s=student), dataset=dict(name=f"{tmp_path}/theirs/"))
+        kdjax.run(other, tmp_path / "b", quiet=True)

@@ -139,7 +139,7 @@ def test_a_workdir_that_is_read_only_stays_as_it_is_and_its_stages_open(
         with pytest.raises(InputError, match=r"cannot be written \(.*Read-only file system\)"):
             kdjax.run(config(), workdir, quiet=True)
     images, _ = load_digits(return_X_y=True)
-    inputs = images[:5].reshape(5, 8, 8, 1)
+    inputs = images[:5].reshape(5, 8, 8, 1).astype(np.uint8)
     assert kdjax.open_stage(workdir / "distilled").predict(inputs).shape == (2, 5, 10)
     assert snapshot(workdir) == before
 

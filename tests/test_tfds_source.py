@@ -13,7 +13,7 @@ import pytest
 from kdjax import tfds_source
 from kdjax.checks import InputError
 from kdjax.data import fetch, load
-from kdjax.sources import digits, whole
+from kdjax.sources import digits, numbered, whole
 from kdjax.spec import DatasetSpec
 from kdjax.tfds_source import TfdsSource, pick_features
 
@@ -233,7 +233,7 @@ print(kept.name, kept.version, kept.classes, kept.input_shape, kept.preprocessin
 def test_a_set_that_was_prepared_anew_is_decoded_anew(tmp_path, monkeypatch):
     here, cache_dir = prepared(tmp_path, ["train", "test"]), str(tmp_path / "cache")
     small = {split: whole(digits()) for split in ("train", "test")}  # faster to read
-    times, raw = [], (small, 10, "mnist")
+    times, raw = [], (small, numbered(10), "mnist")
     monkeypatch.setattr(tfds_source, "_from_records", lambda *a: times.append(a) or raw)
     opened = lambda: load(DatasetSpec(name="mnist"), str(tmp_path), cache_dir)
     opened(), opened()
