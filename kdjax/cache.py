@@ -113,11 +113,8 @@ def _open(entry: Path) -> RawSet:
         inputs = np.load(entry / f"{name}_inputs.npy", mmap_mode="r", allow_pickle=False)
         return whole(ArraySource(inputs, np.load(entry / f"{name}_labels.npy", allow_pickle=False)))
 
-    return (
-        {name: split(name) for name in known["splits"]},
-        tuple(known["names"]),
-        known["version"],
-    )
+    splits = {name: split(name) for name in known["splits"]}
+    return splits, tuple(known["names"]), known["version"]
 
 
 def _write(entry: Path, raw: RawSet) -> None:

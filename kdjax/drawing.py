@@ -61,7 +61,8 @@ def new_figure(width: float, height: float) -> Picture:
 
 def short(name: str, otherwise: str) -> str:
     """A name with no more letters than a tick has room for, or the other if the font lacks one."""
-    if any(ord(letter) not in get_font(findfont(FONT)).get_charmap() for letter in name):
+    known = get_font(findfont(FONT)).get_charmap()
+    if any(ord(letter) not in known for letter in name):
         return otherwise
     return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
 

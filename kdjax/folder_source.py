@@ -5,7 +5,7 @@ ROOT/CLASS/IMAGE, or ROOT/train/CLASS/IMAGE, ROOT/test/CLASS/IMAGE and perhaps R
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +42,7 @@ class FolderSource:
         return _decode([self.paths[i] for i in indices], self.grey, self.size, f"{FIELD} has ")
 
 
-def read_images(paths: str | Path | Sequence[str | Path], shape: tuple[int, ...]) -> np.ndarray:
+def read_images(paths: str | Path | Iterable[str | Path], shape: tuple[int, ...]) -> np.ndarray:
     """[B, H, W, C] uint8, C 1 or 3: image files as a folder's are read, for inputs [H, W, C].
 
     Raises:
@@ -50,9 +50,9 @@ def read_images(paths: str | Path | Sequence[str | Path], shape: tuple[int, ...]
     """
     height, width, channels = shape
     paths = [paths] if isinstance(paths, str | Path) else paths
-    if not len(paths):
-        return np.zeros((0, *shape), np.uint8)
     found = [Path(path).expanduser() for path in paths]
+    if not found:
+        return np.zeros((0, *shape), np.uint8)
     return _decode(found, channels == 1, (width, height), "the images have ")
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -113,7 +113,7 @@ class Stage:
         healthy = self.healthy()
         return healthy.part([int(np.argmin(healthy.metrics["validation"]["errors"]))])
 
-    def read_images(self, paths: str | Path | Sequence[str | Path]) -> np.ndarray:
+    def read_images(self, paths: str | Path | Iterable[str | Path]) -> np.ndarray:
         """Image files as `predict` takes them, [B, H, W, C] uint8: read as those of a folder are,
         cropped to the shape of the net's inputs and scaled to it.
 
