@@ -18,7 +18,7 @@ from kdjax.versions import installed
 # The keys of every choice that is the same in all experiments; other keys are other splits.
 TEST_KEY, VALIDATION_KEY, SUBSET_KEY = (1503_02531, 0), (1503_02531, 1), (1503_02531, 2)
 DIGITS_TEST, DIGITS_VALIDATION = 797, 200
-DIGITS = "scikit-learn"  # the package, and their version
+DIGITS = "scikit-learn"  # the package that has the digits, and the version that they have here
 READ = 1000  # examples in memory at once where the whole train split is read for its statistics
 
 

@@ -3,6 +3,7 @@
 Figures are made without pyplot: no display, no global state, nothing to close, any thread.
 """
 
+import functools
 import io
 import itertools
 from collections.abc import Sequence
@@ -61,10 +62,14 @@ def new_figure(width: float, height: float) -> Picture:
 
 def short(name: str, otherwise: str) -> str:
     """A name with no more letters than a tick has room for, or the other if the font lacks one."""
-    known = get_font(findfont(FONT)).get_charmap()
-    if any(ord(letter) not in known for letter in name):
+    if any(ord(letter) not in _letters() for letter in name):
         return otherwise
     return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
+
+
+@functools.cache
+def _letters() -> frozenset[int]:
+    return frozenset(get_font(findfont(FONT)).get_charmap())
 
 
 def settle(figure: Figure) -> None:

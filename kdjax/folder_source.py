@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 from kdjax import cache
 from kdjax.cache import RawSet
 from kdjax.checks import InputError
-from kdjax.sources import FIELD, one_line, whole
+from kdjax.sources import FIELD, one_line, printable, whole
 from kdjax.versions import installed
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")  # others are skipped
@@ -129,17 +129,18 @@ def _folders(folder: Path) -> list[str]:
 
 def _paths(folder: Path, classes: list[str], says: str) -> tuple[list[Path], np.ndarray]:
     """The images of a split, sorted by class and name, and their classes' numbers."""
+    listed = lambda names: ", ".join(map(printable, names))
     unknown = set(_folders(folder)) - set(classes)
     if unknown:
         raise InputError(
-            f"{says}, whose {folder.name} has {', '.join(sorted(unknown))}; its classes must be "
-            f"those of train: {', '.join(classes)}"
+            f"{says}, whose {folder.name} has {listed(sorted(unknown))}; its classes must be "
+            f"those of train: {listed(classes)}"
         )
     found = [sorted(filter(_is_image, (folder / name).rglob("*"))) for name in classes]
     empty = [name for name, paths in zip(classes, found, strict=True) if not paths]
     if empty:
         raise InputError(
-            f"{says}, where {folder.name} has no image of {', '.join(empty)}; there must be one "
+            f"{says}, where {folder.name} has no image of {listed(empty)}; there must be one "
             f"of every class, of a kind {', '.join(SUFFIXES)}"
         )
     labels = np.repeat(np.arange(len(classes)), [len(paths) for paths in found])

@@ -79,7 +79,7 @@ def _markdown(part: Part) -> str:
         columns = [list(map(_plain, (name, *cells))) for name, cells in part.columns]
         return table.markdown([(name, cells) for name, *cells in columns])
     if isinstance(part, Picture):
-        alt = _plain(part.alt).replace("[", "\\[").replace("]", "\\]")
+        alt = re.sub(r"([\\\[\]])", r"\\\1", _plain(part.alt))
         return f"![{alt}](figures/{part.name}.png)\n\n{_plain(part.caption)}"
     return _plain(part)
 

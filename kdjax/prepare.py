@@ -245,11 +245,14 @@ def _check_fit(opened: Stage, dataset: Dataset, path: str, reference: str) -> No
                 f"{path} is {reference!r}, whose {what} {there} differs from this data set's "
                 f"{here}; the two must be equal"
             )
-    ours, theirs, none = dataset.class_names, opened.class_names, numbered(dataset.classes)
-    if none not in (ours, theirs) and ours != theirs:
+    names = zip(dataset.class_names, opened.class_names, strict=True)
+    other = next(((n, here, there) for n, (here, there) in enumerate(names) if here != there), None)
+    nameless = numbered(dataset.classes)
+    if other and nameless not in (dataset.class_names, opened.class_names):
+        number, here, there = other
         raise InputError(
-            f"{path} is {reference!r}, whose classes are {shown(theirs)}; they must be this data "
-            f"set's, in the same order: {shown(ours)}"
+            f"{path} is {reference!r}, whose class {number} is {shown(there)}; it must be "
+            f"{shown(here)}, for all classes must be this data set's, in the same order"
         )
 
 

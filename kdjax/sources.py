@@ -183,7 +183,7 @@ def _check_labels(says: str, labels: np.ndarray, examples: int) -> None:
 
 
 def printable(name: str) -> str:
-    """A name, its letters that cannot be printed as escapes."""
+    """A name, with escapes for the letters that cannot be printed."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name)
 
 

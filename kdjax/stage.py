@@ -123,12 +123,12 @@ class Stage:
         from kdjax.folder_source import read_images  # here, for only folders need Pillow
 
         shape, dtype = self.meta["input_shape"], self.meta.get("input_dtype", "unknown")
-        fits = len(shape) == 3 and shape[2] in (1, 3) and dtype == "uint8"
-        if not fits or self.meta["dataset"].get("version") == DIGITS:  # of 0 to 16
+        digits = self.meta["dataset"].get("version") == DIGITS
+        if len(shape) != 3 or shape[2] not in (1, 3) or dtype != "uint8" or digits:
             raise InputError(
-                f"{self.path} was trained on inputs of the shape {shape}, dtype {dtype}, of "
-                f"{self.meta['dataset'].get('name')}; image files can be read for nets that were "
-                "trained on images [H, W, 1 or 3] of 8 bits"
+                f"{self.path} was trained on inputs of the shape {shape}, dtype {dtype}"
+                f"{', from 0 to 16' * digits}; image files can be read for nets that were trained "
+                "on images [H, W, 1 or 3] of 8 bits, from 0 to 255"
             )
         return read_images(paths, shape)
 

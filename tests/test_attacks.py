@@ -267,7 +267,7 @@ def test_a_stage_of_before_there_were_names_opens(teachers):
     stage = kdjax.open_stage(teachers)
     assert stage.class_names == tuple("0123456789")
     assert stage.predict(np.zeros((2, 8, 8, 1), np.float32)).shape == (3, 2, 10)
-    with refuses("of the shape [8, 8, 1], dtype unknown, of digits; image files can be read"):
+    with refuses("of the shape [8, 8, 1], dtype unknown, from 0 to 16; image files can be read"):
         stage.read_images([])
 
 
