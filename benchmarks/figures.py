@@ -1,5 +1,6 @@
 """The curves of a session as figures."""
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from benchmarks.session import Curve
 from kdjax import drawing, files
 
 COLUMNS = 3  # of panels
+TITLE = 40  # letters of a line above a panel
 
 
 def write(curves: Sequence[Curve], path: Path) -> Path:
@@ -36,7 +38,8 @@ def draw(curves: Sequence[Curve]) -> Any:
         panel.set_ylim(bottom=0)
         panel.set_xlabel(curve.axis, fontsize=9)
         panel.set_ylabel(curve.unit, fontsize=9)
-        panel.set_title(f"{curve.title} (n = {values.shape[1]})", fontsize=8)
+        title = textwrap.fill(f"{curve.title} (n = {values.shape[1]})", TITLE)
+        panel.set_title(title, fontsize=8)
         drawing.tidy(panel)
     for panel in panels[len(curves) :]:
         panel.remove()
