@@ -86,6 +86,12 @@ def load(spec: DatasetSpec, data_dir: str, cache_dir: str = "") -> Dataset:
     else:
         splits, names, version = from_tfds(spec.name, data_dir, cache_dir)
     splits |= _validation(spec, splits)
+    for split, examples in splits.items():
+        if not len(examples):
+            raise InputError(
+                f"config.dataset.name is {spec.name!r}, too few examples for a {split} split; it "
+                "must have one or more"
+            )
     example = fetch(splits["train"], np.arange(1))
     unit = 1.0 if example.dtype.kind == "f" else 1.0 / np.iinfo(example.dtype).max
     preprocessing = Preprocessing((0.0,), (1 / 16 if spec.name == "digits" else unit,))

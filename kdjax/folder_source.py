@@ -66,7 +66,8 @@ def _decode(paths: Sequence[Path], grey: bool, size: tuple[int, ...], says: str)
                     raise ValueError(f"it is of mode {file.mode}, not of 8 bits a channel")
                 image = ImageOps.exif_transpose(file).convert("L" if grey else "RGB")
         except Exception as error:  # whatever a damaged file leads to; nothing in it is run
-            raise InputError(f"{says}{path}, which is no image: {one_line(error)}") from error
+            name, why = printable(str(path)), one_line(error)
+            raise InputError(f"{says}{name}, which is no image: {why}") from error
         if size:
             image = ImageOps.fit(image, size, Image.Resampling.BILINEAR)
         return np.atleast_3d(np.asarray(image))
@@ -158,9 +159,11 @@ def _header(path: Path, says: str) -> tuple[str, tuple[int, int]]:
             mode, turned = image.mode, image.getexif().get(ORIENTATION, 1) in TURNED
             shape = image.size if turned else image.size[::-1]
     except Exception as error:  # whatever a damaged file leads to; nothing in it is run
-        raise InputError(f"{says}, where {path} is no image: {one_line(error)}") from error
+        name = printable(str(path))
+        raise InputError(f"{says}, where {name} is no image: {one_line(error)}") from error
     if mode not in GREY + COLOURED:
-        raise InputError(f"{says}, where {path} is of mode {mode}; it must have 8 bits a channel")
+        name = printable(str(path))
+        raise InputError(f"{says}, where {name} is of mode {mode}; it must have 8 bits a channel")
     return mode, shape
 
 
@@ -168,8 +171,9 @@ def _check_sizes(shapes: dict[Path, tuple[int, int]], says: str) -> None:
     first = next(iter(shapes))
     for path, shape in shapes.items():
         if shape != shapes[first]:
+            one, other = printable(str(path)), printable(str(first))
             raise InputError(
-                f"{says}, which has images of more than one size, {path} of {shape} and {first} of "
+                f"{says}, which has images of more than one size, {one} of {shape} and {other} of "
                 f"{shapes[first]}; config.dataset.image_size must say to what size they are scaled"
             )
 

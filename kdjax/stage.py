@@ -136,8 +136,8 @@ class Stage:
         """Logits [M, B, C] of raw inputs [B, ...], as the data set has them.
 
         Raises:
-          InputError: inputs have another shape than the data set's, are floats where those are
-            integers, or are no finite numbers.
+          InputError: inputs have another shape or range than the data set's, are floats where
+            those are integers, or are no finite numbers.
         """
         inputs = np.asarray(inputs)
         if inputs.ndim == 0 or inputs.shape[1:] != tuple(self.meta["input_shape"]):
@@ -157,6 +157,13 @@ class Stage:
             )
         if inputs.dtype.kind == "f" and self.meta.get("input_dtype", "float32") != "float32":
             raise InputError("inputs are floats; they must be integers, as the data set has them")
+        if inputs.size and self.meta.get("input_dtype") in ("uint8", "uint16"):
+            low, high = int(inputs.min()), int(inputs.max())
+            most = np.iinfo(self.meta["input_dtype"]).max
+            if low < 0 or high > most:
+                raise InputError(
+                    f"inputs have values from {low} to {high}; they must be from 0 to {most}"
+                )
         if not len(inputs):
             return np.zeros((len(self.members), 0, self.meta["classes"]), np.float32)
         layout = parallel.Layout(data_shards=jax.local_device_count())

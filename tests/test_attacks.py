@@ -308,6 +308,7 @@ def test_predict_takes_finite_numbers_of_the_shape_it_knows(trained):
             "inputs have 1 values NaN",
         ),
         (inputs / 16, "inputs are floats; they must be integers, as the data set has them"),
+        (inputs.astype(int) - 1, "inputs have values from -1 to -1; they must be from 0 to 255"),
         (inputs - np.inf, "inputs have 128 values NaN or infinite; they must be finite"),
         (inputs.astype(str), "inputs are <U32; they must be numbers"),
         (np.full(inputs.shape, None), "inputs are object; they must be numbers"),

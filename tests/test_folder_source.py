@@ -199,3 +199,14 @@ def test_a_teacher_of_other_classes_is_refused(tmp_path):
     ):
         other = experiment(dict(s=student), dataset=dict(name=f"{tmp_path}/theirs/"))
         kdjax.run(other, tmp_path / "b", quiet=True)
+
+
+def test_a_folder_of_too_few_images_is_refused(tmp_path):
+    save(tmp_path, range(4))
+    refused(tmp_path, "config.dataset.name is", "too few examples for a test split")
+
+
+def test_what_cannot_be_printed_is_escaped_in_messages(tmp_path):
+    save(tmp_path, range(60))
+    (tmp_path / "digit 0" / "a\nb\x1b.png").write_text("not an image")
+    refused(tmp_path, "a\\nb\\x1b.png is no image")
