@@ -15,10 +15,11 @@ import jax
 from benchmarks import data_sets, figures, peers, results, suite
 from benchmarks.session import Session
 from benchmarks.timing import LEAST, REPEATS, Row, tell
-from kdjax import table, versions
-from kdjax.checks import InputError
-from kdjax.machine import use_machine
+from kdjax.host import versions
+from kdjax.host.machine import use_machine
 from kdjax.main import quiet
+from kdjax.report import table
+from kdjax.rules import InputError
 
 HOW = (
     f"Ratios: more is better. Each is the median, and in brackets the least and the greatest, of "

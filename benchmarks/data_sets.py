@@ -7,10 +7,9 @@ import numpy as np
 
 from benchmarks.work import CLASSES, DIGITS, IMAGES, PHOTOS, SHAPES
 from kdjax import data
-from kdjax.checks import InputError
-from kdjax.data import Dataset, Preprocessing, fetch
-from kdjax.sources import ArraySource, Split, numbered, whole
-from kdjax.spec import DatasetSpec
+from kdjax.data import Dataset, DatasetSpec, Preprocessing, fetch
+from kdjax.data.sources import ArraySource, Split, numbered, whole
+from kdjax.rules import InputError
 
 SPECS = {
     IMAGES: DatasetSpec("mnist", validation=1_000),

@@ -9,7 +9,7 @@ from benchmarks.session import Session
 from benchmarks.teachers import finished
 from benchmarks.timing import Case, Row, measure, row, tell
 from benchmarks.work import IMAGES, Work
-from kdjax.sources import numbered
+from kdjax.data.sources import numbered
 
 STUDENT = Work(IMAGES, (128, 128), optimizer="adamw", steps=20, validate=False)
 TEACHER, TEACHERS = replace(STUDENT, hidden=(32,)), 10

@@ -15,10 +15,9 @@ import optax
 from benchmarks.data_sets import dataset
 from benchmarks.timing import Case
 from benchmarks.work import CLASSES, OPTIMIZERS, SHIFT, Work
-from kdjax.augment import view
 from kdjax.data import fetch
-from kdjax.models import MLP
-from kdjax.spec import AugmentSpec
+from kdjax.nets.modules import MLP
+from kdjax.views import AugmentSpec, view
 
 STEPS = 10  # of a turn, which is spared validation
 

@@ -19,14 +19,14 @@ from benchmarks.work import (
     Work,
 )
 from kdjax import config, evaluation, member, parallel, population, setup, train
-from kdjax.checkpoint import Checkpoints
 from kdjax.chunks import chunks
+from kdjax.config.spec import ExperimentSpec
 from kdjax.data import Dataset
 from kdjax.evaluation import Exam
+from kdjax.host.checkpoint import Checkpoints
+from kdjax.host.progress import Displays
 from kdjax.prepare import Job, prepare
-from kdjax.progress import Displays
 from kdjax.setup import Setup
-from kdjax.spec import ExperimentSpec
 from kdjax.teachers import open_teachers
 
 STAGE = "timed"

@@ -19,7 +19,7 @@ from benchmarks.data_sets import on_disk
 from benchmarks.session import Session
 from benchmarks.timing import Row, Timing, row, row_of, tell
 from benchmarks.work import IMAGES, Work
-from kdjax.checkpoint import EXPERIMENT, METRICS
+from kdjax.host.checkpoint import EXPERIMENT, METRICS
 
 ROOT = Path(__file__).parents[1]
 NET = Work(IMAGES, (1200, 1200), optimizer="adamw")  # as in `one_stage.py`

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.timing import Row
-from kdjax import files
-from kdjax.checks import InputError
+from kdjax.host import files
+from kdjax.rules import InputError
 
 OTHER = "give another --json"
 OWN = ("commands", "data")  # of the environment: what each sitting adds to

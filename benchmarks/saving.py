@@ -6,7 +6,7 @@ from benchmarks.rows import microseconds
 from benchmarks.session import Session
 from benchmarks.timing import Row, measure, row
 from benchmarks.work import IMAGES, Work
-from kdjax.checkpoint import Checkpoints
+from kdjax.host.checkpoint import Checkpoints
 
 NET = Work(IMAGES, (800, 800), steps=100, examples=10_000)
 TEN = 10  # members

@@ -19,8 +19,8 @@ were chosen on such photographs and are a start for others, as are those of MNIS
 
 from ml_collections import ConfigDict
 
-from kdjax.checks import InputError
 from kdjax.config import experiment, stage
+from kdjax.rules import InputError
 
 # By `tune`, the values with the fewest errors on validation data. Some lie on an edge of the grid.
 TUNED = {

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 
 from ml_collections import ConfigDict
 
-from kdjax.checks import InputError
 from kdjax.config import experiment, stage
+from kdjax.rules import InputError
 
 TRAIN, VALIDATION, BATCH = 59_000, 1_000, 250  # examples
 EPOCH = TRAIN // BATCH  # steps; of fewer images, so many steps are more than an epoch

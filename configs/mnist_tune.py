@@ -14,7 +14,7 @@ A word of configs/mnist.py gives the length of the small nets. Results: docs/mni
 from ml_collections import ConfigDict
 
 from configs.mnist import BATCH, TRAIN, Length, large, read_words, shortened, small
-from kdjax.checks import InputError
+from kdjax.rules import InputError
 
 VALIDATION, SEEDS, EPOCHS = 10_000, 6, 40  # the last two of large nets
 RATES, DECAYS = (1e-3, 2e-3, 4e-3), (0.0, 0.2)

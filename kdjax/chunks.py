@@ -7,14 +7,14 @@ import jax
 import numpy as np
 
 from kdjax import parallel, population
-from kdjax.checks import InputError
-from kdjax.data import fetch
+from kdjax.config.spec import grid
+from kdjax.data.dataset import fetch
 from kdjax.feed import Chunk, feed
-from kdjax.losses import LOSSES
+from kdjax.losses.logits import LOSSES
 from kdjax.member import Hparams, State
 from kdjax.population import Examples
+from kdjax.rules import InputError
 from kdjax.setup import Setup
-from kdjax.spec import grid
 
 TAUGHT_BYTES = 2**28  # most that the logits of live teachers may take in one chunk
 READ = 10_000  # examples read at a time for the teachers' cached logits

@@ -8,14 +8,15 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from kdjax import cost, member, metrics, parallel
-from kdjax.augment import preprocess
-from kdjax.data import Dataset
+from kdjax import member, metrics, parallel
+from kdjax.data.dataset import Dataset
 from kdjax.member import Batch, Hparams, Recipe, State
 from kdjax.mixing import ensemble_logits
+from kdjax.nets import cost
 from kdjax.parallel import Layout
 from kdjax.population import over_members
 from kdjax.teachers import Teachers
+from kdjax.views import preprocess
 
 BATCH = 1000  # examples
 

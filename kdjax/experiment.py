@@ -7,23 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from kdjax import (
-    checkpoint,
-    data,
-    evaluation,
-    files,
-    findings,
-    parallel,
-    processes,
-    report,
-    versions,
-)
-from kdjax.checks import Preempted, choose
-from kdjax.config import complete, parse
+from kdjax import data, evaluation, parallel, report
+from kdjax.config.parse import complete, parse
+from kdjax.config.spec import ExperimentSpec, plain
+from kdjax.host import checkpoint, files, processes, versions
+from kdjax.host.progress import Displays, Progress, TensorBoard
 from kdjax.prepare import Job, claim, prepare
-from kdjax.progress import Displays, Progress, TensorBoard
-from kdjax.report import Report
-from kdjax.spec import ExperimentSpec, plain
+from kdjax.report import findings
+from kdjax.report.report import Report
+from kdjax.rules import Preempted, choose
 from kdjax.teachers import open_teachers
 from kdjax.train import train
 

@@ -4,12 +4,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from kdjax import parallel, stream
-from kdjax.data import Dataset, fetch, order
+from kdjax import parallel
+from kdjax.config.spec import grid
+from kdjax.data import stream
+from kdjax.data.dataset import Dataset, fetch, order
+from kdjax.data.sources import Split
 from kdjax.population import Data, Examples
 from kdjax.prepare import Job
-from kdjax.sources import Split
-from kdjax.spec import grid
 
 THREADS = 2  # that read data which is not resident
 SHARED_SEED = 0  # of the batches and views that all members share

@@ -14,10 +14,10 @@ from pathlib import Path
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from kdjax import processes
-from kdjax.checks import Diverged, InputError, Preempted
 from kdjax.experiment import run
-from kdjax.machine import use_machine
+from kdjax.host import processes
+from kdjax.host.machine import use_machine
+from kdjax.rules import Diverged, InputError, Preempted
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment.", lock_config=True)
 WORKDIR = flags.DEFINE_string("workdir", None, "Default: runs/NAME in the current directory.")
@@ -78,7 +78,7 @@ def read_config() -> ConfigDict:
 def last_line(error: BaseException) -> str:
     """Of a message that may be a whole traceback, the line that says what is wrong."""
     lines = message(error).splitlines()
-    return sentence(lines[-1].removeprefix("kdjax.checks.InputError: "))
+    return sentence(lines[-1].removeprefix("kdjax.rules.InputError: "))
 
 
 def message(error: BaseException) -> str:

@@ -16,10 +16,9 @@ import optax
 
 from kdjax import metrics, optim
 from kdjax.keys import stream
-from kdjax.layers import Training
-from kdjax.losses import LOSSES
+from kdjax.losses.logits import LOSSES
 from kdjax.mixing import ensemble_logits
-from kdjax.spec import StageSpec
+from kdjax.nets.layers import Training
 
 
 @flax.struct.dataclass
@@ -62,7 +61,7 @@ class Recipe:
     """What every member of a stage has in common."""
 
     model: nn.Module
-    stage: StageSpec
+    stage: Any
 
 
 @dataclass(frozen=True)

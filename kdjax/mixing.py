@@ -1,14 +1,14 @@
 """How several teachers become one distribution, and which teachers each member learns from."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kdjax.checks import InputError
-from kdjax.spec import StageSpec, grid
+from kdjax.rules import InputError
 
 MEANS = ("arithmetic", "geometric")
 
@@ -51,7 +51,7 @@ def ensemble_logits(
 
 
 def mixing_matrix(
-    stage: StageSpec, count: int, validation_errors: Sequence[float], path: str
+    stage: Any, count: int, validation_errors: Sequence[float], path: str
 ) -> np.ndarray:
     """Which teachers each member learns from: [M, K], rows with sum 1.
 
@@ -63,6 +63,8 @@ def mixing_matrix(
     Raises:
       InputError: an ensemble larger than K; "one_to_one" without as many seeds as teachers.
     """
+    from kdjax.config.spec import grid
+
     members = grid(stage)
     rows = np.zeros((len(members), count), np.float32)
     seeds = dict(stage.members)["seed"]

@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from kdjax import rules
+
 SCHEDULES = {
     "constant": lambda steps: optax.constant_schedule(1.0),
     "cosine": lambda steps: optax.cosine_decay_schedule(1.0, steps),
@@ -48,6 +50,20 @@ OPTIMIZERS = {
         hparams=("learning_rate", "weight_decay"),
     ),
 }
+
+
+@dataclass(frozen=True)
+class OptimizerSpec:
+    name: str = rules.field("adamw", rules.one_of(OPTIMIZERS))
+    schedule: str = rules.field("cosine", rules.one_of(SCHEDULES))
+    warmup_steps: int = rules.field(0, rules.whole(0))
+    clip_norm: float = rules.field(0.0, rules.number(0))  # of the whole gradient; 0: no clipping
+    max_squared_norm: float = rules.field(
+        0.0, rules.number(0, 1e6)
+    )  # of a unit's weights; 0: no limit
+    learning_rate: float = rules.field(1e-3, rules.number(0, 1e3, above=True), hparam=True)
+    weight_decay: float = rules.field(0.0, rules.number(0, 1e6), hparam=True)
+    momentum: float = rules.field(0.9, rules.fraction(), hparam=True)
 
 
 def build(spec: Any, steps: int, hparams: Any) -> optax.GradientTransformation:

@@ -20,11 +20,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kdjax.checks import InputError
+from kdjax import rules
 from kdjax.member import Shards
-from kdjax.spec import ExecutionSpec
+from kdjax.rules import InputError
 
 AXIS = "devices"
+
+
+@dataclass(frozen=True)
+class ExecutionSpec:
+    """How a stage runs. Changes speed, and results by no more than rounding."""
+
+    devices: int = rules.field(0, rules.whole(0))  # 0: all
+    member_shards: int = rules.field(0, rules.whole(0))  # 0: chosen
+    data_shards: int = rules.field(0, rules.whole(0))  # 0: chosen
+    plan: str = rules.field("auto", rules.one_of(("auto", "vmap", "map", "unroll")))
 
 
 @dataclass(frozen=True)

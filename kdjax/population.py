@@ -14,10 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from kdjax import member
-from kdjax.augment import view
-from kdjax.data import Preprocessing
+from kdjax.data.dataset import Preprocessing
 from kdjax.keys import stream
 from kdjax.member import Batch, Hparams, Recipe, Shards, State
+from kdjax.views import view
 
 SMALL_BYTES = 2**18  # of one member's state; larger ones are faster one after another
 

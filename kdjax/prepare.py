@@ -8,17 +8,18 @@ from typing import Any
 import jax
 import numpy as np
 
-from kdjax import checkpoint, memory, parallel
-from kdjax.augment import check_augment
-from kdjax.checks import InputError, shown
-from kdjax.data import Dataset, fetch, subset
-from kdjax.losses import LOSSES
+from kdjax import parallel
+from kdjax.config.spec import ExperimentSpec, StageSpec, grid, hard_term, plain, teachers_of
+from kdjax.data.dataset import Dataset, fetch, subset
+from kdjax.data.sources import numbered
+from kdjax.host import checkpoint, memory
+from kdjax.losses.logits import LOSSES
 from kdjax.mixing import mixing_matrix
-from kdjax.models import MODELS
+from kdjax.nets.modules import MODELS
 from kdjax.parallel import Layout
-from kdjax.sources import numbered
-from kdjax.spec import ExperimentSpec, StageSpec, grid, hard_term, plain, teachers_of
+from kdjax.rules import InputError, shown
 from kdjax.stage import Stage, build_model, open_stage
+from kdjax.views import check_augment
 
 
 @dataclass(frozen=True)

@@ -5,16 +5,18 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 
-from kdjax import cost, evaluation, member, population, processes
-from kdjax.data import Dataset
+from kdjax import evaluation, member, population
+from kdjax.config.spec import ExperimentSpec, grid
+from kdjax.data.dataset import Dataset
 from kdjax.evaluation import Exam
-from kdjax.losses import LOSSES
+from kdjax.host import processes
+from kdjax.losses.logits import LOSSES
 from kdjax.member import Hparams, Recipe
 from kdjax.mixing import mixing_matrix
-from kdjax.models import MODELS
+from kdjax.nets import cost
+from kdjax.nets.modules import MODELS
 from kdjax.population import Plan
 from kdjax.prepare import Job
-from kdjax.spec import ExperimentSpec, grid
 from kdjax.stage import build_model
 
 

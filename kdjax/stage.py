@@ -12,15 +12,17 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from kdjax import checkpoint, cost, parallel
-from kdjax.augment import preprocess
-from kdjax.checks import InputError, check, choose, number, one_of, text, tuple_of, whole
-from kdjax.data import DIGITS, Preprocessing
+from kdjax import parallel
+from kdjax.config.spec import ModelSpec
+from kdjax.data.dataset import DIGITS, Preprocessing
+from kdjax.data.sources import numbered, one_line
+from kdjax.host import checkpoint
 from kdjax.member import predict
-from kdjax.models import MODELS
+from kdjax.nets import cost
+from kdjax.nets.modules import MODELS
 from kdjax.population import choose_plan, over_members
-from kdjax.sources import numbered, one_line
-from kdjax.spec import ModelSpec
+from kdjax.rules import InputError, check, choose, number, one_of, text, tuple_of, whole
+from kdjax.views import preprocess
 
 BATCH = 1000  # examples of one prediction call
 
@@ -120,7 +122,7 @@ class Stage:
         Raises:
           InputError: the net was not trained on images of 8 bits, or a file is none.
         """
-        from kdjax.folder_source import read_images  # here, for only folders need Pillow
+        from kdjax.data.folder import read_images  # here, for only folders need Pillow
 
         shape, dtype = self.meta["input_shape"], self.meta.get("input_dtype", "unknown")
         digits = self.meta["dataset"].get("version") == DIGITS

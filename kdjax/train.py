@@ -9,16 +9,17 @@ from typing import Any
 import jax
 import numpy as np
 
-from kdjax import checkpoint, evaluation, member, parallel, population, versions
-from kdjax.checks import Diverged
+from kdjax import evaluation, member, parallel, population
 from kdjax.chunks import chunks
-from kdjax.data import Dataset
+from kdjax.config.spec import ExperimentSpec, grid, plain
+from kdjax.data.dataset import Dataset
 from kdjax.evaluation import Exam
-from kdjax.losses import LOSSES
+from kdjax.host import checkpoint, versions
+from kdjax.losses.logits import LOSSES
 from kdjax.member import State
 from kdjax.prepare import Job
+from kdjax.rules import Diverged
 from kdjax.setup import Setup, describe, set_up
-from kdjax.spec import ExperimentSpec, grid, plain
 from kdjax.stage import open_stage
 
 LISTED = 5  # members whose losses a message names

@@ -11,7 +11,7 @@ import pytest
 from stages import write_stage
 
 from kdjax import parallel, report
-from kdjax.machine import use_machine
+from kdjax.host.machine import use_machine
 
 CACHE = tempfile.TemporaryDirectory()  # gone with the session
 

@@ -6,11 +6,11 @@ from sklearn.datasets import load_digits
 
 from kdjax import member, parallel, population
 from kdjax.config import experiment, parse, stage
+from kdjax.config.spec import StageSpec, grid
 from kdjax.data import Preprocessing, order
 from kdjax.member import Recipe, State
 from kdjax.parallel import Layout
 from kdjax.population import Data, Examples, Plan
-from kdjax.spec import StageSpec, grid
 from kdjax.stage import build_model
 
 UNIT = Preprocessing(mean=(0.0,), scale=(1 / 16,))

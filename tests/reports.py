@@ -7,9 +7,10 @@ import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.neural_network import MLPClassifier
 
-from kdjax import files, metrics
-from kdjax.missing import examine
+from kdjax import metrics
+from kdjax.host import files
 from kdjax.report import ENSEMBLE, METRICS, Report, Row, representatives, summarise
+from kdjax.report.missing import examine
 
 STUDENT = [31, 28, 35, 30, 26]
 BASELINE = [36, 33, 38, 37, 29]

@@ -9,11 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kdjax import checkpoint
-from kdjax.checkpoint import Checkpoints
-from kdjax.checks import InputError
-from kdjax.optim import build
-from kdjax.spec import OptimizerSpec
+from kdjax.host import checkpoint
+from kdjax.host.checkpoint import Checkpoints
+from kdjax.optim import OptimizerSpec, build
+from kdjax.rules import InputError
 
 MEMBERS = 3
 IDENTITY = {"stage": {"name": "teachers", "steps": 100, "members": [["seed", [0, 1]]]}, "from": {}}

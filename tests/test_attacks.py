@@ -20,12 +20,11 @@ from stages import refuses
 from test_sources import own
 
 import kdjax
-from kdjax import memory
-from kdjax.checks import InputError
 from kdjax.config import parse
-from kdjax.data import load
+from kdjax.data import DatasetSpec, load
+from kdjax.host import memory
 from kdjax.prepare import prepare
-from kdjax.spec import DatasetSpec
+from kdjax.rules import InputError
 
 
 class Payload:

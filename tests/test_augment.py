@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from kdjax import augment
-from kdjax.augment import check_augment, preprocess
-from kdjax.checks import InputError
+from kdjax import views as augment
 from kdjax.data import Preprocessing
-from kdjax.spec import AugmentSpec
+from kdjax.rules import InputError
+from kdjax.views import AugmentSpec, check_augment, preprocess
 
 IMAGES = load_digits().images[..., None].astype(np.uint8)  # [1797, 8, 8, 1]
 INDEX = np.arange(len(IMAGES), dtype=np.int32)

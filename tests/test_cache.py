@@ -13,10 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kdjax import cache, sources
-from kdjax.cache import kept
-from kdjax.data import fetch, load
-from kdjax.spec import DatasetSpec
+from kdjax.data import DatasetSpec, cache, fetch, load, sources
+from kdjax.data.cache import kept
 
 
 class Reader:
@@ -176,7 +174,7 @@ def test_a_set_that_another_process_is_writing_is_read_without(tmp_path, read):
     code = f"""
 import sys
 from pathlib import Path
-from kdjax.cache import _alone
+from kdjax.data.cache import _alone
 with _alone(Path({str(tmp_path)!r})):
     print("alone", flush=True)
     sys.stdin.read()

@@ -23,8 +23,8 @@ from stages import (
     steps_of,
 )
 
-from kdjax import checkpoint
-from kdjax.checkpoint import Checkpoints
+from kdjax.host import checkpoint
+from kdjax.host.checkpoint import Checkpoints
 from kdjax.optim import OPTIMIZERS
 
 

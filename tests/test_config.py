@@ -5,9 +5,10 @@ import pytest
 from runs import STUDENT, TEACHERS, config
 
 import kdjax
-from kdjax.checks import InputError
 from kdjax.config import experiment, parse, stage
-from kdjax.spec import HPARAMS, cell, differences, grid, plain
+from kdjax.config.spec import HPARAMS, cell, grid, plain
+from kdjax.host.files import differences
+from kdjax.rules import InputError
 
 
 def students(**fields):

@@ -11,9 +11,9 @@ from sklearn.datasets import load_digits
 
 import kdjax
 from configs import mnist, mnist_tune
-from kdjax.checks import InputError
 from kdjax.config import parse
-from kdjax.spec import cells
+from kdjax.config.spec import cells
+from kdjax.rules import InputError
 
 CONFIGS = sorted(p.stem for p in (Path(__file__).parents[1] / "configs").glob("[a-z]*.py"))
 MNIST = [name for name in CONFIGS if name.startswith("mnist")]

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from stages import assert_restores, assert_same, make, refuses, steps_of
 
-from kdjax import checkpoint
-from kdjax.checkpoint import Checkpoints
+from kdjax.host import checkpoint
+from kdjax.host.checkpoint import Checkpoints
 
 
 def largest(directory: Path, *parts: str) -> Path:
@@ -109,7 +109,7 @@ SAVE_FOR_EVER = """
 import itertools, sys
 from pathlib import Path
 import numpy as np
-from kdjax.checkpoint import Checkpoints
+from kdjax.host.checkpoint import Checkpoints
 with Checkpoints(Path(sys.argv[1])) as checkpoints:
     for step in itertools.count((checkpoints.latest() or 0) + 1):
         array = np.full((3, 400, 1000), step, np.float32)

@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
 from kdjax import data
-from kdjax.checks import InputError
-from kdjax.data import fetch, load, order, stratified, subset
-from kdjax.spec import DatasetSpec, SubsetSpec
+from kdjax.data import DatasetSpec, SubsetSpec, fetch, load, order, stratified, subset
+from kdjax.rules import InputError
 
 KEY = (7, 1)
 PINNED = {"train": 1918347598, "test": 1734478202, "validation": 1962543138}

@@ -8,9 +8,10 @@ import pytest
 from runs import STUDENT, TEACHERS, config
 
 import kdjax
-from kdjax import checkpoint, train
-from kdjax.checks import Diverged, InputError
+from kdjax import train
 from kdjax.config import stage
+from kdjax.host import checkpoint
+from kdjax.rules import Diverged, InputError
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from reports import BASELINE, ENVIRONMENT, STUDENT, a_missing, a_report, config, row, small, study
 
-from kdjax import document
 from kdjax.config import complete
-from kdjax.document import Facts, Picture, Table
+from kdjax.report import document
+from kdjax.report.document import Facts, Picture, Table
 
 ALL = document.of_report(small(), ())
 FORMS = {"mean": "+.1f", "standard_error": ".1f", "ratio": "+.1f"}

@@ -10,7 +10,8 @@ import matplotlib
 from PIL import Image
 from reports import small, study
 
-from kdjax import drawing, figures, report
+from kdjax import report
+from kdjax.report import drawing, figures
 
 
 def render(content):

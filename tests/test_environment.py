@@ -8,9 +8,8 @@ import sys
 import jax
 import numpy as np
 
-from kdjax import versions
-from kdjax.data import load
-from kdjax.spec import DatasetSpec
+from kdjax.data import DatasetSpec, load
+from kdjax.host import versions
 
 
 def test_is_this_one():
@@ -48,7 +47,7 @@ def test_starting_on_the_digits_imports_nothing_that_it_does_not_need():
 import sys
 import kdjax.main
 from kdjax.data import load
-from kdjax.spec import DatasetSpec
+from kdjax.data import DatasetSpec
 load(DatasetSpec(), "")
 heavy = {"sklearn", "scipy.stats", "pandas", "matplotlib", "tensorboardX", "tensorflow"}
 print(*sorted((heavy | {"tensorflow_datasets", "grain", "cv2", "PIL"}) & set(sys.modules)))

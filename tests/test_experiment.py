@@ -11,11 +11,12 @@ from runs import STUDENT, TEACHERS, config, values
 from sklearn.datasets import load_digits
 
 import kdjax
-from kdjax import checkpoint, chunks, experiment, population
-from kdjax.checks import InputError
+from kdjax import chunks, experiment, population
 from kdjax.config import experiment as make
 from kdjax.config import stage
+from kdjax.host import checkpoint
 from kdjax.report import METRICS
+from kdjax.rules import InputError
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from matplotlib.text import Text
 from reports import RATES, a_missing, a_report, config, row
 from reports import study as make_study
 
-from kdjax import figures
+from kdjax.report import figures
 
 
 @pytest.fixture(scope="module")

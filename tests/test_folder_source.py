@@ -6,11 +6,10 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 import kdjax
-from kdjax.checks import InputError
 from kdjax.config import experiment, stage
-from kdjax.data import fetch, load
-from kdjax.folder_source import read_images
-from kdjax.spec import DatasetSpec
+from kdjax.data import DatasetSpec, fetch, load
+from kdjax.data.folder import read_images
+from kdjax.rules import InputError
 
 IMAGES, LABELS = load_digits(return_X_y=True)
 IMAGES = (IMAGES.reshape(-1, 8, 8) * 15).astype(np.uint8)

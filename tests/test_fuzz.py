@@ -12,12 +12,15 @@ import numpy as np
 import pytest
 from absl.testing import flagsaver
 
-from kdjax import checks, data, main
-from kdjax.checks import InputError
+from kdjax import data, main
+from kdjax import rules as checks
 from kdjax.config import parse
-from kdjax.models import MODELS
+from kdjax.config.spec import EVALUATED, HPARAMS, StageSpec
+from kdjax.data import DatasetSpec
+from kdjax.nets.modules import MODELS
+from kdjax.parallel import ExecutionSpec
 from kdjax.prepare import prepare
-from kdjax.spec import EVALUATED, HPARAMS, DatasetSpec, ExecutionSpec, StageSpec
+from kdjax.rules import InputError
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:the load_module:DeprecationWarning"

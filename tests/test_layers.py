@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from digits import arrays
 
-from kdjax import cost
-from kdjax.layers import BatchNorm, Dropout, Training, max_pool
-from kdjax.models import CNN, MLP, ResNet, WideResNet
+from kdjax.nets import cost
+from kdjax.nets.layers import BatchNorm, Dropout, Training, max_pool
+from kdjax.nets.modules import CNN, MLP, ResNet, WideResNet
 
 
 def drop(rate, x, key=0):

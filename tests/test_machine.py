@@ -9,8 +9,8 @@ import pytest
 from digits import a_stage, arrays
 
 from kdjax import member, population
+from kdjax.config.spec import grid
 from kdjax.member import Batch, Recipe, Shards
-from kdjax.spec import grid
 from kdjax.stage import build_model
 
 

@@ -9,8 +9,7 @@ import optax
 import pytest
 
 from kdjax import optim
-from kdjax.optim import OPTIMIZERS, SCHEDULES
-from kdjax.spec import OptimizerSpec
+from kdjax.optim import OPTIMIZERS, SCHEDULES, OptimizerSpec
 
 STEPS = 300
 

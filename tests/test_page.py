@@ -9,7 +9,8 @@ from xml.etree import ElementTree
 import pytest
 from reports import ENVIRONMENT, a_missing, a_report, row, small, study
 
-from kdjax import document, page, report, table
+from kdjax import report
+from kdjax.report import document, page, table
 
 VOID = {"meta", "img"}
 TAGS = {"html", "head", "title", "style", "body", "main", "section", "h1", "h2", "p", "div"}

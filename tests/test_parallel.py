@@ -12,10 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kdjax import parallel
-from kdjax.checks import InputError
-from kdjax.parallel import Layout
+from kdjax.parallel import ExecutionSpec, Layout
 from kdjax.population import Plan
-from kdjax.spec import ExecutionSpec
+from kdjax.rules import InputError
 
 VMAP, MAP = Plan("vmap", scan=True), Plan("map", scan=True)
 PLANS = (VMAP, MAP, Plan("unroll", scan=False))

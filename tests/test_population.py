@@ -8,11 +8,11 @@ import pytest
 from digits import ONE, VMAP, a_stage, arrays, teacher_logits, train
 
 from kdjax import member, population
+from kdjax.config.spec import grid
 from kdjax.data import order
 from kdjax.member import Batch, Recipe, Shards
-from kdjax.models import MODELS
+from kdjax.nets.modules import MODELS
 from kdjax.population import PLANS, Plan, choose_plan
-from kdjax.spec import grid
 from kdjax.stage import build_model
 
 CLOSE = dict(rtol=2e-5, atol=2e-6)

@@ -11,8 +11,8 @@ import pytest
 from launch import apart, ends, free_port, metrics, rows, send, start, start_two, wait_for
 
 import kdjax
-from kdjax import checkpoint, processes
-from kdjax.checks import InputError
+from kdjax.host import checkpoint, processes
+from kdjax.rules import InputError
 
 CONFIG = """
 from runs import STUDENT, config

@@ -4,8 +4,9 @@ import pytest
 from runs import config
 
 import kdjax
-from kdjax import prepare, progress
-from kdjax.checks import InputError
+from kdjax import prepare
+from kdjax.host import progress
+from kdjax.rules import InputError
 
 
 def test_tensorboard_gets_a_scalar_per_member_and_chunk(tmp_path):

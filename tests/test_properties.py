@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from kdjax import metrics
-from kdjax.checks import InputError
-from kdjax.data import subset
+from kdjax.config.spec import HPARAMS
+from kdjax.data import SubsetSpec, subset
 from kdjax.losses import LOSSES, soft_cross_entropy
 from kdjax.member import Hparams
-from kdjax.spec import HPARAMS, SubsetSpec
+from kdjax.rules import InputError
 
 B, C = 12, 5
 explore = settings(max_examples=30, deadline=None, derandomize=True)

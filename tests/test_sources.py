@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from kdjax.checks import InputError
-from kdjax.data import fetch, load
-from kdjax.spec import DatasetSpec
+from kdjax.data import DatasetSpec, fetch, load
+from kdjax.rules import InputError
 
 
 def own(**changes):

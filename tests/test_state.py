@@ -15,10 +15,11 @@ from sklearn.datasets import load_digits
 from stages import snapshot
 
 import kdjax
-from kdjax import checkpoint, experiment, main
-from kdjax.checks import InputError
+from kdjax import experiment, main
 from kdjax.config import experiment as make
 from kdjax.config import stage
+from kdjax.host import checkpoint
+from kdjax.rules import InputError
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 

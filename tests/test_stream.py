@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from kdjax.data import fetch, load, order
-from kdjax.sources import Split
-from kdjax.spec import DatasetSpec
-from kdjax.stream import PIECE, ahead, read
-from kdjax.tfds_source import labelled_split
+from kdjax.data import DatasetSpec, fetch, load, order
+from kdjax.data.sources import Split
+from kdjax.data.stream import PIECE, ahead, read
+from kdjax.data.tfds import labelled_split
 
 ROWS = order(3, 800, 20, 0, 26).ravel()  # 520, in three pieces
 

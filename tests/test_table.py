@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from reports import BASELINE, STUDENT, a_report, cells, row, small
 
-from kdjax import table
+from kdjax.report import table
 
 
 def test_is_aligned_and_github_reads_it():

@@ -10,12 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kdjax import tfds_source
-from kdjax.checks import InputError
-from kdjax.data import fetch, load
-from kdjax.sources import digits, numbered, whole
-from kdjax.spec import DatasetSpec
-from kdjax.tfds_source import TfdsSource, pick_features
+from kdjax.data import DatasetSpec, fetch, load
+from kdjax.data import tfds as tfds_source
+from kdjax.data.sources import digits, numbered, whole
+from kdjax.data.tfds import TfdsSource, pick_features
+from kdjax.rules import InputError
 
 
 def test_an_unknown_name_is_an_error_with_the_choices(tmp_path):
@@ -163,7 +162,7 @@ import sys
 sys.modules["cv2"] = None
 import numpy as np
 from kdjax.data import fetch, load
-from kdjax.spec import DatasetSpec
+from kdjax.data import DatasetSpec
 split = load(DatasetSpec(name="mnist:3.0.1"), {str(tmp_path)!r}).splits["test"]
 np.save({str(tmp_path / "read.npy")!r}, fetch(split, np.arange(1_500)))
 assert "tensorflow" not in sys.modules
@@ -209,7 +208,7 @@ def test_mnist_from_the_cache_is_mnist_bit_for_bit(tmp_path):
 import sys
 import numpy as np
 from kdjax.data import fetch, load
-from kdjax.spec import DatasetSpec
+from kdjax.data import DatasetSpec
 kept = load(DatasetSpec(name="mnist", normalize="standard"), {str(tmp_path)!r}, {cache_dir!r})
 assert not {{"tensorflow_datasets", "cv2", "PIL"}} & set(sys.modules)
 for name, split in kept.splits.items():

@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 
-from kdjax.machine import cores
+from kdjax.host.machine import cores
 
 PACKAGES = ("kdjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 

@@ -9,8 +9,8 @@ from typing import Protocol
 
 import numpy as np
 
-from kdjax import memory
-from kdjax.checks import InputError
+from kdjax.host import memory
+from kdjax.rules import InputError
 
 FIELD = "config.dataset.name"
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from kdjax.spec import SubsetSpec
+from kdjax.data import SubsetSpec
 
 SHIFTS = 61  # points of a curve
 

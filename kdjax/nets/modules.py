@@ -11,8 +11,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from kdjax.checks import Rule, fraction, one_of, tuple_of, whole
-from kdjax.layers import BatchNorm, Dropout, Training, max_pool
+from kdjax.nets.layers import BatchNorm, Dropout, Training, max_pool
+from kdjax.rules import Rule, fraction, one_of, tuple_of, whole
 
 
 class MLP(nn.Module):

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from kdjax import cache
-from kdjax.cache import RawSet
-from kdjax.checks import InputError
-from kdjax.sources import FIELD, one_line, printable, whole
-from kdjax.versions import installed
+from kdjax.data import cache
+from kdjax.data.cache import RawSet
+from kdjax.data.sources import FIELD, one_line, printable, whole
+from kdjax.host.versions import installed
+from kdjax.rules import InputError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")  # others are skipped
 SPLITS = ("train", "test", "validation")

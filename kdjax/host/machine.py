@@ -6,7 +6,7 @@ from pathlib import Path
 
 import jax
 
-from kdjax.files import user_cache
+from kdjax.host.files import user_cache
 
 XLA_CPU = (  # results change by rounding
     "--xla_cpu_copy_insertion_use_region_analysis=true",  # else every step copies the state

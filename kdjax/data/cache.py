@@ -24,9 +24,9 @@ from typing import Any
 
 import numpy as np
 
-from kdjax import files
-from kdjax.checks import InputError
-from kdjax.sources import ArraySource, Split, whole
+from kdjax.data.sources import ArraySource, Split, whole
+from kdjax.host import files
+from kdjax.rules import InputError
 
 FORMAT = 3  # of an entry
 UNUSED = 7 * 24 * 3600  # seconds after which an entry of another state of a set may be deleted

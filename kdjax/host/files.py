@@ -43,3 +43,11 @@ def strict(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [strict(part) for part in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def differences(old: Any, new: Any, path: str = "") -> list[str]:
+    """The keys in which two plain trees differ, as "key: old -> new"."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = sorted(old.keys() | new.keys())
+        return [d for k in keys for d in differences(old.get(k), new.get(k), f"{path}.{k}")]
+    return [] if old == new else [f"{path.lstrip('.')}: {old} -> {new}"]

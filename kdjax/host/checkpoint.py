@@ -25,9 +25,8 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from kdjax import disk_errors, files, memory, processes
-from kdjax.checks import InputError
-from kdjax.spec import differences
+from kdjax.host import disk_errors, files, memory, processes
+from kdjax.rules import InputError
 
 EXPERIMENT, LOCK = "experiment.json", ".lock"
 CONFIG, METRICS, CHECKPOINTS, DONE = "config.json", "metrics.jsonl", "checkpoints", "DONE"
@@ -87,7 +86,7 @@ def check_claim(workdir: Path, claim: dict) -> None:
         advice = "delete that file, if the stages are this experiment's"
         old = _load(workdir / EXPERIMENT, advice, dataset=dict, stages=list)
         new = files.strict(claim)
-        changes = differences(old["dataset"], new["dataset"], "dataset")
+        changes = files.differences(old["dataset"], new["dataset"], "dataset")
         changes += [f"it has the stage {s}" for s in old["stages"] if s not in new["stages"]]
         if changes:
             raise InputError(
@@ -114,7 +113,7 @@ def prepare(directory: Path, identity: dict) -> str:
         if names:
             raise InputError(f"{directory} has {min(names)}, no {CONFIG}; use another --workdir")
         return "new"
-    changes = differences(_load(directory / CONFIG), files.strict(identity))
+    changes = files.differences(_load(directory / CONFIG), files.strict(identity))
     if changes:
         raise InputError(
             f"{directory} has other settings ({'; '.join(changes)}); use another --workdir"

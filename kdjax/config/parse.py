@@ -9,14 +9,9 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from kdjax import checks
-from kdjax.checks import InputError, check, choose
-from kdjax.losses import LOSSES
-from kdjax.models import MODELS
-from kdjax.optim import OPTIMIZERS
-from kdjax.spec import (
+from kdjax import rules
+from kdjax.config.spec import (
     HPARAMS,
-    AugmentSpec,
     ExperimentSpec,
     ModelSpec,
     StageSpec,
@@ -24,6 +19,11 @@ from kdjax.spec import (
     hard_term,
     teachers_of,
 )
+from kdjax.losses.logits import LOSSES
+from kdjax.nets.modules import MODELS
+from kdjax.optim import OPTIMIZERS
+from kdjax.rules import InputError, check, choose
+from kdjax.views import AugmentSpec
 
 MOST_MEMBERS, ONE_SEED = 10_000, 1
 RESERVED = ("figures",)  # beside the stages in a workdir
@@ -83,7 +83,7 @@ def parse(config: Mapping[str, Any]) -> ExperimentSpec:
     for name, values in named.items():
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", str(name)) or name in RESERVED:
             raise InputError(
-                f"config.stages has {checks.shown(name)}; letters, digits, _ and - make a name, "
+                f"config.stages has {rules.shown(name)}; letters, digits, _ and - make a name, "
                 f"other than {', '.join(RESERVED)}"
             )
         stages.append(_stage(f"config.stages.{name}", name, values, stages))
@@ -110,14 +110,14 @@ def _stage(path: str, name: str, values: Any, earlier: list[StageSpec]) -> Stage
         references = teachers_of(getattr(stage, field))
         if len(set(references)) < len(references) or len(references) > (most or len(references)):
             raise InputError(
-                f"{path}.{field} is {checks.shown(getattr(stage, field))}; it must name "
+                f"{path}.{field} is {rules.shown(getattr(stage, field))}; it must name "
                 f"{'one stage' if most else 'each stage once'}"
             )
         for reference in references:
             names = [other.name for other in earlier]
             if reference not in names and not ("/" in reference or os.path.isdir(reference)):
                 raise InputError(
-                    f"{path}.{field} is {checks.shown(reference)}; it must be an earlier stage "
+                    f"{path}.{field} is {rules.shown(reference)}; it must be an earlier stage "
                     f"({', '.join(names) or 'there is none'}) or a stage directory"
                 )
     if loss.teacher and stage.teacher_logits != "live" and stage.augment != AugmentSpec():
@@ -188,8 +188,8 @@ def _members(path: str, values: Any) -> tuple[tuple[str, tuple], ...]:
     for name, rule in HPARAMS.items():
         axis = values.get(name, ONE_SEED if name == "seed" else ())
         if name == "seed" and isinstance(axis, int):
-            axis = tuple(range(check(checks.whole(1, MOST_MEMBERS), f"{path}.seed", axis)))
-        axis = check(checks.tuple_of(rule), f"{path}.{name}", axis)
+            axis = tuple(range(check(rules.whole(1, MOST_MEMBERS), f"{path}.seed", axis)))
+        axis = check(rules.tuple_of(rule), f"{path}.{name}", axis)
         if len(set(axis)) < len(axis):
             raise InputError(f"{path}.{name} is {axis!r}; each value must stand there once")
         if len(axis) or name == "seed":
@@ -234,15 +234,14 @@ def _no_others(path: str, values: Mapping, allowed: Any) -> None:
     for name in values:
         if name not in allowed:
             raise InputError(
-                f"{path} has no field {checks.shown(name)}; it must be "
-                f"{checks.one_of(allowed).says}"
+                f"{path} has no field {rules.shown(name)}; it must be {rules.one_of(allowed).says}"
             )
 
 
 def _mapping(path: str, value: Any) -> dict[str, Any]:
     """A dict or ConfigDict as a dict, whose inner ones stay as they are."""
     if not isinstance(value, Mapping | ConfigDict):
-        raise InputError(f"{path} is {checks.shown(value)}; it must be a dict of fields")
+        raise InputError(f"{path} is {rules.shown(value)}; it must be a dict of fields")
     return dict(value.items())
 
 

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from kdjax.drawing import (
+from kdjax.data.sources import numbered
+from kdjax.report.drawing import (
     COLOURS,
     INK,
     LINES,
@@ -31,8 +32,7 @@ from kdjax.drawing import (
     short,
     tidy,
 )
-from kdjax.report import ENSEMBLE, Report, Row, count_members, swept
-from kdjax.sources import numbered
+from kdjax.report.report import ENSEMBLE, Report, Row, count_members, swept
 
 SHOWN = 10  # most classes of one bar chart
 MANY = 3  # most ensembles of a stage that each have a name

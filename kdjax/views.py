@@ -3,13 +3,23 @@
 Axes: B examples, H, W, C of an image.
 """
 
+from dataclasses import dataclass
+
 import chex
 import jax
 import jax.numpy as jnp
 
-from kdjax.checks import InputError
-from kdjax.data import Preprocessing
-from kdjax.spec import AugmentSpec
+from kdjax import rules
+from kdjax.data.dataset import Preprocessing
+from kdjax.rules import InputError
+
+
+@dataclass(frozen=True)
+class AugmentSpec:
+    """A keyed random view of every training example, new at every step."""
+
+    shift: int = rules.field(0, rules.whole(0))  # translation by up to so many pixels, each axis
+    flip: bool = rules.field(False, rules.truth())  # left to right, one example in two
 
 
 def preprocess(inputs: jax.Array, preprocessing: Preprocessing) -> jax.Array:

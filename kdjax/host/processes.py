@@ -23,7 +23,7 @@ import numpy as np
 from jax._src.distributed import global_state  # its client reaches processes that compute
 from jax.experimental import multihost_utils
 
-from kdjax.checks import Diverged, InputError, Preempted
+from kdjax.rules import Diverged, InputError, Preempted
 
 HEARTBEAT = 60  # seconds after which a process that does not answer is given up
 GRACE = 5  # seconds to end by itself, and to finish a save, when another process ends

@@ -9,17 +9,19 @@ from typing import Any
 import jax
 import numpy as np
 
-from kdjax import checkpoint, evaluation, files, metrics, missing
-from kdjax.data import Dataset
+from kdjax import evaluation, metrics
+from kdjax.config.spec import ExperimentSpec, cells, grid
+from kdjax.data.dataset import Dataset
 from kdjax.evaluation import Examined
-from kdjax.losses import LOSSES
+from kdjax.host import checkpoint, files
+from kdjax.host.versions import environment
+from kdjax.losses.logits import LOSSES
 from kdjax.mixing import ensemble_logits
 from kdjax.prepare import Job
-from kdjax.report import ENSEMBLE, METRICS, Report, Row, representatives, summarise
-from kdjax.spec import ExperimentSpec, cells, grid
+from kdjax.report import missing
+from kdjax.report.report import ENSEMBLE, METRICS, Report, Row, representatives, summarise
 from kdjax.stage import open_stage
 from kdjax.teachers import open_teachers
-from kdjax.versions import environment
 
 PICTURED = 4  # examples whose soft targets the report shows, chosen among the first
 AMONG = 500

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from kdjax import files, table
-from kdjax.losses import LOSSES
-from kdjax.spec import StageSpec
+from kdjax.config.spec import StageSpec
+from kdjax.host import files
+from kdjax.losses.logits import LOSSES
+from kdjax.report import table
 
 METRICS = ("errors", "accuracy", "nll", "ece", "brier", "agreement", "teacher_kl")
 CURVE = 200  # most steps of a curve in report.json; a stage's metrics.jsonl has all
@@ -228,7 +229,7 @@ def summarise(values: Sequence[float | None]) -> dict[str, Any]:
 def write(report: Report, directory: str | os.PathLike) -> None:
     """Writes figures/*.png, report.md, report.html and, last, report.json; each appears whole or
     not at all."""
-    from kdjax import document, drawing, figures, page
+    from kdjax.report import document, drawing, figures, page
 
     directory = Path(directory)
     (directory / "figures").mkdir(parents=True, exist_ok=True)

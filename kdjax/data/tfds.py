@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from kdjax import cache
-from kdjax.cache import RawSet
-from kdjax.checks import InputError, shown
-from kdjax.sources import FIELD, Split, one_line, whole
-from kdjax.versions import installed
+from kdjax.data import cache
+from kdjax.data.cache import RawSet
+from kdjax.data.sources import FIELD, Split, one_line, whole
+from kdjax.host.versions import installed
+from kdjax.rules import InputError, shown
 
 DECODERS = (  # other versions may give other pixels
     "tensorflow-datasets",

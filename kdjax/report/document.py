@@ -4,12 +4,13 @@ from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kdjax import config, table
-from kdjax.findings import AMONG
+from kdjax import config
+from kdjax.config.spec import teachers_of
 from kdjax.metrics import BINS
-from kdjax.report import Report, Row, count_members, summarise, swept
-from kdjax.spec import teachers_of
-from kdjax.table import Columns
+from kdjax.report import table
+from kdjax.report.findings import AMONG
+from kdjax.report.report import Report, Row, count_members, summarise, swept
+from kdjax.report.table import Columns
 
 REPAIRS = {
     "as_trained": "as trained",

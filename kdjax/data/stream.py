@@ -7,8 +7,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from kdjax.data import fetch
-from kdjax.sources import Split
+from kdjax.data.dataset import fetch
+from kdjax.data.sources import Split
 
 PIECE = 256  # examples in one read, so that all threads work on the same chunk
 T = TypeVar("T")

@@ -7,19 +7,42 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kdjax import cache, sources
-from kdjax.cache import RawSet
-from kdjax.checks import InputError
-from kdjax.sources import Split, numbered, printable
-from kdjax.spec import DatasetSpec, SubsetSpec
-from kdjax.tfds_source import from_tfds
-from kdjax.versions import installed
+from kdjax import rules
+from kdjax.data import cache, sources
+from kdjax.data.cache import RawSet
+from kdjax.data.sources import Split, numbered, printable
+from kdjax.data.tfds import from_tfds
+from kdjax.host.versions import installed
+from kdjax.rules import InputError
 
 # The keys of every choice that is the same in all experiments; other keys are other splits.
 TEST_KEY, VALIDATION_KEY, SUBSET_KEY = (1503_02531, 0), (1503_02531, 1), (1503_02531, 2)
 DIGITS_TEST, DIGITS_VALIDATION = 797, 200
 DIGITS = "scikit-learn"  # the package that has the digits, and the version that they have here
 READ = 1000  # examples in memory at once where the whole train split is read for its statistics
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+    name: str = rules.field("digits", rules.text())
+    validation: int = rules.field(0, rules.whole(0))  # examples of the train split; 0: a tenth
+    image_size: int = rules.field(0, rules.whole(0, 4096))  # of a folder's images; 0: as they are
+    normalize: str = rules.field("unit", rules.one_of(("unit", "standard")))
+    resident: bool = rules.field(True, rules.truth())  # on the device; False: read by Grain
+
+
+@dataclass(frozen=True)
+class SubsetSpec:
+    """Which training examples a stage sees, and whose labels it may use (the transfer set).
+
+    Numbers of examples are stratified over classes and nested: the 100 of `size=100` are among
+    the 200 of `size=200`, and among those whose labels `labelled=100` shows.
+    """
+
+    classes: tuple[int, ...] = rules.field((), rules.set_of(rules.whole(0)))  # kept; (): all
+    without: tuple[int, ...] = rules.field((), rules.set_of(rules.whole(0)))  # left out
+    size: float = rules.field(1.0, rules.amount())
+    labelled: float = rules.field(1.0, rules.amount())
 
 
 @dataclass(frozen=True)
@@ -76,7 +99,7 @@ def load(spec: DatasetSpec, data_dir: str, cache_dir: str = "") -> Dataset:
     if spec.name == "digits":
         splits, names, version = _digits(cache_dir)
     elif spec.name.endswith("/"):
-        from kdjax.folder_source import from_folder  # here, for only folders need Pillow
+        from kdjax.data.folder import from_folder  # here, for only folders need Pillow
 
         splits, names, version = from_folder(spec.name, spec.image_size, cache_dir)
         if "all" in splits:

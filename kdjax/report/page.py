@@ -5,8 +5,8 @@ import re
 from collections.abc import Mapping
 from html import escape
 
-from kdjax import table
-from kdjax.document import Document, Facts, Part, Picture, Table
+from kdjax.report import table
+from kdjax.report.document import Document, Facts, Part, Picture, Table
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1f2328; --muted: #59636e; --line: #d8dee4;

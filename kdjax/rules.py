@@ -1,5 +1,6 @@
 """What a configuration value may be, said in words, and the one error a user's input raises."""
 
+import dataclasses
 import math
 import numbers
 from collections.abc import Callable, Iterable
@@ -25,6 +26,12 @@ class Rule:
 
     says: str
     accepts: Callable[[Any], bool]
+
+
+def field(default: Any, rule: Rule, hparam: bool = False) -> Any:
+    """A dataclass field with its default and what it may be; an `hparam` is a number that each
+    member may have of its own."""
+    return dataclasses.field(default=default, metadata={"rule": rule, "hparam": hparam})
 
 
 def check(rule: Rule, path: str, value: Any) -> Any:

@@ -1,0 +1,1 @@
+"""The machine below a run: files, checkpoints, processes, memory, versions."""

@@ -1,0 +1,1 @@
+"""Nets: Linen modules and their layers."""
