@@ -1,26 +1,12 @@
 """What a net needs to know of its batch while it trains, and the layers that need it."""
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-
-@dataclass(frozen=True)
-class Training:
-    """A net's last argument in training; None in its place means evaluation.
-
-    Attributes:
-      places: [B] of the examples in the whole batch, of which this may be a part.
-      mean: averages a pytree over the parts.
-    """
-
-    places: jax.Array
-    mean: Callable[[Any], Any] = lambda tree: tree
+from kdjax.nets.net import Training
 
 
 class Dropout(nn.Module):

@@ -1,0 +1,67 @@
+"""One term of an objective, for one member.
+
+Axes: K teachers, B examples of the batch or of this device's part of it, C classes.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+
+from kdjax.nets.net import Outputs
+from kdjax.rules import Rule
+
+PyTree = Any
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a term is computed from.
+
+    Attributes:
+      student: logits [B, C], and the features that the term taps.
+      teacher: logits [K, B, C] and features [K, B, ...] of the teachers, without a gradient; None
+        where no term is taught.
+      targets: (temperature or None) -> [B, C], the K teachers mixed by this member's weights: logits
+        whose softmax at that temperature is the mixture; None: the mean of the logits.
+      inputs: [B, ...] preprocessed, as the student sees them.
+      labels: [B] int32, negative where there is none.
+      hparams: the term's own numbers by name, such as "weight" and "temperature", scalars.
+      aux: the term's own parameters, as its `aux` made them; trained with the net.
+      gather: [b, ...] of this device's part of the batch -> [B, ...] of the whole batch.
+    """
+
+    student: Outputs
+    teacher: Outputs | None
+    targets: Callable[[jax.Array | float | None], jax.Array]
+    inputs: jax.Array
+    labels: jax.Array
+    hparams: Mapping[str, jax.Array]
+    aux: PyTree = None
+    gather: Callable[[jax.Array], jax.Array] = lambda x: x
+
+
+@dataclass(frozen=True, eq=False)
+class Term:
+    """One term of an objective, which is the weighted sum of its terms.
+
+    Attributes:
+      function: (Context) -> [B], a loss for each example, or a scalar of the whole batch.
+      needs: of "labels", "targets" (the mixed teachers) and "teacher" (each teacher's outputs).
+      hparams: {name: default, or (default, rule)} of the numbers that the function reads from
+        `Context.hparams`. "weight" is always there. One named "temperature" without a default of
+        its own in the objective is the stage's temperature.
+      aux: (key, student Outputs, teacher Outputs or None) -> parameters of the term itself, such as
+        a projection; they train with the net and are not part of what is served.
+      student, teacher: paths of the layers whose outputs the function reads.
+      name: as an objective and a report have it; the function's name if "".
+    """
+
+    function: Callable[[Context], jax.Array]
+    needs: frozenset[str] = frozenset()
+    hparams: Mapping[str, float | tuple[float, Rule]] = field(default_factory=dict)
+    aux: Callable[[jax.Array, Outputs, Outputs | None], PyTree] | None = None
+    student: tuple[str, ...] = ()
+    teacher: tuple[str, ...] = ()
+    name: str = ""
