@@ -23,8 +23,8 @@ class Context:
       student: logits [B, C], and the features that the term taps.
       teacher: logits [K, B, C] and features [K, B, ...] of the teachers, without a gradient; None
         where no term is taught.
-      targets: (temperature or None) -> [B, C], the K teachers mixed by this member's weights: logits
-        whose softmax at that temperature is the mixture; None: the mean of the logits.
+      targets: (temperature or None) -> [B, C], the K teachers mixed by this member's weights: the
+        logits whose softmax at that temperature is the mixture; None: the mean of the logits.
       inputs: [B, ...] preprocessed, as the student sees them.
       labels: [B] int32, negative where there is none.
       hparams: the term's own numbers by name, such as "weight" and "temperature", scalars.
