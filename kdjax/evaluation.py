@@ -1,64 +1,76 @@
 """Populations and ensembles on whole splits, and what they cost to serve."""
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import flax.linen as nn
 import jax
 import numpy as np
 
 from kdjax import member, metrics, parallel
-from kdjax.data.dataset import Dataset
+from kdjax.data import Dataset
+from kdjax.losses import ensemble_logits
 from kdjax.member import Batch, Hparams, Recipe, State
-from kdjax.mixing import ensemble_logits
 from kdjax.nets import cost
+from kdjax.nets.net import Net, Variables
 from kdjax.parallel import Layout
 from kdjax.population import over_members
-from kdjax.teachers import Teachers
+from kdjax.teachers import Asked, Teacher
 from kdjax.views import preprocess
 
 BATCH = 1000  # examples
+SPLITS = ("validation", "test")
+Sums = list[dict[str, jax.Array]]  # of each batch, on the devices
 
 
-@dataclass(frozen=True)
-class Examined:
-    """A split to evaluate: raw inputs [N, ...], labels [N], teachers' logits [K, N, C] or None."""
+@dataclass(frozen=True, eq=False)
+class EvaluatedSplit:
+    """Raw inputs [N, ...], labels [N], and the logits of teachers [K, N, C] or None."""
 
     inputs: np.ndarray
     labels: np.ndarray
     teacher_logits: np.ndarray | None
 
 
-@dataclass(frozen=True)
-class Exam:
-    """The splits, as certain teachers see them, and how the teachers do as one classifier."""
+@dataclass(frozen=True, eq=False)
+class Evaluated:
+    """The evaluated splits, as certain teachers see them, and how those do as one classifier.
 
-    teachers: Teachers
-    splits: dict[str, Examined]
-    ensemble: dict[str, Any] | None  # None without teachers
+    Attributes:
+      ensemble: metrics of each split and costs of the teachers' mean; None without teachers that
+        can be asked before the stage.
+    """
+
+    teacher: Teacher | None
+    splits: dict[str, EvaluatedSplit]
+    ensemble: dict[str, Any] | None
 
 
-def exam(dataset: Dataset, teachers: Teachers) -> Exam:
+def evaluated(dataset: Dataset, teacher: Teacher | None) -> Evaluated:
     """Validation and test split, with the logits, the metrics and the cost of the teachers."""
     splits = {}
-    for name in ("validation", "test"):
-        inputs, labels = dataset.whole(name)
-        logits = teachers.predict(inputs) if teachers.count else None
-        splits[name] = Examined(inputs, labels, logits)
+    for name in SPLITS:
+        inputs, labels = dataset.arrays(name)
+        logits = None
+        if teacher is not None and teacher.predict is not None:
+            asked = Asked(name, np.arange(len(labels)), inputs, dataset.preprocessing)
+            logits = teacher.predict(asked)
+        splits[name] = EvaluatedSplit(inputs, labels, logits)
+    found = {
+        name: ensemble_metrics(split.teacher_logits, split.labels)
+        for name, split in splits.items()
+        if split.teacher_logits is not None
+    }
     ensemble = None
-    if teachers.count:
-        ensemble = ensemble_cost(teachers, example(dataset))
-        ensemble["metrics"] = {
-            name: ensemble_metrics(split.teacher_logits, split.labels)
-            for name, split in splits.items()
-        }
-    return Exam(teachers, splits, ensemble)
+    if found:
+        ensemble = ensemble_cost(teacher, example(dataset)) | {"metrics": found}
+    return Evaluated(teacher, splits, ensemble)
 
 
-def example(dataset: Dataset) -> jax.Array:
-    """One preprocessed example [1, ...], for its shape."""
-    return preprocess(np.zeros((1, *dataset.input_shape), np.float32), dataset.preprocessing)
+def example(dataset: Dataset) -> np.ndarray:
+    """One example [1, ...] as a net sees it, for its shape."""
+    return np.zeros((1, *dataset.input_shape), np.float32)
 
 
 def program(recipe: Recipe, how: str, dataset: Dataset, layout: Layout) -> Callable:
@@ -69,31 +81,43 @@ def program(recipe: Recipe, how: str, dataset: Dataset, layout: Layout) -> Calla
     ) -> dict[str, jax.Array]:
         batch = batch.replace(inputs=preprocess(batch.inputs, dataset.preprocessing))
         one = lambda s, h: member.eval_step(recipe, s, h, batch, teacher_logits)
-        return over_members(one, how, (0, 0))(state, hparams)
+        sums = over_members(one, how, (0, 0))(state, hparams)
+        return sums | {"bad": state.bad.astype(np.float32)}
 
     return parallel.pmap(evaluate, layout)
 
 
-def evaluate(
-    program: Callable, state: State, hparams: Hparams, split: Examined, layout: Layout
-) -> dict[str, np.ndarray]:
-    """Each metric [M] over the whole split; the last batch is padded, and nothing dropped."""
+def batches(split: EvaluatedSplit, layout: Layout) -> Iterator[tuple[Batch, jax.Array | None]]:
+    """The split on the devices, batch by batch; the last one is padded, and nothing is dropped."""
     size = BATCH + -BATCH % layout.data_shards  # one for all splits, to compile once
-    totals = []
-    for start in range(0, len(split.labels), size):
-        rows = np.arange(start, start + size) % len(split.labels)
-        labels = np.where(
-            np.arange(start, start + size) < len(split.labels), split.labels[rows], -1
-        )
+    count = len(split.labels)
+    for start in range(0, count, size):
+        places = np.arange(start, start + size)
+        rows = places % count
+        labels = np.where(places < count, split.labels[rows], -1)
         batch = Batch(
-            parallel.split_batch(split.inputs[rows], layout, axis=0),
-            parallel.split_batch(labels, layout, axis=0),
+            parallel.place_batch(split.inputs[rows], layout, axis=0),
+            parallel.place_batch(labels, layout, axis=0),
         )
         logits = split.teacher_logits
         if logits is not None:
-            logits = parallel.split_batch(logits[:, rows], layout, axis=1)
-        totals.append(parallel.sum_shards(program(state, hparams, batch, logits), layout))
-    return metrics.finish(jax.tree.map(lambda *sums: np.sum(sums, axis=0), *totals))
+            logits = parallel.place_batch(logits[:, rows], layout, axis=1)
+        yield batch, logits
+
+
+@functools.lru_cache(maxsize=4)
+def on_devices(
+    split: EvaluatedSplit, layout: Layout
+) -> tuple[tuple[Batch, jax.Array | None], ...]:
+    """All batches of a split on the devices, for the stages that follow each other there."""
+    return tuple(batches(split, layout))
+
+
+def finish(sums: Sums, layout: Layout) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Which members are bad [M], and each metric [M], from the sums of all batches."""
+    parts = [parallel.fetch_sums(each, layout) for each in sums]
+    totals = jax.tree.map(lambda *x: np.sum(x, axis=0), *parts)
+    return totals.pop("bad") > 0, metrics.finish(totals)
 
 
 def ensemble_metrics(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
@@ -103,15 +127,21 @@ def ensemble_metrics(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]
       logits: [K, N, C].
       labels: [N].
     """
-    mean = jax.jit(lambda v, y: metrics.sums(ensemble_logits(v, 1.0), y, None))
-    totals = jax.tree.map(lambda x: np.asarray(x, np.float64), mean(logits, labels))
-    return {name: float(value) for name, value in metrics.finish(totals).items()}
+    sums = jax.jit(lambda v, y: metrics.sums(ensemble_logits(v, 1.0), y, None))
+    size, totals = min(BATCH, len(labels)), []
+    for start in range(0, len(labels), size):  # all at once may be more than a device holds
+        places = np.arange(start, start + size)
+        rows = places % len(labels)
+        here = np.where(places < len(labels), labels[rows], -1)
+        totals.append(jax.device_get(sums(logits[:, rows], here)))
+    summed = jax.tree.map(lambda *x: np.sum(np.asarray(x, np.float64), axis=0), *totals)
+    return {name: float(value) for name, value in metrics.finish(summed).items()}
 
 
-def serving_cost(model: nn.Module, variables: Any, example: jax.Array) -> dict[str, float]:
+def serving_cost(net: Net, variables: Variables, example: np.ndarray) -> dict[str, float]:
     """What one member costs, on one example [1, ...]; `variables` [M, ...] on the host."""
     first = jax.tree.map(lambda x: x[0], variables)
-    forward = lambda v, x: member.predict(model, v, x)
+    forward = lambda v, x: member.predict(net, v, x)
     return {
         "parameters": cost.parameters(first["params"]),
         "flops_per_example": cost.flops(forward, first, example),
@@ -119,15 +149,11 @@ def serving_cost(model: nn.Module, variables: Any, example: jax.Array) -> dict[s
     }
 
 
-def ensemble_cost(teachers: Teachers, example: jax.Array) -> dict[str, float]:
-    """What all teachers and their mean cost, on one example [1, ...]."""
-    each = [serving_cost(s.model, s.variables, example) for s in teachers.stages]
-    sizes = [len(s.members) for s in teachers.stages]
-    serve = lambda v, x: ensemble_logits(teachers.teach(v, x), 1.0)
-    return {
-        "parameters": sum(n * c["parameters"] for n, c in zip(sizes, each, strict=True)),
-        "flops_per_example": sum(
-            n * c["flops_per_example"] for n, c in zip(sizes, each, strict=True)
-        ),
-        "latency_ms": cost.latency_ms(serve, teachers.variables, example),
-    }
+def ensemble_cost(teacher: Teacher, example: np.ndarray) -> dict[str, float]:
+    """What all teachers and their mean cost, on one example [1, ...]; NaN where it is not known,
+    as of logits from a file."""
+    if teacher.costs is None:
+        return dict.fromkeys(("parameters", "flops_per_example", "latency_ms"), np.nan)
+    serve = lambda v, x: ensemble_logits(teacher.apply(v, x, ()).logits, 1.0)
+    latency = cost.latency_ms(serve, teacher.variables, example)
+    return teacher.costs(example) | {"latency_ms": latency}

@@ -7,19 +7,19 @@ from typing import Any
 
 import numpy as np
 
-from kdjax import data, evaluation, parallel, report
-from kdjax.config.parse import complete, parse
+from kdjax import data, evaluation, findings, report
+from kdjax.config import parse
 from kdjax.config.spec import ExperimentSpec, plain
 from kdjax.host import checkpoint, files, processes, versions
 from kdjax.host.progress import Displays, Progress, TensorBoard
 from kdjax.prepare import Job, claim, prepare
-from kdjax.report import findings
-from kdjax.report.report import Report
-from kdjax.rules import Preempted, choose
-from kdjax.teachers import open_teachers
+from kdjax.report import Report
+from kdjax.rules import choose
+from kdjax.stage import Stage, open_stage
+from kdjax.teachers import Teacher, of_stage, together
 from kdjax.train import train
 
-KEPT = 10  # stages whose compiled programs are kept until they are forgotten; tens of MiB each
+SPLITS = ("train", "validation", "test")
 
 
 def run(
@@ -31,7 +31,7 @@ def run(
     """Runs the stages that are not finished, and writes and returns the report.
 
     Args:
-      config: plain data, as `kdjax.config.experiment` makes it.
+      config: as `kdjax.config.experiment` makes it.
       workdir: where stages keep their checkpoints; a rerun goes on from what stands there.
       quiet: print nothing.
       stop: asked before and after every chunk whether to end here; the same in all processes.
@@ -42,24 +42,39 @@ def run(
       Diverged: every member of a stage has.
       Preempted: `stop` said so; the same call goes on from there.
     """
-    workdir = Path(workdir)
+    return run_stages(config, workdir, quiet, stop)[0]
+
+
+def run_stages(
+    config: Mapping[str, Any],
+    workdir: str | Path,
+    quiet: bool = False,
+    stop: Callable[[], bool] = lambda: False,
+) -> tuple[Report, dict[str, Stage]]:
+    """As `run`; returns the finished stages, too."""
+    workdir = files.expand(workdir)
     quiet = quiet or not processes.first()
     say = (lambda line: None) if quiet else print
     spec = parse(config)
-    dataset = data.load(spec.dataset, spec.data_dir, spec.cache_dir)
+    dataset = load(spec)
     prepare(spec, dataset, workdir)  # all refusals, before anything is written
     with checkpoint.lock(workdir):
         jobs = prepare(spec, dataset, workdir)  # again: another run may have ended since
         processes.check_alike(_content(spec, dataset, jobs))
         checkpoint.write_claim(workdir, claim(spec, dataset))
         say(f"workdir: {workdir}")
-        _train_all(jobs, spec, dataset, say, quiet, functools.partial(_end_if, stop))
-        result = findings.report_of(complete(config).to_dict(), spec, dataset, jobs)
+        stages, evaluated = _train_all(jobs, spec, dataset, say, quiet, stop)
+        result = findings.report_of(spec, dataset, jobs, stages, evaluated)
         processes.by_first(report.write)(result, workdir)
         processes.written(workdir / "report.json")
-    parallel.forget_programs()
     say(f"\n{result.table()}\n\nreport: {workdir / 'report.html'}")
-    return result
+    return result, stages
+
+
+def load(spec: ExperimentSpec) -> data.Dataset:
+    """The data set of an experiment."""
+    source = spec.arrays if spec.arrays is not None else spec.dataset.name
+    return data.load(source, spec.dataset, spec.data_dir, spec.cache_dir)
 
 
 def examples(config: Mapping[str, Any], split: str) -> tuple[np.ndarray, np.ndarray]:
@@ -73,8 +88,8 @@ def examples(config: Mapping[str, Any], split: str) -> tuple[np.ndarray, np.ndar
       InputError: there is no such split, or the data cannot be read.
     """
     spec = parse(config)
-    choose(("train", "validation", "test"), "split", split)
-    return data.load(spec.dataset, spec.data_dir, spec.cache_dir).whole(split)
+    choose(SPLITS, "split", split)
+    return load(spec).arrays(split)
 
 
 def _content(spec: ExperimentSpec, dataset: data.Dataset, jobs: tuple[Job, ...]) -> str:
@@ -90,26 +105,30 @@ def _train_all(
     dataset: data.Dataset,
     say: Callable[[str], None],
     quiet: bool,
-    end_if_asked: Callable[[], None],
-) -> None:
-    """Trains the stages that are not finished; each set of teachers sits one exam a run."""
-    exam = functools.cache(lambda paths: evaluation.exam(dataset, open_teachers(paths)))
-    for number, job in enumerate(jobs, 1):
+    stop: Callable[[], bool],
+) -> tuple[dict[str, Stage], dict[str, evaluation.Evaluated]]:
+    """Trains the stages that are not finished, and opens each once; what its teachers say of the
+    evaluated splits is found out once for each set of teachers."""
+    stages: dict[str, Stage] = {}
+    by_name = functools.cache(lambda name: of_stage(stages[name]))
+
+    @functools.cache
+    def evaluated_by(teachers: tuple[str | Teacher, ...]) -> evaluation.Evaluated:
+        found = [by_name(t) if isinstance(t, str) else t for t in teachers]
+        return evaluation.evaluated(dataset, together(found) if found else None)
+
+    for job in jobs:
         if processes.agreed(job.status == "done"):
             say(f"{job.stage.name}: done before")
         else:
+            source = stages[job.init_from] if isinstance(job.init_from, str) else job.init_from
             track = lambda job, done: _display(job, done, spec, quiet)
-            train(job, spec, dataset, exam(job.teachers), say, track, end_if_asked)
-        if number % KEPT == 0:
-            parallel.forget_programs()
-
-
-def _end_if(stop: Callable[[], bool]) -> None:
-    if stop():
-        raise Preempted("asked to stop; the same command goes on from the last checkpoint")
+            train(job, spec, dataset, evaluated_by(job.teachers), source, say, track, stop)
+        stages[job.stage.name] = open_stage(job.directory, job.net)
+    return stages, {job.stage.name: evaluated_by(job.teachers) for job in jobs}
 
 
 def _display(job: Job, done: int, spec: ExperimentSpec, quiet: bool) -> Displays:
-    bars = [] if quiet else [Progress(job, done)]
-    boards = [TensorBoard(job)] if spec.tensorboard and processes.first() else []
+    bars = [] if quiet else [Progress(job.stage.name, job.stage.steps, done)]
+    boards = [TensorBoard(job.directory)] if spec.tensorboard and processes.first() else []
     return Displays(*bars, *boards)

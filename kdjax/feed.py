@@ -20,14 +20,21 @@ Reading = tuple[Chunk, np.ndarray, np.ndarray, np.ndarray | None]
 
 
 def feed(
-    job: Job, dataset: Dataset, resident: bool, logits: np.ndarray | None, chunks: list[Chunk]
-) -> Iterator[tuple[Data, Examples]]:
-    """The arguments of each chunk, on the devices; what they need is read one chunk ahead.
+    job: Job,
+    dataset: Dataset,
+    resident: bool,
+    logits: np.ndarray | None,
+    chunks: list[Chunk],
+    calls: int,
+) -> Iterator[tuple[int, Data, Iterator[Examples]]]:
+    """The step after each chunk, its data, and the examples of each of its calls, on the devices;
+    what the next chunk needs is read while this one computes.
 
     Args:
       resident: all inputs go to the devices at once; else each chunk's are read, by Grain, for
         that chunk. The results are the same.
       logits: [N, K, C] cached teacher logits of the stage's examples, or None.
+      calls: the number of steps in one call, at most.
     """
     split, layout = dataset.splits["train"], job.layout
     inputs = fetch(split, job.positions) if resident else np.zeros(0)
@@ -36,7 +43,7 @@ def feed(
     for chunk, index, row, inputs in stream.ahead(_read(job, split, resident, chunks)):
         if inputs is not None:
             data = data.replace(inputs=parallel.replicate(inputs, layout))
-        yield data, _examples(job, chunk, index, row)
+        yield sum(chunk), data, _calls(job, chunk, index, row, calls)
 
 
 def _read(job: Job, split: Split, resident: bool, chunks: list[Chunk]) -> Iterator[Reading]:
@@ -65,22 +72,33 @@ def _index(job: Job, chunk: Chunk) -> np.ndarray:
     return np.stack([by_seed[seed] for seed in seeds])
 
 
+def _calls(
+    job: Job, chunk: Chunk, index: np.ndarray, row: np.ndarray, calls: int
+) -> Iterator[Examples]:
+    """The examples of a chunk, a part for each call."""
+    axis = 0 if job.stage.order == "shared" else 1
+    for first in range(0, chunk[1], calls):
+        part = np.arange(first, min(first + calls, chunk[1]))
+        here = chunk[0] + first, len(part)
+        yield _examples(job, here, index.take(part, axis), row.take(part, axis))
+
+
 def _examples(job: Job, chunk: Chunk, index: np.ndarray, row: np.ndarray) -> Examples:
     start, steps = chunk
     layout = job.layout
     step = np.arange(start, start + steps, dtype=np.int32)
     if job.stage.order == "shared":
-        alike = {"step": step, "seed": np.full(steps, SHARED_SEED, np.int32)}
-        alike = {k: parallel.repeat(v, layout) for k, v in alike.items()}
+        seed = np.full(steps, SHARED_SEED, np.int32)
         return Examples(
-            index=parallel.split_batch(index, layout, axis=1),
-            row=parallel.split_batch(row, layout, axis=1),
-            **alike,
+            index=parallel.place_batch(index, layout, axis=1),
+            row=parallel.place_batch(row, layout, axis=1),
+            step=parallel.replicate(step, layout),
+            seed=parallel.replicate(seed, layout),
         )
     seeds = np.array([member["seed"] for member in grid(job.stage)], np.int32)
-    own = {"step": np.tile(step, (len(seeds), 1)), "seed": np.tile(seeds[:, None], (1, steps))}
     return Examples(
-        index=parallel.split_batch(index, layout, axis=2, by_member=True),
-        row=parallel.split_batch(row, layout, axis=2, by_member=True),
-        **parallel.split_members(own, layout),
+        index=parallel.place_batch(index, layout, axis=2, by_member=True),
+        row=parallel.place_batch(row, layout, axis=2, by_member=True),
+        step=parallel.place_members(np.tile(step, (len(seeds), 1)), layout),
+        seed=parallel.place_members(np.tile(seeds[:, None], (1, steps)), layout),
     )

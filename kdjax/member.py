@@ -6,46 +6,45 @@ the devices. Axes: B batch, K teachers, C classes.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
-from kdjax import metrics, optim
+from kdjax import metrics
 from kdjax.keys import stream
-from kdjax.losses.logits import LOSSES
-from kdjax.mixing import ensemble_logits
-from kdjax.nets.layers import Training
+from kdjax.losses import Context, Term, ensemble_logits
+from kdjax.nets.net import Net, Outputs, PyTree, Training
+
+Hparams = dict[str, jax.Array]  # a member's own numbers, and "mixing" [K], which sums to 1
+WHOLE = {"seed": np.int32, "ensemble_size": np.int32}  # the numbers that are integers
 
 
 @flax.struct.dataclass
 class State:
-    """What training changes. `bad`: the loss was not finite once; updates have stopped."""
+    """What training changes.
+
+    Attributes:
+      collections: the net's variables other than its parameters, such as batch statistics.
+      aux: {term: its own parameters}.
+      average: the moving average of the net's variables that teaches it; None without one.
+      bad: a loss or a gradient was not finite once; updates have stopped.
+    """
 
     step: jax.Array
-    params: Any
-    model_state: Any  # the other variable collections, such as batch statistics
-    opt_state: Any
+    params: PyTree
+    collections: dict[str, PyTree]
+    aux: dict[str, PyTree]
+    opt_state: PyTree
+    average: PyTree
     bad: jax.Array
 
-
-@flax.struct.dataclass
-class Hparams:
-    """A member's own numbers; `mixing` [K] weighs its teachers and sums to 1."""
-
-    seed: jax.Array
-    learning_rate: jax.Array
-    weight_decay: jax.Array
-    momentum: jax.Array
-    temperature: jax.Array
-    soft_weight: jax.Array
-    hard_weight: jax.Array
-    label_smoothing: jax.Array
-    ensemble_size: jax.Array
-    mixing: jax.Array
+    @property
+    def variables(self) -> dict[str, PyTree]:
+        """What the net is evaluated with, and what a finished stage keeps."""
+        return {"params": self.params, **self.collections}
 
 
 @flax.struct.dataclass
@@ -58,33 +57,78 @@ class Batch:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What every member of a stage has in common."""
+    """What every member of a stage has in common.
 
-    model: nn.Module
-    stage: Any
+    Attributes:
+      objective: terms by name.
+      optimizer: the numbers of a member -> its optimizer.
+      mean: how a member's teachers are mixed, "arithmetic" or "geometric".
+      average: the decay of the member's own average, which then teaches it; None without one.
+    """
+
+    net: Net
+    objective: dict[str, Term]
+    optimizer: Callable[[Hparams], optax.GradientTransformation]
+    mean: str = "arithmetic"
+    average: float | None = None
+
+    @property
+    def taps(self) -> tuple[str, ...]:
+        """The paths of the net's layers whose outputs the terms read."""
+        return tuple(dict.fromkeys(p for term in self.objective.values() for p in term.student))
+
+    @property
+    def teacher_taps(self) -> tuple[str, ...]:
+        """The same of the teachers' layers."""
+        return tuple(dict.fromkeys(p for term in self.objective.values() for p in term.teacher))
 
 
 @dataclass(frozen=True)
 class Shards:
-    """What a step may know of other devices: the `mean` over the parts of its batch, and the
-    `number` of its own. For a chunk, `share(f, xs)` is f(xs) with its leading axis, of
-    steps, divided among them."""
+    """What a step may know of other devices.
 
-    mean: Callable[[Any], Any] = lambda tree: tree
+    Attributes:
+      mean: averages a pytree over the parts of the batch.
+      number: of this device's part of the batch.
+      gather: [b, ...] of this part of the batch -> [B, ...] of the whole batch.
+      share: `share(f, xs)` is f(xs), of which the leading axis, of steps, is divided.
+      members: [M/Dm, ...] of the members here -> [M, ...] of all members.
+    """
+
+    mean: Callable[[PyTree], PyTree] = lambda tree: tree
     number: Callable[[], jax.Array | int] = lambda: 0
-    share: Callable[[Callable, Any], Any] = lambda function, xs: function(xs)
+    gather: Callable[[jax.Array], jax.Array] = lambda x: x
+    share: Callable[[Callable, PyTree], PyTree] = lambda function, xs: function(xs)
+    members: Callable[[PyTree], PyTree] = lambda tree: tree
 
 
-def init(recipe: Recipe, hparams: Hparams, inputs: jax.Array) -> State:
-    """The state before the first step; `inputs` [1, ...] gives the shape of an example."""
-    variables = recipe.model.init(stream(hparams.seed, "init"), inputs)
-    params = variables.pop("params")
-    optimizer = optim.build(recipe.stage.optimizer, recipe.stage.steps, hparams)
+def init(
+    recipe: Recipe, hparams: Hparams, inputs: jax.Array, teacher: Outputs | None = None
+) -> State:
+    """The state before the first step.
+
+    Args:
+      inputs: [1, ...], the shape of an example.
+      teacher: outputs of the teachers [K, 1, ...], for their shapes; None without teachers.
+    """
+    variables = recipe.net.init(stream(hparams["seed"], "init"), inputs)
+    params = variables["params"]
+    collections = {name: tree for name, tree in variables.items() if name != "params"}
+    aux = {}
+    if any(term.aux for term in recipe.objective.values()):
+        outputs, _ = recipe.net.apply(variables, inputs, None, recipe.taps)
+        aux = {
+            name: term.aux(stream(hparams["seed"], f"aux {name}"), outputs, teacher)
+            for name, term in recipe.objective.items()
+            if term.aux
+        }
     return State(
         step=jnp.zeros((), jnp.int32),
         params=params,
-        model_state=dict(variables),
-        opt_state=optimizer.init(params),
+        collections=collections,
+        aux=aux,
+        opt_state=recipe.optimizer(hparams).init((params, aux)),
+        average=None if recipe.average is None else variables,
         bad=jnp.zeros((), bool),
     )
 
@@ -95,66 +139,101 @@ def train_step(
     state: State,
     hparams: Hparams,
     batch: Batch,
-    teacher_logits: jax.Array | None,
+    teacher: Outputs | None,
 ) -> tuple[State, jax.Array]:
     """One update.
 
     Args:
-      teacher_logits: [K, B, C] raw logits on this very view of the batch, or None.
+      teacher: outputs of the teachers [K, B, ...] on this very view of the batch, or None.
 
     Returns:
-      The new state and the mean loss of the batch. Once a loss is not finite, the member keeps
-      the state it had and is marked bad.
+      The new state and the loss of the batch. Once a loss or a gradient is not finite, the member
+      keeps the state it had and is marked bad.
     """
-    dropout_key = stream(hparams.seed, "dropout", state.step)
+    if recipe.average is not None:
+        outputs, _ = recipe.net.apply(state.average, batch.inputs, None, recipe.teacher_taps)
+        teacher = jax.tree.map(lambda x: x[None], outputs)
     places = shards.number() * len(batch.labels) + jnp.arange(len(batch.labels))
+    training = Training(places, stream(hparams["seed"], "dropout", state.step), shards.mean)
 
-    def objective(params: Any) -> tuple[jax.Array, Any]:
-        logits, model_state = recipe.model.apply(
-            {"params": params, **state.model_state},
-            batch.inputs,
-            Training(places, shards.mean),
-            rngs={"dropout": dropout_key},
-            mutable=list(state.model_state),
+    def loss_of(trained: tuple[PyTree, dict[str, PyTree]]) -> tuple[jax.Array, dict[str, PyTree]]:
+        params, aux = trained
+        variables = {"params": params, **state.collections}
+        outputs, collections = recipe.net.apply(variables, batch.inputs, training, recipe.taps)
+        return _objective(recipe, shards, outputs, teacher, batch, hparams, aux), collections
+
+    trained = state.params, state.aux
+    (loss, collections), gradient = jax.value_and_grad(loss_of, has_aux=True)(trained)
+    loss, collections, gradient = shards.mean((loss, collections, gradient))
+    updates, opt_state = recipe.optimizer(hparams).update(gradient, state.opt_state, trained)
+    params, aux = optax.apply_updates(trained, updates)
+
+    average = state.average
+    if recipe.average is not None:
+        now = {"params": params, **collections}
+        average = jax.tree.map(
+            lambda old, new: recipe.average * old + (1 - recipe.average) * new, average, now
         )
-        losses = LOSSES[recipe.stage.loss].function(logits, targets, batch.labels, hparams)
-        return losses.mean(), model_state
+    bad = state.bad | ~jnp.isfinite(loss) | ~jnp.isfinite(optax.global_norm(gradient))
+    new = State(state.step, params, dict(collections), aux, opt_state, average, bad)
+    new = jax.tree.map(lambda before, after: jnp.where(bad, before, after), state, new)
+    return new.replace(step=state.step + 1, bad=bad), loss
 
-    targets = None
-    if teacher_logits is not None:
-        targets = ensemble_logits(
-            teacher_logits, hparams.temperature, recipe.stage.mean, hparams.mixing
+
+def _objective(
+    recipe: Recipe,
+    shards: Shards,
+    student: Outputs,
+    teacher: Outputs | None,
+    batch: Batch,
+    hparams: Hparams,
+    aux: dict[str, PyTree],
+) -> jax.Array:
+    """The weighted sum of the terms, a scalar: the mean over the examples of those that have a loss
+    for each, and those of the whole batch."""
+    teacher = jax.lax.stop_gradient(teacher)
+
+    def targets(temperature: jax.Array | float | None) -> jax.Array:
+        mean = "geometric" if temperature is None else recipe.mean  # of the logits themselves
+        scale = 1.0 if temperature is None else temperature
+        return ensemble_logits(teacher.logits, scale, mean, hparams["mixing"])
+
+    each, whole = [], []
+    for name, term in recipe.objective.items():
+        numbers = numbers_of(name, term, hparams)
+        value = term.function(
+            Context(
+                student=student,
+                teacher=teacher,
+                targets=targets,
+                inputs=batch.inputs,
+                labels=batch.labels,
+                hparams=numbers,
+                aux=aux.get(name),
+                gather=shards.gather,
+            )
         )
-    (loss, model_state), gradient = jax.value_and_grad(objective, has_aux=True)(state.params)
-    loss, model_state, gradient = shards.mean((loss, model_state, gradient))
-    optimizer = optim.build(recipe.stage.optimizer, recipe.stage.steps, hparams)
-    updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
-
-    bad = state.bad | ~jnp.isfinite(loss)
-    kept = (state.params, state.model_state, state.opt_state)
-    params, model_state, opt_state = jax.tree.map(
-        lambda old, new: jnp.where(bad, old, new), kept, (params, dict(model_state), opt_state)
-    )
-    return State(state.step + 1, params, model_state, opt_state, bad), loss
+        (each if value.ndim else whole).append(numbers["weight"] * value)
+    return sum([sum(each[1:], each[0]).mean()] * bool(each) + whole)
 
 
-def predict(model: nn.Module, variables: dict[str, Any], inputs: jax.Array) -> jax.Array:
-    """Logits [B, C] of one net, in evaluation mode.
+def numbers_of(name: str, term: Term, hparams: Hparams) -> dict[str, jax.Array]:
+    """The numbers that a term reads: its own, or the stage's temperature."""
+    own = {h: hparams.get(f"{name}.{h}", hparams.get(h)) for h in ("weight", *term.hparams)}
+    return {h: value for h, value in own.items() if value is not None}
 
-    Args:
-      variables: `params` and the other collections, as one checkpoint item holds them.
-    """
-    collections = {"params": variables["params"], **variables["model_state"]}
-    return model.apply(collections, inputs)
+
+def predict(net: Net, variables: dict[str, PyTree], inputs: jax.Array) -> jax.Array:
+    """Logits [B, C] of one net, in evaluation."""
+    return net.apply(variables, inputs, None, ())[0].logits
 
 
 def eval_step(
     recipe: Recipe, state: State, hparams: Hparams, batch: Batch, teacher_logits: jax.Array | None
 ) -> dict[str, jax.Array]:
-    """The metric sums of one batch; `teacher_logits` [K, B, C] raw, or None."""
-    variables = {"params": state.params, "model_state": state.model_state}
-    logits = predict(recipe.model, variables, batch.inputs)
+    """The metric sums of one batch; `teacher_logits` [K, B, C] raw, or None. The teachers are
+    mixed as they are where they teach, at a temperature of 1."""
+    logits = predict(recipe.net, state.variables, batch.inputs)
     if teacher_logits is not None:
-        teacher_logits = ensemble_logits(teacher_logits, 1.0, weights=hparams.mixing)
+        teacher_logits = ensemble_logits(teacher_logits, 1.0, recipe.mean, hparams["mixing"])
     return metrics.sums(logits, batch.labels, teacher_logits)

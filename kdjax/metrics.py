@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kdjax.losses.logits import cross_entropy, kl_divergence
+from kdjax.losses import cross_entropy, kl_divergence
 
 BINS = 15  # of the calibration error: equal widths, arXiv 1706.04599
 

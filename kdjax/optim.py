@@ -4,15 +4,17 @@ A schedule is a multiplier of the member's learning rate, so one program trains 
 different rates.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from kdjax import rules
+
+Numbers = Mapping[str, jax.Array | float]  # of one member, by name
 
 SCHEDULES = {
     "constant": lambda steps: optax.constant_schedule(1.0),
@@ -28,25 +30,25 @@ SCHEDULES = {
 class Optimizer:
     """An entry of `OPTIMIZERS`: `direction(hparams, steps)` and the per-member numbers it reads."""
 
-    direction: Callable[[Any, int], optax.GradientTransformation]
+    direction: Callable[[Numbers, int], optax.GradientTransformation]
     hparams: tuple[str, ...]
 
 
 OPTIMIZERS = {
     "sgd": Optimizer(
-        lambda h, _: optax.chain(_decay(h.weight_decay), optax.trace(h.momentum, nesterov=False)),
+        lambda h, _: optax.chain(_decay(h["weight_decay"]), optax.trace(h["momentum"], nesterov=False)),
         hparams=("learning_rate", "weight_decay", "momentum"),
     ),
     "nesterov": Optimizer(
-        lambda h, _: optax.chain(_decay(h.weight_decay), optax.trace(h.momentum, nesterov=True)),
+        lambda h, _: optax.chain(_decay(h["weight_decay"]), optax.trace(h["momentum"], nesterov=True)),
         hparams=("learning_rate", "weight_decay", "momentum"),
     ),
     "rising_momentum": Optimizer(
-        lambda h, steps: optax.chain(_decay(h.weight_decay), rising_momentum(h.momentum, steps)),
+        lambda h, steps: optax.chain(_decay(h["weight_decay"]), rising_momentum(h["momentum"], steps)),
         hparams=("learning_rate", "weight_decay", "momentum"),
     ),
     "adamw": Optimizer(
-        lambda h, _: optax.chain(optax.scale_by_adam(), _decay(h.weight_decay)),
+        lambda h, _: optax.chain(optax.scale_by_adam(), _decay(h["weight_decay"])),
         hparams=("learning_rate", "weight_decay"),
     ),
 }
@@ -58,15 +60,14 @@ class OptimizerSpec:
     schedule: str = rules.field("cosine", rules.one_of(SCHEDULES))
     warmup_steps: int = rules.field(0, rules.whole(0))
     clip_norm: float = rules.field(0.0, rules.number(0))  # of the whole gradient; 0: no clipping
-    max_squared_norm: float = rules.field(
-        0.0, rules.number(0, 1e6)
-    )  # of a unit's weights; 0: no limit
+    # Of the weights that enter a unit; 0: no limit.
+    max_squared_norm: float = rules.field(0.0, rules.number(0, 1e6))
     learning_rate: float = rules.field(1e-3, rules.number(0, 1e3, above=True), hparam=True)
     weight_decay: float = rules.field(0.0, rules.number(0, 1e6), hparam=True)
     momentum: float = rules.field(0.9, rules.fraction(), hparam=True)
 
 
-def build(spec: Any, steps: int, hparams: Any) -> optax.GradientTransformation:
+def build(spec: OptimizerSpec, steps: int, hparams: Numbers) -> optax.GradientTransformation:
     """The optimizer of one member.
 
     Args:
@@ -81,7 +82,7 @@ def build(spec: Any, steps: int, hparams: Any) -> optax.GradientTransformation:
     return optax.chain(
         clip,
         OPTIMIZERS[spec.name].direction(hparams, steps),
-        optax.scale_by_schedule(lambda step: -hparams.learning_rate * multiplier(step)),
+        optax.scale_by_schedule(lambda step: -hparams["learning_rate"] * multiplier(step)),
         max_norm(spec.max_squared_norm) if spec.max_squared_norm else optax.identity(),
     )
 

@@ -14,7 +14,6 @@ import itertools
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +21,7 @@ import numpy as np
 
 from kdjax import rules
 from kdjax.member import Shards
+from kdjax.nets.net import PyTree
 from kdjax.rules import InputError
 
 AXIS = "devices"
@@ -59,8 +59,13 @@ class Layout:
         return self.devices // self.processes
 
 
-def layout(execution: ExecutionSpec, members: int, batch: int, path: str) -> Layout:
+def layout(
+    execution: ExecutionSpec, members: int, batch: int, path: str, splits: bool = True
+) -> Layout:
     """The layout asked for, over all processes; left open, `spread`.
+
+    Args:
+      splits: whether a batch may be split over devices.
 
     Raises:
       InputError: what is asked for does not divide, with the numbers.
@@ -74,9 +79,15 @@ def layout(execution: ExecutionSpec, members: int, batch: int, path: str) -> Lay
             f"config.execution.devices is {execution.devices}; it must be at most the {available} "
             "there are"
         )
+    if execution.data_shards > 1 and not splits:
+        raise InputError(
+            f"config.execution.data_shards is {execution.data_shards}; it must be 1 for {path}, "
+            "whose net has statistics or random numbers of a batch that depend on how it is split"
+        )
+    parts = batch if splits else 1  # what the data shards must divide
     if not (execution.devices or execution.member_shards or execution.data_shards):
-        return spread(members, batch, available, processes)
-    return _asked(execution, members, batch, available, processes, path)
+        return spread(members, parts, available, processes)
+    return _asked(execution, members, parts, available, processes, path)
 
 
 def spread(members: int, batch: int, devices: int, processes: int) -> Layout:
@@ -146,12 +157,6 @@ def _devices(layout: Layout) -> list[jax.Device]:
     return [d for p in processes for d in jax.local_devices(process_index=p)[: layout.own]]
 
 
-def forget_programs() -> None:
-    """Frees all compiled programs: those of pmap stay when their functions are gone, and take
-    memory maps, of which a process may not have many thousands."""
-    jax.clear_caches()
-
-
 def shards(layout: Layout) -> Shards:
     """What a step may know of the other devices of this layout."""
     ids = np.arange(layout.devices).reshape(layout.member_shards, layout.data_shards)
@@ -161,13 +166,29 @@ def shards(layout: Layout) -> Shards:
             found,
             mean=lambda tree: jax.lax.pmean(tree, AXIS, axis_index_groups=ids.tolist()),
             number=lambda: jax.lax.axis_index(AXIS) % layout.data_shards,
+            gather=functools.partial(_gather, ids),
         )
     if layout.member_shards > 1:
-        found = dataclasses.replace(found, share=functools.partial(_share, ids))
+        found = dataclasses.replace(
+            found,
+            share=functools.partial(_share, ids),
+            members=lambda tree: jax.tree.map(lambda x: _all_members(ids, layout, x), tree),
+        )
     return found
 
 
-def _share(ids: np.ndarray, function: Callable, xs: Any) -> Any:
+def _gather(ids: np.ndarray, x: jax.Array) -> jax.Array:
+    """[B/Dd, ...] of each data shard -> [B, ...]."""
+    return jax.lax.all_gather(x, AXIS, axis_index_groups=ids.tolist(), tiled=True)
+
+
+def _all_members(ids: np.ndarray, layout: Layout, x: jax.Array) -> jax.Array:
+    """[M/Dm, ...] of each member shard -> [M, ...]."""
+    every = jax.lax.all_gather(x, AXIS, axis_index_groups=ids.T.tolist(), tiled=True)
+    return every[: len(every) - layout.copies]
+
+
+def _share(ids: np.ndarray, function: Callable, xs: PyTree) -> PyTree:
     """`function(xs)` [S, ...]; the member shards, the rows of `ids`, each work out a part of S,
     unless S is less than they are."""
     steps = len(jax.tree.leaves(xs)[0])
@@ -181,39 +202,40 @@ def _share(ids: np.ndarray, function: Callable, xs: Any) -> Any:
     return jax.tree.map(lambda y: y[:steps], every)
 
 
-def split_members(tree: Any, layout: Layout) -> Any:
+def place_members(tree: PyTree, layout: Layout) -> PyTree:
     """Host arrays [M, ...] to device arrays [D, M/Dm, ...], repeated for every data shard."""
 
-    def split(x: Any) -> np.ndarray:
+    def split(x: np.ndarray) -> np.ndarray:
         x = _filled(np.asarray(x), layout)
-        m = len(x) // layout.member_shards
-        x = x.reshape(layout.member_shards, m, *x.shape[1:])
+        x = x.reshape(layout.member_shards, -1, *x.shape[1:])
         return _own(np.repeat(x, layout.data_shards, axis=0), layout)
 
-    return _placed(layout)(jax.tree.map(split, tree))
+    return _place(jax.tree.map(split, tree), layout)
 
 
-def join_members(tree: Any, layout: Layout) -> Any:
+def fetch_members(tree: PyTree, layout: Layout) -> PyTree:
     """[D, M/Dm, ...] to private host arrays [M, ...]; data shards agree, the first is taken."""
 
-    def join(x: Any) -> np.ndarray:
-        x = np.concatenate(_host(x, layout, of_members=True)[:, 0])
+    def join(x: jax.Array) -> np.ndarray:
+        x = np.concatenate(_fetch(x, layout, of_members=True)[:, 0])
         return x[: len(x) - layout.copies]
 
     return jax.tree.map(join, tree)
 
 
-def sum_shards(tree: Any, layout: Layout) -> Any:
+def fetch_sums(tree: PyTree, layout: Layout) -> PyTree:
     """Sums [D, M/Dm, ...] over part of a batch each to float64 host sums [M, ...]."""
 
-    def total(x: Any) -> np.ndarray:
-        x = np.concatenate(_host(x, layout).astype(np.float64).sum(axis=1))
+    def total(x: jax.Array) -> np.ndarray:
+        x = np.concatenate(_fetch(x, layout).astype(np.float64).sum(axis=1))
         return x[: len(x) - layout.copies]
 
     return jax.tree.map(total, tree)
 
 
-def split_batch(x: np.ndarray, layout: Layout, axis: int, by_member: bool = False) -> np.ndarray:
+def place_batch(
+    x: np.ndarray, layout: Layout, axis: int, by_member: bool = False
+) -> jax.Array:
     """An array with the batch at `axis` to [D, ...], each device with its part of the batch.
 
     With `by_member` the array's axis 0 is M, and is split over the member shards as well.
@@ -221,19 +243,16 @@ def split_batch(x: np.ndarray, layout: Layout, axis: int, by_member: bool = Fals
     x = _filled(x, layout) if by_member else x
     parts = np.stack(np.split(x, layout.data_shards, axis=axis))  # [Dd, ...]
     if not by_member:
-        return _own(np.concatenate([parts] * layout.member_shards), layout)
+        return _place(_own(np.concatenate([parts] * layout.member_shards), layout), layout)
     parts = parts.reshape(layout.data_shards, layout.member_shards, -1, *parts.shape[2:])
-    return _own(np.swapaxes(parts, 0, 1).reshape(-1, *parts.shape[2:]), layout)
+    split = np.swapaxes(parts, 0, 1).reshape(-1, *parts.shape[2:])
+    return _place(_own(split, layout), layout)
 
 
-def repeat(x: np.ndarray, layout: Layout) -> np.ndarray:
-    """An array to [D, ...], the same for every device."""
-    return np.broadcast_to(x, (layout.own, *x.shape))
-
-
-def replicate(tree: Any, layout: Layout) -> Any:
+def replicate(tree: PyTree, layout: Layout) -> PyTree:
     """A host tree to device arrays [D, ...], the same on every device."""
-    return _copied(layout)(np.arange(layout.own), tree)
+    repeat = lambda x: np.broadcast_to(np.asarray(x), (layout.own, *np.shape(x)))
+    return _place(jax.tree.map(repeat, tree), layout)
 
 
 def _filled(x: np.ndarray, layout: Layout) -> np.ndarray:
@@ -247,14 +266,20 @@ def _own(x: np.ndarray, layout: Layout) -> np.ndarray:
     return x[first : first + layout.own]
 
 
-@functools.cache
-def _placed(layout: Layout) -> Callable:
-    return pmap(lambda x: x, layout)
+def _place(tree: PyTree, layout: Layout) -> PyTree:
+    """Host arrays [D/P, ...] to device arrays [D, ...], without a compiled program."""
+    sharding = _sharding(layout)
+    if layout.processes == 1:
+        return jax.device_put(tree, sharding)
+    return jax.tree.map(
+        lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), tree
+    )
 
 
 @functools.cache
-def _copied(layout: Layout) -> Callable:
-    return jax.pmap(lambda _, x: x, in_axes=(0, None), devices=_devices(layout))
+def _sharding(layout: Layout) -> jax.sharding.NamedSharding:
+    mesh = jax.sharding.Mesh(np.array(_devices(layout)), (AXIS,))
+    return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(AXIS))
 
 
 @functools.cache
@@ -262,7 +287,7 @@ def _gathered(layout: Layout, groups: tuple[tuple[int, ...], ...]) -> Callable:
     return pmap(lambda x: jax.lax.all_gather(x, AXIS, axis_index_groups=groups), layout)
 
 
-def _host(x: jax.Array, layout: Layout, of_members: bool = False) -> np.ndarray:
+def _fetch(x: jax.Array, layout: Layout, of_members: bool = False) -> np.ndarray:
     """[D, ...] of all processes as a private array [Dm, Dd, ...] on the host of each; with
     `of_members` one data shard is enough, and [Dm, 1, ...] may come.
 
@@ -274,5 +299,6 @@ def _host(x: jax.Array, layout: Layout, of_members: bool = False) -> np.ndarray:
         every = _gathered(layout, tuple(map(tuple, groups.tolist())))(x)
         x = np.array(every.addressable_shards[0].data)[0]
     else:
-        x = np.array(_placed(layout)(x))  # of a copy: an array keeps what of it was on the host
+        # A copy: what the device gives may be a view of a buffer that a later step overwrites.
+        x = np.array(jax.device_get(x))
     return x.reshape(layout.member_shards, -1, *x.shape[1:])

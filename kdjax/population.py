@@ -4,6 +4,7 @@ Which of the two loops is outside, and how members are lifted, is a `Plan`. It c
 and results by no more than rounding.
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,8 @@ from kdjax import member
 from kdjax.data.dataset import Preprocessing
 from kdjax.keys import stream
 from kdjax.member import Batch, Hparams, Recipe, Shards, State
-from kdjax.views import view
+from kdjax.nets.net import Outputs, PyTree
+from kdjax.views import AugmentSpec, view
 
 SMALL_BYTES = 2**18  # of one member's state; larger ones are faster one after another
 
@@ -77,7 +79,8 @@ class Examples:
     seed: jax.Array
 
 
-Given = tuple[Examples, jax.Array | None]  # to a step: its examples, and live teachers' logits
+Teach = Callable[[PyTree, jax.Array], Outputs]  # (variables, inputs [B, ...]) -> [K, B, ...]
+Taught = tuple[Examples, Outputs | None]  # the examples of a step, and what the teachers say of them
 
 
 def over_members(function: Callable, how: str, in_axes: tuple[int | None, ...]) -> Callable:
@@ -123,51 +126,69 @@ def train_chunk(
     plan: Plan,
     shards: Shards,
     preprocessing: Preprocessing,
-    teach: Callable[[Any, jax.Array], jax.Array] | None,
+    augment: AugmentSpec,
+    order: str,
+    teach: Teach | None,
+    peers: bool = False,
 ) -> Callable:
-    """The compiled unit: teach, then learn, for S steps of all members of a device.
+    """The compiled unit: teach, then train, for S steps of all members of a device.
 
     Args:
-      teach: (teacher variables, inputs [B, ...]) -> raw logits [K, B, C] of live teachers; None
-        if there are none or their logits are cached in `Data.logits`.
+      order: of the batches, "own" for each member or "shared" by all.
+      teach: (teacher variables, inputs [B, ...]) -> outputs [K, B, ...] of live teachers; None if
+        there are none or their logits are cached in `Data.logits`.
+      peers: whether the members teach each other, in shared order (arXiv 1706.00384).
 
     Returns:
       (state [M, ...], hparams [M], data, teacher variables, examples) -> (state, loss [M, S]).
     """
-    stage = recipe.stage
-    own = stage.order == "own"
+    own = order == "own"
 
     def chunk(
-        state: State, hparams: Hparams, data: Data, teachers: Any, examples: Examples
+        state: State, hparams: Hparams, data: Data, teachers: PyTree, examples: Examples
     ) -> tuple[State, jax.Array]:
-        def look(examples: Examples) -> Batch:
+        def batch_of(examples: Examples) -> Batch:
             key = stream(examples.seed, "view", examples.step)
-            raw, augment = data.inputs[examples.row], stage.augment
+            raw = data.inputs[examples.row]
             inputs = view(raw, examples.index, key, augment, preprocessing)
             return Batch(inputs, data.labels[examples.index])
 
-        def lesson(examples: Examples) -> jax.Array:
-            return teach(teachers, look(examples).inputs)
+        def teach_batch(examples: Examples) -> Outputs:
+            return teach(teachers, batch_of(examples).inputs)
 
-        def learn(state: State, hparams: Hparams, given: Given) -> tuple[State, jax.Array]:
-            examples, taught = given
+        def train_batch(
+            state: State, hparams: Hparams, taught: Taught
+        ) -> tuple[State, jax.Array]:
+            examples, teacher = taught
             if data.logits is not None:
-                taught = jnp.moveaxis(data.logits[examples.index], 0, 1)
-            return member.train_step(recipe, shards, state, hparams, look(examples), taught)
+                teacher = Outputs(jnp.moveaxis(data.logits[examples.index], 0, 1), {})
+            return member.train_step(recipe, shards, state, hparams, batch_of(examples), teacher)
 
-        taught = None if teach is None else _taught(lesson, plan, shards, own, examples)
-        loops = _members_inside_steps if plan.members == "vmap" else _steps_inside_members
-        return loops(learn, plan, own, state, hparams, (examples, taught))
+        def teach_each_other(state: State, examples: Examples) -> Outputs:
+            inputs = batch_of(examples).inputs
+            outputs = lambda s: recipe.net.apply(s.variables, inputs, None, recipe.teacher_taps)[0]
+            return shards.members(over_members(outputs, plan.members, (0,))(state))
+
+        outputs = None if teach is None else _teach(teach_batch, plan, shards, own, examples)
+        if peers:
+            loops = functools.partial(_members_inside_steps, together=teach_each_other)
+        else:
+            loops = _members_inside_steps if plan.members == "vmap" else _steps_inside_members
+        return loops(train_batch, plan, own, state, hparams, (examples, outputs))
 
     return chunk
 
 
-def _taught(
-    lesson: Callable, plan: Plan, shards: Shards, own: bool, examples: Examples
-) -> jax.Array:
-    """The teachers' logits of all steps, [S, K, B, C], or [M, S, K, B, C] in own order, made
+def _teach(
+    teach_batch: Callable[[Examples], Outputs],
+    plan: Plan,
+    shards: Shards,
+    own: bool,
+    examples: Examples,
+) -> Outputs:
+    """The teachers' outputs of all steps, [S, K, B, ...], or [M, S, K, B, ...] in own order, made
     outside the members' axis, where the teachers would run M times."""
-    single = lambda nothing, examples: (nothing, lesson(examples))
+    single = lambda nothing, examples: (nothing, teach_batch(examples))
     every_step = lambda examples: over_steps(single, plan.scan)((), examples)[1]
     if not own:
         return shards.share(every_step, examples)
@@ -175,33 +196,49 @@ def _taught(
 
 
 def _members_inside_steps(
-    learn: Callable, plan: Plan, own: bool, state: State, hparams: Hparams, given: Given
+    train_batch: Callable,
+    plan: Plan,
+    own: bool,
+    state: State,
+    hparams: Hparams,
+    taught: Taught,
+    together: Callable[[State, Examples], Outputs] | None = None,
 ) -> tuple[State, jax.Array]:
-    """Each step trains all members; `given` [S, ...], or [M, S, ...] in own order."""
+    """Each step trains all members; `taught` [S, ...], or [M, S, ...] in own order. `together`:
+    (state [M, ...], examples) -> outputs of all members, which then teach."""
     if own:
-        given = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), given)
-    all_members = over_members(learn, plan.members, (0, 0, 0 if own else None))
-    step = lambda state, given: all_members(state, hparams, given)
-    state, loss = over_steps(step, plan.scan)(state, given)
+        taught = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), taught)
+    all_members = over_members(train_batch, plan.members, (0, 0, 0 if own else None))
+
+    def step(state: State, taught: Taught) -> tuple[State, jax.Array]:
+        if together is not None:
+            taught = taught[0], together(state, taught[0])
+        return all_members(state, hparams, taught)
+
+    state, loss = over_steps(step, plan.scan)(state, taught)
     return state, jnp.swapaxes(loss, 0, 1)
 
 
 def _steps_inside_members(
-    learn: Callable, plan: Plan, own: bool, state: State, hparams: Hparams, given: Given
+    train_batch: Callable,
+    plan: Plan,
+    own: bool,
+    state: State,
+    hparams: Hparams,
+    taught: Taught,
 ) -> tuple[State, jax.Array]:
-    """Each member takes all its steps; `given` [S, ...], or [M, S, ...] in own order."""
+    """Each member takes all its steps; `taught` [S, ...], or [M, S, ...] in own order."""
 
-    def all_steps(state: State, hparams: Hparams, given: Given) -> tuple[State, jax.Array]:
-        return over_steps(lambda s, g: learn(s, hparams, g), plan.scan)(state, given)
+    def all_steps(state: State, hparams: Hparams, taught: Taught) -> tuple[State, jax.Array]:
+        return over_steps(lambda s, t: train_batch(s, hparams, t), plan.scan)(state, taught)
 
-    return over_members(all_steps, plan.members, (0, 0, 0 if own else None))(state, hparams, given)
+    return over_members(all_steps, plan.members, (0, 0, 0 if own else None))(state, hparams, taught)
 
 
-def hparams(members: list[dict[str, Any]], mixing: np.ndarray) -> Hparams:
-    """The grid as arrays [M]; `mixing` [M, K], each row with sum 1."""
-    whole = ("seed", "ensemble_size")
+def hparams(members: list[dict[str, float]], mixing: np.ndarray) -> Hparams:
+    """The numbers of the members as arrays [M]; `mixing` [M, K], each row with sum 1."""
     values = {
-        name: np.array([m[name] for m in members], np.int32 if name in whole else np.float32)
+        name: np.array([m[name] for m in members], member.WHOLE.get(name, np.float32))
         for name in members[0]
     }
-    return Hparams(mixing=mixing.astype(np.float32), **values)
+    return {"mixing": mixing.astype(np.float32), **values}

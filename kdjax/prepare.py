@@ -8,17 +8,16 @@ from typing import Any
 import jax
 import numpy as np
 
-from kdjax import parallel
-from kdjax.config.spec import ExperimentSpec, StageSpec, grid, hard_term, plain, teachers_of
-from kdjax.data.dataset import Dataset, fetch, subset
-from kdjax.data.sources import numbered
+from kdjax import nets, parallel
+from kdjax.config.spec import ExperimentSpec, StageSpec, grid, plain, weighs_labels
+from kdjax.data import Dataset, fetch, numbered, subset
 from kdjax.host import checkpoint, memory
-from kdjax.losses.logits import LOSSES
 from kdjax.mixing import mixing_matrix
-from kdjax.nets.modules import MODELS
+from kdjax.nets.net import Net
 from kdjax.parallel import Layout
 from kdjax.rules import InputError, shown
-from kdjax.stage import Stage, build_model, open_stage
+from kdjax.stage import Stage, open_stage
+from kdjax.teachers import Teacher, of_stage
 from kdjax.views import check_augment
 
 
@@ -30,8 +29,11 @@ class Job:
       path: of the stage in the config, for messages.
       status: "new", "unfinished" or "done".
       identity: plain data that determines the stage's results; kept in its directory.
+      net: what is trained; of a `kind`, "dense" or "convolutional", and whether its batches may be
+        split (`splits`).
       positions, labels: [N] the training examples, and their labels (negative: hidden).
-      teachers, init_from: directories of finished stages, or of earlier ones of this run.
+      teachers: names of earlier stages of this run, or teachers.
+      init_from: the name of an earlier stage, or a stage, or None.
     """
 
     stage: StageSpec
@@ -39,11 +41,14 @@ class Job:
     directory: Path
     status: str
     identity: dict[str, Any]
+    net: Net
+    kind: str
+    splits: bool
     positions: np.ndarray
     labels: np.ndarray
     layout: Layout
-    teachers: tuple[Path, ...]
-    init_from: Path | None
+    teachers: tuple[str | Teacher, ...]
+    init_from: str | Stage | None
 
 
 def prepare(spec: ExperimentSpec, dataset: Dataset, workdir: Path) -> tuple[Job, ...]:
@@ -76,33 +81,28 @@ def _job(
 ) -> Job:
     path = f"config.stages.{stage.name}"
     check_augment(stage.augment, dataset.input_shape, f"{path}.augment")
-    _check_model(stage, dataset, path)
+    net = stage.model.net or nets.build(
+        {"name": stage.model.name, **dict(stage.model.arguments)}, dataset.classes, f"{path}.model"
+    )
+    found = nets.checked(net, dataset.input_shape, dataset.classes, f"{path}.model")
+    _check_memory(stage, found.shapes, dataset.input_shape, path)
     positions, labels = subset(
         dataset.splits["train"].labels, dataset.classes, stage.subset, f"{path}.subset"
     )
     _check_labels(stage, labels, path)
-    references = {
-        field: [_resolve(ref, earlier, f"{path}.{field}") for ref in teachers_of(value)]
-        for field, value in (("teacher", stage.teacher), ("init_from", stage.init_from))
-    }
-    for field, found in references.items():
-        for reference, _, opened in found:
-            if opened is not None:
-                _check_fit(opened, dataset, f"{path}.{field}", reference)
-    for reference, _, opened in references["init_from"]:
-        _check_init(stage, earlier.get(reference), opened, f"{path}.init_from", reference)
-    count = sum(
-        len(opened.healthy().members if opened else grid(earlier[reference].stage))
-        for reference, _, opened in references["teacher"]
-    )
+    teachers = tuple(_teacher(t, earlier, dataset, f"{path}.teacher") for t in stage.teacher)
+    init = _resolve(stage.init_from, earlier, f"{path}.init_from") if stage.init_from else None
+    _check_init(stage, net, init, earlier, dataset, f"{path}.init_from")
+    count = sum(_count(teacher, earlier) for teacher in teachers)
     if count:
-        mixing_matrix(stage, count, np.zeros(count), path)
-    layout = parallel.layout(spec.execution, len(grid(stage)), stage.batch, path)
+        mixing_matrix(grid(stage), stage.mixing, count, np.zeros(count), path)
+    members = len(grid(stage))
+    layout = parallel.layout(spec.execution, members, stage.batch, path, found.splits)
     if spec.dataset.resident:
         _check_resident(dataset, len(positions), layout)
     if count and stage.teacher_logits != "live":
         _check_logits(stage, (len(positions), count, dataset.classes), layout, path)
-    identity = _identity(stage, references, earlier)
+    identity = _identity(stage, net, teachers, init, earlier)
     identity["dataset"] = dataset_identity(spec, dataset)
     directory = workdir / stage.name
     return Job(
@@ -111,33 +111,44 @@ def _job(
         directory=directory,
         status=checkpoint.prepare(directory, identity),
         identity=identity,
+        net=net,
+        kind=found.kind,
+        splits=found.splits,
         positions=positions,
         labels=labels,
         layout=layout,
-        teachers=tuple(directory for _, directory, _ in references["teacher"]),
-        init_from=next((directory for _, directory, _ in references["init_from"]), None),
+        teachers=teachers,
+        init_from=init,
     )
 
 
 def _identity(
-    stage: StageSpec, references: dict[str, list], earlier: dict[str, Job]
+    stage: StageSpec,
+    net: Net,
+    teachers: tuple[str | Teacher, ...],
+    init: str | Stage | None,
+    earlier: dict[str, Job],
 ) -> dict[str, Any]:
-    """The stage's fields but for `chunk`, and what it comes from: earlier stages, and directories,
-    each known by its name and what it holds, for it may be moved."""
+    """The stage's fields but for `chunk`, and what it comes from: earlier stages, and teachers and
+    directories, each known by what it holds, for it may be moved."""
     fields, sources = plain(stage), {}
-    del fields["chunk"]
-    for field, found in references.items():
-        known = {}
-        for reference, directory, opened in found:
-            if opened is None:
-                known[reference] = earlier[reference].identity
-            else:
-                digest = checkpoint.digest(opened.variables)
-                known[f"{directory.resolve().name}@{digest[:12]}"] = digest
-        if any(opened is not None for _, _, opened in found):
-            fields[field] = ",".join(known)
-        sources |= known
+    for field in ("chunk", "teacher", "init_from"):
+        fields.pop(field, None)
+    for teacher in teachers:
+        if isinstance(teacher, str):
+            sources[teacher] = earlier[teacher].identity
+        else:
+            sources[teacher.name] = plain(teacher.identity)
+    fields["teacher"], fields["model"] = list(sources), plain(net)
+    if init is not None:
+        name = init if isinstance(init, str) else init.name
+        digest = earlier[init].identity if isinstance(init, str) else _digest(init)
+        fields["init_from"], sources[f"init {name}"] = name, digest
     return {"stage": fields, "from": sources}
+
+
+def _digest(stage: Stage) -> str:
+    return checkpoint.digest(stage.variables)
 
 
 def dataset_identity(spec: ExperimentSpec, dataset: Dataset) -> dict[str, Any]:
@@ -149,37 +160,13 @@ def dataset_identity(spec: ExperimentSpec, dataset: Dataset) -> dict[str, Any]:
     return identity | {"validation": len(dataset.splits["validation"])}
 
 
-def _check_model(stage: StageSpec, dataset: Dataset, path: str) -> None:
-    """Whether the net takes examples of this shape; nothing is computed."""
-    shape, rank = dataset.input_shape, MODELS[stage.model.name].rank
-    if len(shape) < rank:
-        raise InputError(
-            f"{path}.model.name is {stage.model.name!r}, which needs examples of {rank} axes; "
-            f"those of {dataset.name!r} have the shape {shape}"
-        )
-    model = build_model(stage.model, dataset.classes)
-    example, why = jax.ShapeDtypeStruct((1, *shape), "float32"), None
-    try:
-        variables = jax.eval_shape(model.init, jax.random.key(0), example)
-        if not all(leaf.size for leaf in jax.tree.leaves(variables)):
-            why = "a layer would have no inputs"
-    except Exception as error:  # whatever a module does with a shape that it does not fit
-        why = (str(error).splitlines() or [repr(error)])[0]
-    if why:
-        raise InputError(
-            f"{path}.model is {dict(stage.model.arguments)}, which does not take examples of the "
-            f"shape {shape}: {why}"
-        )
-    _check_memory(stage, [leaf.shape for leaf in jax.tree.leaves(variables)], shape, path)
-
-
 def _check_memory(
     stage: StageSpec, parameters: list[tuple[int, ...]], example: tuple[int, ...], path: str
 ) -> None:
     """Whether the least that the stage must hold fits, by the shapes of one member's parameters and
     of one example; all in numbers of 4 bytes."""
     members = len(grid(stage))
-    says = f"{path}.model is {dict(stage.model.arguments)}, whose parameters are"
+    says = f"{path}.model is {stage.model.name!r}, whose parameters are"
     memory.check(says, [((members, *shape), 4) for shape in parameters])
     batches = members if stage.order == "own" else 1
     says = f"{path}.batch is {stage.batch}, for which a chunk needs"
@@ -209,25 +196,80 @@ def _check_logits(
 
 
 def _check_labels(stage: StageSpec, labels: np.ndarray, path: str) -> None:
-    """Every label, for a loss of labels alone; some, for a label term beside soft targets."""
+    """Every label, for an objective of labels alone; some, for a label term beside teachers."""
     hidden = int((labels < 0).sum())
-    needs_all = LOSSES[stage.loss].labels and not LOSSES[stage.loss].teacher
-    missing = hidden > 0 if needs_all else hidden == len(labels)
-    if missing and hard_term(stage):
+    missing = hidden == len(labels) if stage.taught else hidden > 0
+    if missing and weighs_labels(stage):
         raise InputError(
-            f"{path}.loss is {stage.loss!r} with a label term, but {path}.subset.labelled hides "
-            f"the labels of {hidden} of its {len(labels)} examples; it must show "
-            f"{'every' if needs_all else 'some'} label"
+            f"{path}.objective has a term of labels, but {path}.subset.labelled hides the labels "
+            f"of {hidden} of its {len(labels)} examples; it must show "
+            f"{'some' if stage.taught else 'every'} label"
         )
 
 
-def _resolve(reference: str, earlier: dict[str, Job], path: str) -> tuple[str, Path, Stage | None]:
+def _count(teacher: str | Teacher, earlier: dict[str, Job]) -> int:
+    return len(grid(earlier[teacher].stage)) if isinstance(teacher, str) else teacher.count
+
+
+def _teacher(
+    reference: str | Teacher, earlier: dict[str, Job], dataset: Dataset, path: str
+) -> str | Teacher:
+    """An earlier stage's name as it is; a directory as a teacher, opened once a run."""
+    if isinstance(reference, str):
+        found = _resolve(reference, earlier, path)
+        if isinstance(found, str):
+            return found
+        _check_fit(found, dataset, path, reference)
+        return of_stage(found)
+    for stage in reference.stages:
+        _check_fit(stage, dataset, path, stage.where)
+    if reference.sizes:
+        _check_sizes(reference, dataset, path)
+    elif reference.scope == "batch" and not reference.stages:
+        _check_outputs(reference, dataset, path)
+    return reference
+
+
+def _check_sizes(teacher: Teacher, dataset: Dataset, path: str) -> None:
+    """Whether logits are of this data set's examples and classes."""
+    for split, (count, classes) in teacher.sizes.items():
+        here = len(dataset.splits[split]), dataset.classes
+        if (count, classes) != here:
+            raise InputError(
+                f"{path} is {teacher.name!r}, whose {split} logits are of {count} examples and "
+                f"{classes} classes; they must be of {here[0]} and {here[1]}"
+            )
+
+
+def _check_outputs(teacher: Teacher, dataset: Dataset, path: str) -> None:
+    """Whether a function takes this data set's examples and has its classes; nothing is computed."""
+    example = jax.ShapeDtypeStruct((1, *dataset.input_shape), "float32")
+    try:
+        outputs = jax.eval_shape(
+            lambda v, x: teacher.apply(v, x, ()), teacher.variables, example
+        )
+        shape = outputs.logits.shape
+    except Exception as error:  # whatever a user's function does
+        why = (str(error).splitlines() or [repr(error)])[0]
+        raise InputError(
+            f"{path} is {teacher.name!r}, which does not take examples of the shape "
+            f"{dataset.input_shape}: {why}"
+        ) from error
+    if shape != (teacher.count, 1, dataset.classes):
+        raise InputError(
+            f"{path} is {teacher.name!r}, whose logits of one example are {shape[1:]}; they must "
+            f"be (1, {dataset.classes})"
+        )
+
+
+def _resolve(reference: str, earlier: dict[str, Job], path: str) -> str | Stage:
+    """The name of an earlier stage, or an opened directory."""
     if reference in earlier:
-        return reference, earlier[reference].directory, None
+        return reference
     try:
         opened = open_stage(reference)
         opened.healthy()  # an InputError if it has no such member
-        return reference, Path(reference), opened
+        return opened
     except InputError as error:
         raise InputError(f"{path} is {reference!r}: {error}") from error
 
@@ -240,7 +282,7 @@ def _check_fit(opened: Stage, dataset: Dataset, path: str, reference: str) -> No
         "preprocessing": plain(dataset.preprocessing),
     }
     for what, here in ours.items():
-        there = opened.meta.get(what, here)  # directories of before have no dtype
+        there = opened.meta[what]
         if there != here:
             raise InputError(
                 f"{path} is {reference!r}, whose {what} {there} differs from this data set's "
@@ -258,14 +300,41 @@ def _check_fit(opened: Stage, dataset: Dataset, path: str, reference: str) -> No
 
 
 def _check_init(
-    stage: StageSpec, job: Job | None, opened: Stage | None, path: str, reference: str
+    stage: StageSpec,
+    net: Net,
+    init: str | Stage | None,
+    earlier: dict[str, Job],
+    dataset: Dataset,
+    path: str,
 ) -> None:
-    model = opened.model_spec if opened else job.stage.model
-    members = len(opened.members if opened else grid(job.stage))
-    if model != stage.model:
-        raise InputError(f"{path} is {reference!r}, whose model {model} is not {stage.model}")
+    """Whether a stage may start from the variables of another."""
+    if init is None:
+        return
+    members = len(grid(earlier[init].stage) if isinstance(init, str) else init.members)
+    if isinstance(init, str):
+        source, theirs = init, earlier[init].net
+        alike = plain(theirs) == plain(net)
+    else:
+        _check_fit(init, dataset, path, stage.init_from)
+        source, theirs = stage.init_from, init.meta["model"]
+        shapes = lambda tree: jax.tree.map(np.shape, tree)
+        example = jax.ShapeDtypeStruct((1, *dataset.input_shape), "float32")
+        ours = jax.eval_shape(net.init, jax.random.key(0), example)
+        alike = jax.tree.map(lambda s: s[1:], shapes(init.variables), is_leaf=_is_shape) == shapes(
+            ours
+        )
+    if not alike:
+        name = theirs if isinstance(theirs, str) else theirs.name
+        raise InputError(
+            f"{path} is {source!r}, whose net {name} has other variables than this stage's "
+            f"{net.name}"
+        )
     if members not in (1, len(grid(stage))):
         raise InputError(
-            f"{path} is {reference!r} with {members} members; it must have 1, or as many as the "
+            f"{path} is {source!r} with {members} members; it must have 1, or as many as the "
             f"stage, {len(grid(stage))}"
         )
+
+
+def _is_shape(value: Any) -> bool:
+    return isinstance(value, tuple) and all(isinstance(n, int) for n in value)

@@ -1,94 +1,196 @@
-"""What a stage's loop is given: who learns from whom, by which plan, at what size."""
+"""What a stage's loop is given: who teaches whom, by which plan, in calls of which size."""
 
 from dataclasses import dataclass
 
 import jax
 import numpy as np
 
-from kdjax import evaluation, member, population
+from kdjax import evaluation, member, optim, population
 from kdjax.config.spec import ExperimentSpec, grid
-from kdjax.data.dataset import Dataset
-from kdjax.evaluation import Exam
+from kdjax.data import Dataset, fetch
+from kdjax.evaluation import Evaluated
+from kdjax.feed import Chunk
 from kdjax.host import processes
-from kdjax.losses.logits import LOSSES
-from kdjax.member import Hparams, Recipe
-from kdjax.mixing import mixing_matrix
-from kdjax.nets import cost
-from kdjax.nets.modules import MODELS
+from kdjax.member import Hparams, Recipe, State
+from kdjax.mixing import mixing_matrix, peers_matrix
+from kdjax.nets import cost, export
+from kdjax.nets.net import Outputs
 from kdjax.population import Plan
 from kdjax.prepare import Job
-from kdjax.stage import build_model
+from kdjax.rules import InputError
+from kdjax.teachers import Asked, Teacher
+
+TAUGHT_BYTES = 2**28  # most that the outputs of live teachers may take in one call
+READ = 10_000  # examples read at a time for the teachers' cached logits
 
 
 @dataclass(frozen=True)
 class Setup:
-    """All that a stage's loop uses and does not change. `hparams` [M] is on the host."""
+    """All that a stage's loop uses and does not change.
+
+    Attributes:
+      hparams: [M], on the host.
+      live: the teachers that run on every batch, or None.
+      peers: whether the members teach each other.
+      example: one example [1, ...] as the net sees it, for its shape.
+      teacher_example: the live teachers' outputs of it, for their shapes, or None.
+      one: the shapes of one member's state.
+      program: the net's evaluation, exported.
+    """
 
     job: Job
     dataset: Dataset
     recipe: Recipe
     hparams: Hparams
     plan: Plan
-    exam: Exam
-    live: bool  # the teachers run on every batch
-    parameters: int  # of one member
-    state_bytes: int  # of all members
+    evaluated: Evaluated
+    live: Teacher | None
+    peers: bool
+    example: np.ndarray
+    teacher_example: Outputs | None
+    one: State
+    program: bytes
 
 
-def set_up(job: Job, spec: ExperimentSpec, dataset: Dataset, exam: Exam) -> Setup:
+def set_up(job: Job, spec: ExperimentSpec, dataset: Dataset, evaluated: Evaluated) -> Setup:
     """Who learns from whom, by which plan."""
-    stage, teachers = job.stage, exam.teachers
-    mixing = np.ones((len(grid(stage)), 1))
-    if teachers.count:
-        validation = exam.splits["validation"]
-        wrong = validation.teacher_logits.argmax(axis=2) != validation.labels
-        mixing = mixing_matrix(stage, teachers.count, wrong.sum(axis=1), job.path)
-        mixing = processes.of_first(mixing)  # "best" may be another on another machine
-    recipe = Recipe(build_model(stage.model, dataset.classes), stage)
-    hparams = population.hparams(grid(stage), mixing)
-    live = LOSSES[stage.loss].teacher and stage.teacher_logits == "live"
-    kinds = {MODELS[stage.model.name].kind}  # of all nets that run in the loop
-    kinds |= {MODELS[s.model_spec.name].kind for s in teachers.stages} if live else set()
+    stage, teacher = job.stage, evaluated.teacher
+    members = grid(stage)
+    scope = "" if teacher is None else teacher.scope
+    recipe = Recipe(
+        net=job.net,
+        objective={part.name: part.term for part in stage.objective},
+        optimizer=lambda h: optim.build(stage.optimizer, stage.steps, h),
+        mean=stage.mean,
+        average=teacher.decay if scope == "member" else None,
+    )
+    hparams = population.hparams(members, _mixing(job, evaluated))
+    asked_live = stage.taught and scope == "batch" and stage.teacher_logits == "live"
+    live = teacher if asked_live else None
+    example = evaluation.example(dataset)
+    outputs = None
+    if live is not None:
+        taps = recipe.teacher_taps
+        outputs = jax.eval_shape(lambda v, x: live.apply(v, x, taps), live.variables, example)
+    elif scope == "index" or stage.teacher_logits != "live":
+        outputs = None
+    outputs_of_one = outputs and jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), outputs)
     one = jax.eval_shape(
-        lambda h: member.init(recipe, h, evaluation.example(dataset)),
+        lambda h: member.init(recipe, h, example, outputs_of_one),
         jax.tree.map(lambda x: x[0], hparams),
     )
-    state_bytes = len(grid(stage)) * sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(one))
+    state_bytes = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(one))
+    kinds = {job.kind} | ({s.meta["kind"] for s in live.stages} if live else set())
+    kind = "convolutional" if "convolutional" in kinds else "dense"
+    plan = population.choose_plan(
+        spec.execution.plan, jax.default_backend(), kind, state_bytes
+    )
+    if scope == "population" and plan.members == "map":
+        plan = Plan("vmap", plan.scan)  # members that teach each other take each step together
     return Setup(
         job=job,
         dataset=dataset,
         recipe=recipe,
         hparams=hparams,
-        plan=population.choose_plan(
-            spec.execution.plan,
-            jax.default_backend(),
-            "convolutional" if "convolutional" in kinds else "dense",
-            state_bytes // len(grid(stage)),
-        ),
-        exam=exam,
+        plan=plan,
+        evaluated=evaluated,
         live=live,
-        parameters=cost.parameters(one.params),
-        state_bytes=state_bytes,
+        peers=scope == "population",
+        example=example,
+        teacher_example=outputs_of_one,
+        one=one,
+        program=export.export(job.net, one.variables, dataset.input_shape),
     )
+
+
+def _mixing(job: Job, evaluated: Evaluated) -> np.ndarray:
+    """[M, K]: how much each member hears of each teacher."""
+    teacher, members = evaluated.teacher, grid(job.stage)
+    if teacher is not None and teacher.scope == "population":
+        return peers_matrix(len(members))
+    if teacher is None or not teacher.count:
+        return np.ones((len(members), 1))
+    validation = evaluated.splits["validation"]
+    wrong = np.zeros(teacher.count)
+    if validation.teacher_logits is not None:
+        wrong = (validation.teacher_logits.argmax(axis=2) != validation.labels).sum(axis=1)
+    elif job.stage.mixing == "best":
+        raise InputError(
+            f"{job.path}.mixing is 'best', but the teacher {teacher.name!r} has no logits of the "
+            "validation split, by which it is chosen; it must be 'all'"
+        )
+    mixing = mixing_matrix(members, job.stage.mixing, teacher.count, wrong, job.path)
+    return processes.of_first(mixing)  # "best" may be another on another machine
 
 
 def describe(setup: Setup) -> str:
     """One line: members and their axes, parameters, bytes, data, devices and plan."""
     job, stage, layout, plan = setup.job, setup.job.stage, setup.job.layout, setup.plan
-    labelled = int((job.labels >= 0).sum())
+    labelled, members = int((job.labels >= 0).sum()), len(grid(stage))
     axes = " x ".join(f"{len(values)} of {name}" for name, values in stage.members)
+    state = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(setup.one))
     parts = [
-        f"{len(grid(stage))} x {stage.model.name} ({axes}), {setup.parameters:,} parameters each, "
-        f"{setup.state_bytes / 2**20:.1f} MiB of state",
+        f"{members} x {job.net.name} ({axes}), {cost.parameters(setup.one.params):,} parameters "
+        f"each, {members * state / 2**20:.1f} MiB of state",
         f"{len(job.labels):,} examples, {labelled:,} labelled, {stage.order} order",
         f"{layout.devices} {jax.default_backend()} devices"
         + f" of {layout.processes} processes" * (layout.processes > 1)
         + f" as {layout.member_shards} member x {layout.data_shards} data shards"
-        + f", {layout.copies} idle places" * bool(layout.copies),
+        + f", {layout.copies} idle places" * bool(layout.copies)
+        + ", batches not split" * (not job.splits),
         f"plan {plan.members}, {'steps in a scan' if plan.scan else 'a call per step'}",
     ]
-    if LOSSES[stage.loss].teacher:
-        forwards = len(grid(stage)) if setup.live and stage.order == "own" else 1
-        live = f"live, {forwards} forward passes a step" if setup.live else stage.teacher_logits
-        parts.append(f"{setup.exam.teachers.count} teachers, {live}")
+    if stage.taught:
+        teacher = setup.evaluated.teacher
+        told = f"live, {_forwards(setup)} forward passes a step" if setup.live else "cached"
+        told = teacher.name if teacher.scope in ("population", "member") else told
+        parts.append(f"{teacher.count or 'its own'} teachers, {told}")
     return f"{stage.name}: {'; '.join(parts)}"
+
+
+def _forwards(setup: Setup) -> int:
+    """How often the live teachers run for each step."""
+    return len(grid(setup.job.stage)) if setup.job.stage.order == "own" else 1
+
+
+def chunks(setup: Setup, done: int) -> list[Chunk]:
+    """(first step, number of steps) of each chunk after `done`."""
+    stage = setup.job.stage
+    return [
+        (start, min(stage.chunk, stage.steps - start))
+        for start in range(done, stage.steps, stage.chunk)
+    ]
+
+
+def calls(setup: Setup) -> int:
+    """The number of steps in one call of the compiled program, at most."""
+    stage = setup.job.stage
+    if not setup.plan.scan:
+        return 1
+    if setup.teacher_example is None:
+        return stage.chunk
+    each = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(setup.teacher_example))
+    return max(1, min(stage.chunk, TAUGHT_BYTES // (each * stage.batch * _forwards(setup))))
+
+
+def cached_logits(setup: Setup) -> np.ndarray | None:
+    """Raw logits [N, K, C] of the teachers on the stage's examples, as they are stored; float16,
+    which takes half the memory, where the stage says so. None where the teachers are live."""
+    job, teacher, dataset = setup.job, setup.evaluated.teacher, setup.dataset
+    inside = teacher is not None and teacher.scope in ("population", "member")
+    if not job.stage.taught or setup.live or inside:
+        return None
+    split, positions = dataset.splits["train"], job.positions
+    dtype = np.float16 if job.stage.teacher_logits == "cached_float16" else np.float32
+    logits = np.empty((len(positions), teacher.count, dataset.classes), dtype)
+    for i in range(0, len(positions), READ):
+        here = positions[i : i + READ]
+        asked = Asked("train", here, fetch(split, here), dataset.preprocessing)
+        part = teacher.predict(asked)
+        if abs(part).max() > np.finfo(dtype).max:
+            raise InputError(
+                f"{job.path}.teacher_logits is 'cached_float16', which holds numbers up to "
+                f"65504, but the teachers' reach {abs(part).max():.0f}; it must be 'cached'"
+            )
+        logits[i : i + READ] = np.moveaxis(part, 0, 1)
+    return logits

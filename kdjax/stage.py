@@ -1,4 +1,4 @@
-"""A finished stage, opened without the config that made it."""
+"""A finished stage, opened without the config and without the code that made it."""
 
 import dataclasses
 import functools
@@ -8,65 +8,68 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import flax.linen as nn
 import jax
 import numpy as np
 
 from kdjax import parallel
-from kdjax.config.spec import ModelSpec
-from kdjax.data.dataset import DIGITS, Preprocessing
-from kdjax.data.sources import numbered, one_line
-from kdjax.host import checkpoint
+from kdjax.data import DIGITS, Preprocessing, numbered, shaped
+from kdjax.host import checkpoint, files
 from kdjax.member import predict
-from kdjax.nets import cost
-from kdjax.nets.modules import MODELS
+from kdjax.nets import cost, export
+from kdjax.nets.net import Net, Outputs, PyTree, Variables
 from kdjax.population import choose_plan, over_members
-from kdjax.rules import InputError, check, choose, number, one_of, text, tuple_of, whole
+from kdjax.rules import InputError, check, number, one_line, one_of, text, tuple_of, whole
 from kdjax.views import preprocess
 
-BATCH = 1000  # examples of one prediction call
+BATCH = 1000  # examples of one prediction call, at most
+
+Taught = Callable[[Variables, jax.Array, tuple[str, ...]], Outputs]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Stage:
-    """A finished stage: M members of one model.
+    """A finished stage: M members of one net.
 
     Attributes:
-      path: its directory.
+      path: its directory; None for a stage that was kept in memory.
       spec: the stage's fields, as its config gave them.
       members: the numbers of each member (seed, temperature, ...).
       metrics: split to metric name to [M] values, at the last step.
       diverged: [M] whether a member did; its predictions mean nothing.
+      costs: parameters, flops_per_example and latency_ms of one member.
       meta: model, classes, inputs, preprocessing, data set, teachers, versions.
-      variables: {"params", "model_state"}, each leaf [M, ...].
+      variables: the net's variables, each leaf [M, ...].
+      program: the net's evaluation as `nets.export` wrote it.
+      net: the net itself, where the code that made it is at hand.
+      report: of the run that made it, for a stage that `kdjax.train` or `distill` returned.
     """
 
-    path: Path
+    path: Path | None
     spec: dict[str, Any]
     members: list[dict[str, Any]]
     metrics: dict[str, dict[str, list[float | None]]]
     diverged: list[bool]
+    costs: dict[str, float]
     meta: dict[str, Any]
-    variables: dict[str, Any]
+    variables: Variables
+    program: bytes
+    net: Net | None = None
+    report: Any = None
 
     def __repr__(self) -> str:
-        axes = " x ".join(f"{len(values)} of {name}" for name, values in self.spec["members"])
-        members = f"{len(self.members)} x {self.meta['model']['name']} ({axes})"
-        parameters = cost.parameters(self.variables["params"]) // len(self.members)
+        members = f"{len(self.members)} x {self.meta['model']}"
+        each = cost.parameters(self.variables["params"]) // len(self.members)
         data = self.meta["dataset"]["name"]
-        return (
-            f"<{self.spec['name']}: {members}, {parameters:,} parameters each, trained on {data}>"
-        )
+        return f"<{self.name}: {members}, {each:,} parameters each, trained on {data}>"
 
     @property
-    def model_spec(self) -> ModelSpec:
-        model = self.meta["model"]
-        frozen = ((k, tuple(v) if isinstance(v, list) else v) for k, v in model["arguments"])
-        return ModelSpec(model["name"], tuple(frozen))
+    def name(self) -> str:
+        return self.spec["name"]
 
     @property
-    def model(self) -> nn.Module:
-        return build_model(self.model_spec, self.meta["classes"])
+    def where(self) -> str:
+        """How a message names it."""
+        return str(self.path or f"the stage {self.name!r}")
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -78,10 +81,35 @@ class Stage:
         numbers = self.meta["preprocessing"]
         return Preprocessing(tuple(numbers["mean"]), tuple(numbers["scale"]))
 
-    @property
-    def forward(self) -> Callable[[Any, jax.Array], jax.Array]:
-        """(variables [M, ...], preprocessed inputs [B, ...]) -> logits [M, B, C], traceable."""
-        return _forward(self.model_spec, self.meta["classes"])
+    @functools.cached_property
+    def one(self) -> Taught:
+        """(variables of one member, preprocessed inputs [B, ...], paths of layers) -> Outputs of
+        the member, traceable. Only a net whose code is at hand has features."""
+        if self.net is not None:
+            net = self.net
+            return lambda v, x, taps: net.apply(v, x, None, taps)[0]
+        exported = export.load(self.program)
+
+        def forward(variables: Variables, inputs: jax.Array, taps: tuple[str, ...]) -> Outputs:
+            if taps:
+                raise InputError(
+                    f"{self.where} has no code at hand, so that its layers {', '.join(taps)} "
+                    "cannot be read; train it in the same experiment"
+                )
+            return Outputs(exported(variables, inputs), {})
+
+        return forward
+
+    def forward(
+        self, variables: Variables, inputs: jax.Array, taps: tuple[str, ...] = ()
+    ) -> Outputs:
+        """(variables [M, ...], preprocessed inputs [B, ...]) -> Outputs [M, B, ...], traceable."""
+        large = 2**62  # a forward pass alone is fastest member by member
+        plan = choose_plan("auto", jax.default_backend(), self.meta["kind"], large)
+        how = plan.members
+        if how == "vmap" and self.net is None:  # which an exported program does not allow
+            how = "unroll"
+        return over_members(lambda v, x: self.one(v, x, taps), how, (0, None))(variables, inputs)
 
     def healthy(self) -> "Stage":
         """The stage less the members that diverged.
@@ -91,8 +119,8 @@ class Stage:
         """
         kept = np.flatnonzero(~np.array(self.diverged))
         if not len(kept):
-            raise InputError(f"{self.path} has no member that did not diverge; train it again")
-        return self.part(kept)
+            raise InputError(f"{self.where} has no member that did not diverge; train it again")
+        return self if len(kept) == len(self.members) else self.part(kept)
 
     def part(self, members: Sequence[int]) -> "Stage":
         """The stage with these of its members alone."""
@@ -124,92 +152,105 @@ class Stage:
         """
         from kdjax.data.folder import read_images  # here, for only folders need Pillow
 
-        shape, dtype = self.meta["input_shape"], self.meta.get("input_dtype", "unknown")
+        shape, dtype = self.meta["input_shape"], self.meta["input_dtype"]
         digits = self.meta["dataset"].get("version") == DIGITS
         if len(shape) != 3 or shape[2] not in (1, 3) or dtype != "uint8" or digits:
             raise InputError(
-                f"{self.path} was trained on inputs of the shape {shape}, dtype {dtype}"
+                f"{self.where} was trained on inputs of the shape {shape}, dtype {dtype}"
                 f"{', from 0 to 16' * digits}; image files can be read for nets that were trained "
                 "on images [H, W, 1 or 3] of 8 bits, from 0 to 255"
             )
         return read_images(paths, shape)
 
-    def predict(self, inputs: np.ndarray) -> np.ndarray:
+    def predict(self, inputs: Any) -> np.ndarray:
         """Logits [M, B, C] of raw inputs [B, ...], as the data set has them.
 
         Raises:
           InputError: inputs have another shape or range than the data set's, are floats where
             those are integers, or are no finite numbers.
         """
-        inputs = np.asarray(inputs)
-        if inputs.ndim == 0 or inputs.shape[1:] != tuple(self.meta["input_shape"]):
+        inputs = self._checked(shaped(inputs, tuple(self.meta["input_shape"])))
+        if not len(inputs):
+            return np.zeros((len(self.members), 0, self.meta["classes"]), np.float32)
+        size = min(BATCH, 1 << (len(inputs) - 1).bit_length())  # few sizes, to compile few times
+        program = self._program(size)
+        logits = []
+        for start in range(0, len(inputs), size):
+            batch = inputs[start : start + size]
+            padded = batch if len(batch) == size else np.resize(batch, (size, *batch.shape[1:]))
+            logits.append(program(padded)[:, : len(batch)])
+        return logits[0] if len(logits) == 1 else np.concatenate(logits, axis=1)
+
+    def _program(self, size: int) -> Callable[[np.ndarray], np.ndarray]:
+        """(raw inputs [size, ...]) -> logits [M, size, C], on the devices that divide a batch."""
+        count = jax.local_device_count() if size == BATCH else 1
+        shards = max(d for d in range(1, count + 1) if size % d == 0)
+        return self._programs.setdefault(shards, self._compiled(shards))
+
+    @functools.cached_property
+    def _programs(self) -> dict[int, Callable[[np.ndarray], np.ndarray]]:
+        return {}
+
+    def _compiled(self, shards: int) -> Callable[[np.ndarray], np.ndarray]:
+        if shards in self._programs:
+            return self._programs[shards]
+        prepared = self.preprocessing
+        logits = lambda v, x: self.forward(v, preprocess(x, prepared)).logits
+        if shards == 1:
+            program, variables = jax.jit(logits), jax.device_put(self.variables)
+            return lambda inputs: np.asarray(program(variables, inputs))
+        layout = parallel.Layout(data_shards=shards)
+        split, copies = parallel.pmap(logits, layout), parallel.replicate(self.variables, layout)
+
+        def on_all(inputs: np.ndarray) -> np.ndarray:
+            out = np.asarray(split(copies, parallel.place_batch(inputs, layout, axis=0)))
+            return np.concatenate(list(out), axis=1)
+
+        return on_all
+
+    def _checked(self, inputs: np.ndarray) -> np.ndarray:
+        """Inputs of the shape, the kind and the range that the net was trained on."""
+        shape, dtype = tuple(self.meta["input_shape"]), self.meta["input_dtype"]
+        if inputs.ndim == 0 or inputs.shape[1:] != shape:
             raise InputError(
-                f"inputs have the shape {inputs.shape}; it must be "
-                f"[B, {', '.join(map(str, self.meta['input_shape']))}]"
+                f"inputs have the shape {inputs.shape}; it must be [B, "
+                f"{', '.join(map(str, shape))}]"
             )
         if inputs.dtype.kind not in "biuf":
             raise InputError(f"inputs are {inputs.dtype}; they must be numbers")
         if inputs.dtype.kind == "f":
             with np.errstate(over="ignore"):
                 inputs = inputs.astype(np.float32, copy=False)
-        wrong = inputs.size - np.count_nonzero(np.isfinite(inputs))
-        if wrong:
-            raise InputError(
-                f"inputs have {wrong} values NaN or infinite; they must be finite in float32"
-            )
-        if inputs.dtype.kind == "f" and self.meta.get("input_dtype", "float32") != "float32":
-            raise InputError("inputs are floats; they must be integers, as the data set has them")
-        if inputs.size and self.meta.get("input_dtype") in ("uint8", "uint16"):
-            low, high = int(inputs.min()), int(inputs.max())
-            most = np.iinfo(self.meta["input_dtype"]).max
+            wrong = inputs.size - np.count_nonzero(np.isfinite(inputs))
+            if wrong:
+                raise InputError(
+                    f"inputs have {wrong} values NaN or infinite; they must be finite in float32"
+                )
+            if dtype != "float32":
+                raise InputError(
+                    "inputs are floats; they must be integers, as the data set has them"
+                )
+        elif inputs.size and dtype in ("uint8", "uint16"):
+            low, high, most = int(inputs.min()), int(inputs.max()), np.iinfo(dtype).max
             if low < 0 or high > most:
                 raise InputError(
                     f"inputs have values from {low} to {high}; they must be from 0 to {most}"
                 )
-        if not len(inputs):
-            return np.zeros((len(self.members), 0, self.meta["classes"]), np.float32)
-        layout = parallel.Layout(data_shards=jax.local_device_count())
-        program = _program(self.model_spec, self.meta["classes"], self.preprocessing, layout)
-        variables = parallel.replicate(self.variables, layout)
-        size = BATCH + -BATCH % layout.data_shards  # one for all calls, to compile once
-        logits = []
-        for start in range(0, len(inputs), size):
-            batch = inputs[start : start + size]
-            padded = np.resize(batch, (size, *batch.shape[1:]))
-            out = np.asarray(program(variables, parallel.split_batch(padded, layout, axis=0)))
-            logits.append(np.concatenate(list(out), axis=1)[:, : len(batch)])
-        return np.concatenate(logits, axis=1)
+        return inputs
 
 
-def _forward(spec: ModelSpec, classes: int) -> Callable[[Any, jax.Array], jax.Array]:
-    large = 2**62  # a forward pass alone is fastest member by member
-    plan = choose_plan("auto", jax.default_backend(), MODELS[spec.name].kind, large)
-    model = build_model(spec, classes)
-    return over_members(lambda v, x: predict(model, v, x), plan.members, (0, None))
+def open_stage(path: str | Path, net: Net | None = None) -> Stage:
+    """Opens a finished stage's directory. Nothing that it names is imported.
 
-
-@functools.cache
-def _program(
-    spec: ModelSpec, classes: int, preprocessing: Preprocessing, layout: parallel.Layout
-) -> Callable:
-    logits = _forward(spec, classes)
-    return parallel.pmap(lambda v, x: logits(v, preprocess(x, preprocessing)), layout)
-
-
-def build_model(spec: ModelSpec, classes: int) -> nn.Module:
-    """The Linen module of a spec."""
-    return MODELS[spec.name].module(classes=classes, **dict(spec.arguments))
-
-
-def open_stage(path: str | Path) -> Stage:
-    """Opens a finished stage's directory.
+    Args:
+      net: the net that was trained, where it is at hand: its layers can then be tapped.
 
     Raises:
       InputError: there is no such directory, it is no stage, is not finished, or is damaged.
     """
-    path = Path(path)
+    path = files.expand(path)
     variables, _, meta = checkpoint.open_variables(path)
-    results = checkpoint.results(path)
+    results, program = checkpoint.results(path), checkpoint.read_forward(path)
     try:
         opened = Stage(
             path=path,
@@ -217,8 +258,11 @@ def open_stage(path: str | Path) -> Stage:
             members=meta["members"],
             metrics=results["metrics"],
             diverged=results["diverged"],
+            costs={k: results[k] for k in ("parameters", "flops_per_example", "latency_ms")},
             meta=meta,
             variables=variables,
+            program=program,
+            net=net,
         )
         _check(opened)
     except Exception as error:  # whatever a damaged or hostile file leads to; nothing in it is run
@@ -229,26 +273,21 @@ def open_stage(path: str | Path) -> Stage:
 
 
 def _check(stage: Stage) -> None:
-    """Whether the arrays are those of the model that the directory names, one for each member."""
-    meta, model = stage.meta, stage.model_spec
-    rules = MODELS[choose(MODELS, "its model", model.name)].arguments
-    for name, value in model.arguments:
-        check(rules[name], f"its model's {name}", value)
+    """Whether the arrays are those that the directory's program takes, one for each member."""
+    meta = stage.meta
     check(whole(2), "its number of classes", meta["classes"])
     check(tuple_of(whole(1)), "its input shape", meta["input_shape"])
     for name, numbers in meta["preprocessing"].items():
         check(tuple_of(number(-math.inf)), f"its preprocessing's {name}", numbers)
-    dtypes = ("uint8", "uint16", "float32")
-    check(one_of(dtypes), "its inputs' dtype", meta.get("input_dtype", dtypes[0]))
-    example = jax.ShapeDtypeStruct((1, *meta["input_shape"]), "float32")
-    one = jax.eval_shape(stage.model.init, jax.random.key(0), example)
-    shapes = jax.tree.map(lambda x: (len(stage.members), *x.shape), one)
-    collections = {"params": stage.variables["params"], **stage.variables["model_state"]}
-    if jax.tree.map(np.shape, collections) != shapes:
-        raise ValueError("its arrays are not those of its model and members")
+    check(one_of(("uint8", "uint16", "float32")), "its inputs' dtype", meta["input_dtype"])
+    check(one_of(("dense", "convolutional")), "its kind", meta["kind"])
+    members = len(stage.members)
+    export.check(stage.program, stage.variables, members, meta["input_shape"], meta["classes"])
     names = meta.get("class_names", ())
     check(tuple_of(text()), "its classes' names", names)
     if len(names) not in (0, meta["classes"]):
         raise ValueError(f"it has {len(names)} names of {meta['classes']} classes")
-    if len(stage.diverged) != len(stage.members):
-        raise ValueError(f"it has {len(stage.diverged)} of {len(stage.members)} members' results")
+    if len(stage.diverged) != members:
+        raise ValueError(f"it has {len(stage.diverged)} of {members} members' results")
+
+

@@ -1,49 +1,287 @@
-"""Teachers: the nets of finished stages, and their logits."""
+"""Who teaches a stage, and when it is asked.
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+Axes: K teachers, B examples of a batch, N of a split, C classes.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kdjax.stage import Stage, open_stage
+from kdjax.data import Preprocessing
+from kdjax.host import checkpoint, files
+from kdjax.losses import ensemble_logits
+from kdjax.nets import cost
+from kdjax.nets.net import Net, Outputs, PyTree
+from kdjax.rules import InputError, check, fraction, one_line, shown
+from kdjax.stage import BATCH, Stage, open_stage
+from kdjax.views import preprocess
+
+__all__ = ["Teacher", "as_teacher", "ema", "ensemble_logits", "logits", "peers", "stages"]
+
+SPLITS = ("train", "validation", "test")
+Costs = dict[str, float]
 
 
-@dataclass(frozen=True)
-class Teachers:
-    """K nets from one or more finished stages; different stages may have different models."""
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """Examples of a split: their `positions` [n] in it, raw `inputs` [n, ...], and how those are
+    preprocessed."""
 
-    stages: tuple[Stage, ...]
-
-    @property
-    def count(self) -> int:
-        return sum(len(stage.members) for stage in self.stages)
-
-    @property
-    def variables(self) -> tuple:
-        return tuple(stage.variables for stage in self.stages)
-
-    def first(self, size: int) -> "Teachers":
-        """The first `size` of the K nets."""
-        kept, left = [], size
-        for stage in self.stages:
-            if left > 0:
-                kept.append(stage.part(range(min(left, len(stage.members)))))
-            left -= len(stage.members)
-        return Teachers(tuple(kept))
-
-    def predict(self, inputs: np.ndarray) -> np.ndarray:
-        """Raw logits [K, B, C] of raw inputs [B, ...] on the host."""
-        return np.concatenate([stage.predict(inputs) for stage in self.stages])
-
-    def teach(self, variables: tuple, inputs: jax.Array) -> jax.Array:
-        """Raw logits [K, B, C] of preprocessed inputs [B, ...], inside a compiled chunk."""
-        forwards = [stage.forward for stage in self.stages]
-        return jnp.concatenate([f(v, inputs) for f, v in zip(forwards, variables, strict=True)])
+    split: str
+    positions: np.ndarray
+    inputs: np.ndarray
+    preprocessing: Preprocessing
 
 
-def open_teachers(paths: Sequence[Path]) -> Teachers:
-    """The members that did not diverge of all these finished stages."""
-    return Teachers(tuple(open_stage(path).healthy() for path in paths))
+@dataclass(frozen=True, eq=False)
+class Teacher:
+    """K teachers.
+
+    Attributes:
+      name: for reports and messages.
+      count: K; 0 for a scope inside the stage, where it is known when the stage is.
+      scope: when they are asked: "batch", once for each batch, outside the members' axis; "index",
+        looked up by the number of an example, on the stored view alone; "population", the other
+        members on the same batch (arXiv 1706.00384); "member", the member's own average.
+      identity: plain data that tells them from others.
+      variables, apply: `apply(variables, inputs [B, ...] preprocessed, paths of layers)` -> Outputs
+        [K, B, ...], traceable; of scope "batch".
+      predict: the `Asked` examples of a split -> logits [K, n, C] on the host; None where they are
+        not known. Scopes inside the stage have none.
+      decay: of the average of scope "member".
+      costs: (one preprocessed example [1, ...]) -> `parameters` and `flops_per_example` of all K.
+      part: (size) -> the first so many of them.
+      stages: those that they come from.
+      sizes: of scope "index", {split: (N, C)} of its logits.
+    """
+
+    name: str
+    count: int
+    scope: str
+    identity: Any
+    variables: PyTree = ()
+    apply: Callable[[PyTree, jax.Array, tuple[str, ...]], Outputs] | None = None
+    predict: Callable[[Asked], np.ndarray | None] | None = None
+    decay: float | None = None
+    costs: Callable[[jax.Array], Costs] | None = None
+    part: Callable[[int], "Teacher"] | None = None
+    stages: tuple[Stage, ...] = ()
+    sizes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+
+
+def of_stage(stage: Stage) -> Teacher:
+    """The members of a finished stage that did not diverge."""
+    healthy = stage.healthy()
+    count = len(healthy.members)
+
+    def costs(_: jax.Array) -> Costs:
+        return {k: count * healthy.costs[k] for k in ("parameters", "flops_per_example")}
+
+    return Teacher(
+        name=stage.path.name if stage.path else stage.name,
+        count=count,
+        scope="batch",
+        identity=checkpoint.digest(stage.variables),
+        variables=healthy.variables,
+        apply=healthy.forward,
+        predict=lambda asked: healthy.predict(asked.inputs),
+        costs=costs,
+        part=lambda size: of_stage(healthy.part(range(size))),
+        stages=(healthy,),
+    )
+
+
+def stages(*paths: str | Path) -> Teacher:
+    """The members of finished stages, in one row.
+
+    Raises:
+      InputError: a directory is not that of a finished stage, or all its members diverged.
+    """
+    return together([of_stage(open_stage(path)) for path in paths])
+
+
+def of_net(net: Net) -> Teacher:
+    """One net whose parameters are given, such as a pure function; it sees what the student sees."""
+    variables = {"params": net.params}
+
+    def apply(variables: PyTree, inputs: jax.Array, taps: tuple[str, ...]) -> Outputs:
+        outputs, _ = net.apply(variables, inputs, None, taps)
+        return jax.tree.map(lambda x: x[None], outputs)
+
+    def predict(asked: Asked) -> np.ndarray:
+        see = lambda v, x: apply(v, preprocess(x, asked.preprocessing), ()).logits
+        program, size, found = jax.jit(see), min(BATCH, len(asked.inputs)), []
+        for start in range(0, len(asked.inputs), size):
+            part = asked.inputs[start : start + size]
+            padded = np.resize(part, (size, *part.shape[1:]))
+            found.append(np.asarray(program(variables, padded))[:, : len(part)])
+        return np.concatenate(found, axis=1)
+
+    def costs(example: jax.Array) -> Costs:
+        serve = lambda v, x: apply(v, x, ()).logits
+        flops = cost.flops(serve, variables, example)
+        return {"parameters": cost.parameters(net.params), "flops_per_example": flops}
+
+    return Teacher(
+        name=net.name,
+        count=1,
+        scope="batch",
+        identity=[dict(net.spec), checkpoint.digest(variables)],
+        variables=variables,
+        apply=apply,
+        predict=predict,
+        costs=costs,
+        part=lambda size: of_net(net),
+    )
+
+
+def logits(
+    train: Any, validation: Any = None, test: Any = None, name: str = "logits"
+) -> Teacher:
+    """Logits of teachers from elsewhere, for the examples as they are stored.
+
+    Args:
+      train: [N, C] or [K, N, C] of the training examples in the order of
+        `kdjax.examples(config, "train")`; or the path of an .npz file with the array `train`, and
+        perhaps `validation` and `test`.
+      validation, test: the same of those splits; without, agreement is not measured there.
+
+    Raises:
+      InputError: an array is not of that shape, is not finite, or a file cannot be read.
+    """
+    given = {"train": train, "validation": validation, "test": test}
+    if isinstance(train, str | os.PathLike):
+        name, given = Path(train).stem, _read(files.expand(train))
+    found = {s: _checked(s, given[s]) for s in SPLITS if given.get(s) is not None}
+    counts = {(len(z), z.shape[2]) for z in found.values()}
+    if len(counts) > 1:
+        raise InputError(
+            "the teacher's logits are of "
+            + ", ".join(f"{s} {z.shape}" for s, z in found.items())
+            + "; all splits must have as many teachers and classes"
+        )
+    digest = hashlib.sha256()
+    for split, z in found.items():
+        digest.update(f"{split} {z.shape}".encode())
+        digest.update(np.ascontiguousarray(z))
+    return Teacher(
+        name=name,
+        count=len(found["train"]),
+        scope="index",
+        identity=digest.hexdigest(),
+        predict=lambda a: found[a.split][:, a.positions] if a.split in found else None,
+        sizes={split: z.shape[1:] for split, z in found.items()},
+        part=lambda size: logits(**{s: z[:size] for s, z in found.items()}, name=name),
+    )
+
+
+def peers() -> Teacher:
+    """The other members of the population, on the same batch: mutual learning, arXiv 1706.00384."""
+    return Teacher("peers", 0, "population", "peers")
+
+
+def ema(decay: float = 0.999) -> Teacher:
+    """The member's own variables, averaged over its steps: `decay` old and the rest new, as in the
+    mean teacher, arXiv 1703.01780.
+
+    Raises:
+      InputError: the decay is not from 0 to below 1.
+    """
+    check(fraction(), "the decay of ema", decay)
+    return Teacher("ema", 0, "member", f"ema {decay}", decay=decay)
+
+
+def as_teacher(value: Any, path: str) -> Teacher:
+    """A stage, a net with its parameters, or a teacher, as a teacher.
+
+    Raises:
+      InputError: it is neither.
+    """
+    if isinstance(value, Teacher):
+        return value
+    if isinstance(value, Stage):
+        return of_stage(value)
+    if isinstance(value, Net) and value.params is not None:
+        return of_net(value)
+    raise InputError(
+        f"{path} is {shown(value)}; it must be a Stage, a Teacher, or kdjax.function(apply, params)"
+    )
+
+
+def together(teachers: Sequence[Teacher]) -> Teacher:
+    """Several teachers as one, K of all. One of scope "index" makes all of that scope."""
+    if len(teachers) == 1:
+        return teachers[0]
+    scopes = {teacher.scope for teacher in teachers}
+
+    def apply(variables: PyTree, inputs: jax.Array, taps: tuple[str, ...]) -> Outputs:
+        found = [
+            t.apply(v, inputs, taps) for t, v in zip(teachers, variables, strict=True) if t.apply
+        ]
+        return jax.tree.map(lambda *x: jnp.concatenate(x), *found)
+
+    def predict(asked: Asked) -> np.ndarray | None:
+        found = [teacher.predict(asked) for teacher in teachers]
+        return None if any(z is None for z in found) else np.concatenate(found)
+
+    def part(size: int) -> Teacher:
+        found, left = [], size
+        for teacher in teachers:
+            if left > 0 and teacher.part is not None:
+                found.append(teacher.part(min(left, teacher.count)))
+            left -= teacher.count
+        return together(found)
+
+    def costs(example: jax.Array) -> Costs:
+        each = [t.costs(example) for t in teachers if t.costs]
+        return {k: sum(c[k] for c in each) for k in ("parameters", "flops_per_example")}
+
+    return Teacher(
+        name="+".join(teacher.name for teacher in teachers),
+        count=sum(teacher.count for teacher in teachers),
+        scope="index" if "index" in scopes else "batch",
+        identity=[teacher.identity for teacher in teachers],
+        variables=tuple(teacher.variables for teacher in teachers),
+        apply=apply,
+        costs=costs if all(t.costs for t in teachers) else None,
+        part=part,
+        stages=tuple(stage for teacher in teachers for stage in teacher.stages),
+        predict=predict,
+    )
+
+
+def _checked(split: str, values: Any) -> np.ndarray:
+    z = np.asarray(values)
+    if z.dtype.kind != "f" or z.ndim not in (2, 3) or not z.size:
+        raise InputError(
+            f"the teacher's {split} logits are {z.dtype} {z.shape}; they must be floats [N, C] or "
+            "[K, N, C]"
+        )
+    z = z.astype(np.float32, copy=False)
+    if not np.isfinite(z).all():
+        wrong = z.size - np.count_nonzero(np.isfinite(z))
+        raise InputError(
+            f"the teacher's {split} logits have {wrong} values NaN or infinite; they must be finite"
+        )
+    return z if z.ndim == 3 else z[None]
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            found = {split: file[split] for split in SPLITS if split in file}
+    except Exception as error:  # whatever a damaged file leads to; nothing in it is run
+        raise InputError(
+            f"the teacher's logits {str(path)!r} cannot be read ({one_line(error)}); it must be a "
+            "file written by numpy.savez"
+        ) from error
+    if "train" not in found:
+        raise InputError(f"the teacher's logits {str(path)!r} have no array 'train'")
+    return found

@@ -1,4 +1,4 @@
-"""One stage, from its job to its finished directory: a loop over chunks."""
+"""One stage, from its job to its finished directory: one loop over chunks of steps."""
 
 import contextlib
 import dataclasses
@@ -10,165 +10,223 @@ import jax
 import numpy as np
 
 from kdjax import evaluation, member, parallel, population
-from kdjax.chunks import chunks
 from kdjax.config.spec import ExperimentSpec, grid, plain
-from kdjax.data.dataset import Dataset
-from kdjax.evaluation import Exam
-from kdjax.host import checkpoint, versions
-from kdjax.losses.logits import LOSSES
+from kdjax.data import Dataset
+from kdjax.evaluation import Evaluated
+from kdjax.feed import feed
+from kdjax.host import checkpoint, processes, versions
 from kdjax.member import State
+from kdjax.nets import export
 from kdjax.prepare import Job
-from kdjax.rules import Diverged
-from kdjax.setup import Setup, describe, set_up
-from kdjax.stage import open_stage
+from kdjax.rules import Diverged, Preempted
+from kdjax.setup import Setup, cached_logits, calls, chunks, describe, set_up
+from kdjax.stage import Stage
 
+SAVE_SECONDS = 10.0  # least time between two checkpoints
 LISTED = 5  # members whose losses a message names
+
+Row = dict[str, Any]  # a line of metrics.jsonl
 
 
 def train(
     job: Job,
     spec: ExperimentSpec,
     dataset: Dataset,
-    exam: Exam,
+    evaluated: Evaluated,
+    source: Stage | None,
     say: Callable[[str], None],
     track: Callable[[Job, int], Any],
-    end_if_asked: Callable[[], None],
+    stop: Callable[[], bool],
 ) -> None:
     """Trains a stage from its last checkpoint, or from the start, and finishes its directory.
 
     Args:
-      exam: the evaluated splits as the stage's teachers see them.
+      evaluated: the evaluated splits as the stage's teachers see them.
+      source: the stage whose variables this one starts from, or None.
       say: takes the line about the stage that a user reads.
       track: (job, steps done) -> a display with `update(row)` and `close()`.
-      end_if_asked: called before the first chunk and after each; what it raises ends the stage.
+      stop: asked before the first chunk and after each whether to save and to end here.
 
     Raises:
       Diverged: every member has; what was saved stays.
+      Preempted: `stop` said so.
     """
     began = time.perf_counter()
-    setup = set_up(job, spec, dataset, exam)
-    layout = job.layout
+    setup = set_up(job, spec, dataset, evaluated)
+    layout, steps, resident = job.layout, job.stage.steps, spec.dataset.resident
     say(describe(setup))
     checkpoint.start(job.directory, job.identity)
+    checkpoint.write_forward(job.directory, setup.program)
+
+    teacher = setup.live
+    step_all = population.train_chunk(
+        setup.recipe,
+        setup.plan,
+        parallel.shards(layout),
+        dataset.preprocessing,
+        job.stage.augment,
+        job.stage.order,
+        None if teacher is None else lambda v, x: teacher.apply(v, x, setup.recipe.teacher_taps),
+        peers=setup.peers,
+    )
+    step_all = parallel.pmap(step_all, layout, donate=(0,))
     evaluate = evaluation.program(setup.recipe, setup.plan.members, dataset, layout)
+    splits = evaluation.on_devices if resident else evaluation.batches
+
     with contextlib.ExitStack() as opened:
         checkpoints = opened.enter_context(checkpoint.Checkpoints(job.directory))
-        setup, state, row = _begin(setup, checkpoints)
-        hparams = parallel.split_members(setup.hparams, layout)
+        setup, state, row = _begin(setup, checkpoints, source)
+        hparams = parallel.place_members(setup.hparams, layout)
+        teachers = () if teacher is None else parallel.replicate(teacher.variables, layout)
         done, before = row["step"], row["seconds"]
-        _stop_if_all_bad(job, parallel.join_members(state.bad, layout), row)
         clock = lambda: before + time.perf_counter() - began
         display = opened.enter_context(contextlib.closing(track(job, done)))
-        end_if_asked()
-        left = chunks(setup, state, hparams, done, spec.dataset.resident)
-        for step, state, loss in opened.enter_context(contextlib.closing(left)):
-            numbers = evaluation.evaluate(
-                evaluate, state, hparams, exam.splits["validation"], layout
-            )
-            host = parallel.join_members(state, layout)
+        fed = feed(job, dataset, resident, cached_logits(setup), chunks(setup, done), calls(setup))
+        fed = opened.enter_context(contextlib.closing(fed))
+
+        def sums_of(split: str) -> evaluation.Sums:
+            parts = splits(evaluated.splits[split], layout)
+            return [evaluate(state, hparams, batch, logits) for batch, logits in parts]
+
+        def complete(step: int, losses: list[jax.Array], sums: evaluation.Sums) -> Row:
+            """The numbers of a chunk, once its programs have ended."""
+            bad, numbers = evaluation.finish(sums, layout)
             row = {
                 "step": step,
                 "seconds": clock(),
-                "loss": loss.tolist(),
-                "bad": host.bad.tolist(),
+                "loss": _mean_loss(losses, layout).tolist(),
+                "bad": bad.tolist(),
                 "validation": _lists(numbers),
             }
             checkpoint.append_metrics(job.directory, row)
-            checkpoints.save(step, *items(setup, host, row))
-            del host  # Orbax has a copy, and the next chunk needs the memory
             display.update(row)
-            _stop_if_all_bad(job, np.array(row["bad"]), row)
-            end_if_asked()
-    finals = {
-        name: evaluation.evaluate(evaluate, state, hparams, split, layout)
-        for name, split in exam.splits.items()
-    }
-    results = _results(setup, state, finals, clock())
+            _stop_if_all_bad(job, bad, row)
+            return row
+
+        _stop_if_all_bad(job, np.array(row["bad"]), row)
+        if stop():
+            raise Preempted(PREEMPTED)
+        saved_at, pending = time.monotonic(), None
+        for step, data, parts in fed:
+            losses = []
+            for examples in parts:
+                state, loss = step_all(state, hparams, data, teachers, examples)
+                losses.append(loss)
+            sums = sums_of("validation")
+            if pending:  # of the chunk before, while this one computes
+                complete(*pending)
+            pending = step, losses, sums
+            ending = stop()
+            due = step == steps or time.monotonic() - saved_at > SAVE_SECONDS
+            if ending or processes.agreed(due):
+                row, pending = complete(*pending), None
+                checkpoints.save(step, *items(setup, parallel.fetch_members(state, layout), row))
+                saved_at = time.monotonic()
+            if ending and step < steps:
+                raise Preempted(PREEMPTED)
+        finals = {name: sums_of(name) for name in evaluated.splits}
+        finals = {name: evaluation.finish(sums, layout) for name, sums in finals.items()}
+        results = _results(setup, parallel.fetch_members(state, layout), finals, clock())
     _stop_if_all_bad(job, np.array(results["diverged"]), row)
     checkpoint.finish(job.directory, results)
 
 
-def _stop_if_all_bad(job: Job, bad: np.ndarray, row: dict[str, Any]) -> None:
-    if bad.all():
+PREEMPTED = "asked to stop; the same command goes on from the last checkpoint"
+
+
+def _mean_loss(losses: list[jax.Array], layout: parallel.Layout) -> np.ndarray:
+    """[M]: the mean of the losses [D, M/Dm, S] of each call, over the steps where it is finite."""
+    found = [parallel.fetch_members(loss, layout) for loss in losses]
+    finite = np.ma.masked_invalid(np.concatenate(found, axis=1))
+    return finite.mean(axis=1, dtype=np.float64).filled(np.nan)
+
+
+def _stop_if_all_bad(job: Job, bad: np.ndarray, row: Row) -> None:
+    if len(bad) and bad.all():
         losses = ["not finite" if v is None or v != v else f"{v:.3g}" for v in row["loss"]]
         more = ", ..." * (len(losses) > LISTED)
         told = f" (losses: {', '.join(losses[:LISTED])}{more})" * bool(losses)
-        soft = "temperature" in LOSSES[job.stage.loss].hparams
         raise Diverged(
             f"{job.path}: all {len(bad)} members have diverged by step {row['step']}{told}; delete "
-            f"{job.directory} and try a smaller learning_rate{' or temperature' * soft}, "
-            "warmup_steps or clip_norm"
+            f"{job.directory} and try a smaller learning_rate"
+            f"{' or temperature' * job.stage.reads_temperature}, warmup_steps or clip_norm"
         )
 
 
 def _begin(
-    setup: Setup, checkpoints: checkpoint.Checkpoints
-) -> tuple[Setup, State, dict[str, Any]]:
+    setup: Setup, checkpoints: checkpoint.Checkpoints, source: Stage | None
+) -> tuple[Setup, State, Row]:
     """The state to go on from, with the teachers that each member began with, and the row of
     metrics that tells of the steps done."""
     job, layout = setup.job, setup.job.layout
-    example = evaluation.example(setup.dataset)
-    one = lambda h: member.init(setup.recipe, h, example)
-    init = parallel.pmap(population.over_members(one, setup.plan.members, (0,)), layout)
-    state = init(parallel.split_members(setup.hparams, layout))
+    members = len(setup.hparams["seed"])
     step = checkpoints.latest()
     checkpoint.truncate_metrics(job.directory, step or 0)
     if step is not None:
-        host = parallel.join_members(state, layout)
-        variables, rest, hparams, meta = checkpoints.restore(step, _training(host))
-        host = host.replace(**variables, **rest)
-        chosen = setup.hparams.replace(mixing=hparams["mixing"])
-        setup = dataclasses.replace(setup, hparams=chosen)
-        return setup, parallel.split_members(host, layout), meta
-    if job.init_from is not None:
-        host = parallel.join_members(state, layout)
-        members = len(host.bad)
-        source = open_stage(job.init_from)
-        given = jax.tree.map(
-            lambda x: np.broadcast_to(x, (members, *x.shape[1:])),
-            source.variables | {"bad": np.array(source.diverged)},
+        shapes = lambda tree: jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct((members, *x.shape), x.dtype), tree
         )
-        state = parallel.split_members(host.replace(**given), layout)
-    return setup, state, {"step": 0, "seconds": 0.0, "loss": []}
+        variables, rest, hparams, meta = checkpoints.restore(step, shapes(_training(setup.one)))
+        collections = {name: tree for name, tree in variables.items() if name != "params"}
+        host = setup.one.replace(params=variables["params"], collections=collections, **rest)
+        setup = dataclasses.replace(setup, hparams=setup.hparams | {"mixing": hparams["mixing"]})
+        return setup, parallel.place_members(host, layout), meta
+    one = lambda h: member.init(setup.recipe, h, setup.example, setup.teacher_example)
+    init = parallel.pmap(population.over_members(one, setup.plan.members, (0,)), layout)
+    state = init(parallel.place_members(setup.hparams, layout))
+    bad = [False] * members
+    if source is not None:
+        wide = lambda x: np.broadcast_to(x, (members, *np.shape(x)[1:]))
+        given = jax.tree.map(wide, dict(source.variables))
+        bad = wide(np.array(source.diverged)).tolist()
+        state = state.replace(
+            params=parallel.place_members(given.pop("params"), layout),
+            collections=parallel.place_members(given, layout),
+            bad=parallel.place_members(np.array(bad), layout),
+        )
+    return setup, state, {"step": 0, "seconds": 0.0, "loss": [], "bad": bad}
 
 
-def _training(host: State) -> dict[str, Any]:
+def _training(state: State) -> dict[str, Any]:
     """What only the training of a stage needs, beside its variables."""
-    return {"step": host.step, "opt_state": host.opt_state, "bad": host.bad}
+    found = {"step": state.step, "opt_state": state.opt_state, "bad": state.bad}
+    found |= {"aux": state.aux} if state.aux else {}
+    return found | ({} if state.average is None else {"average": state.average})
 
 
-def items(setup: Setup, host: State, row: dict[str, Any]) -> tuple[Any, ...]:
+def items(setup: Setup, host: State, row: Row) -> tuple[Any, ...]:
     """A checkpoint's items: variables, opt, hparams, meta."""
-    variables = {"params": host.params, "model_state": host.model_state}
     job, dataset = setup.job, setup.dataset
     meta = {
         "stage": plain(job.stage),
         "members": grid(job.stage),
-        "model": plain(job.stage.model),
+        "model": job.net.name,
+        "kind": job.kind,
         "classes": dataset.classes,
         "class_names": list(dataset.class_names),
         "input_dtype": dataset.input_dtype,
         "input_shape": list(dataset.input_shape),
         "preprocessing": plain(dataset.preprocessing),
         "dataset": job.identity["dataset"],
-        "teachers": [str(path) for path in job.teachers],
+        "teachers": [t if isinstance(t, str) else t.name for t in job.teachers],
         "versions": versions.versions(),
         **row,
     }
-    return variables, _training(host), vars(setup.hparams), meta
+    return host.variables, _training(host), setup.hparams, meta
 
 
-def _results(setup: Setup, state: State, finals: dict, seconds: float) -> dict[str, Any]:
+def _results(setup: Setup, host: State, finals: dict, seconds: float) -> dict[str, Any]:
     """What DONE holds."""
-    host = parallel.join_members(state, setup.job.layout)
-    variables = {"params": host.params, "model_state": host.model_state}
+    bad = next(iter(finals.values()))[0]
+    numbers = {name: found for name, (_, found) in finals.items()}
+    finite = np.isfinite([found["nll"] for found in numbers.values()]).all(0)
     return {
-        "metrics": {name: _lists(numbers) for name, numbers in finals.items()},
-        "diverged": (host.bad | ~np.isfinite([m["nll"] for m in finals.values()]).all(0)).tolist(),
+        "metrics": {name: _lists(found) for name, found in numbers.items()},
+        "diverged": (bad | ~finite).tolist(),
         "seconds": seconds,
         "layout": vars(setup.job.layout),
-        **evaluation.serving_cost(setup.recipe.model, variables, evaluation.example(setup.dataset)),
-        "teacher": setup.exam.ensemble,
+        **evaluation.serving_cost(setup.job.net, host.variables, setup.example),
+        "teacher": setup.evaluated.ensemble,
         "environment": versions.environment(),
     }
 

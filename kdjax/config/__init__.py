@@ -1,5 +1,6 @@
 """Configs: from plain data to the frozen specs of an experiment."""
 
-from kdjax.config.parse import complete, experiment, parse, stage
+from kdjax.config.make import complete, experiment, stage
+from kdjax.config.parse import parse
 
 __all__ = ["complete", "experiment", "parse", "stage"]

@@ -1,85 +1,59 @@
-"""From a config of plain data to frozen specs, with every check that needs no data."""
+"""From a config to frozen specs, with every check that needs no data.
+
+A config is plain data: a name in it is a row of a table or `module:attribute`. The values
+themselves may stand in place of names, as `kdjax.train` and `kdjax.distill` have them.
+"""
 
 import dataclasses
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from ml_collections import ConfigDict
-
 from kdjax import rules
+from kdjax.config.reads import check_reads
 from kdjax.config.spec import (
-    HPARAMS,
+    WEIGHT,
     ExperimentSpec,
     ModelSpec,
     StageSpec,
+    TermSpec,
     grid,
-    hard_term,
-    teachers_of,
+    read_hparams,
+    weighs_labels,
 )
-from kdjax.losses.logits import LOSSES
-from kdjax.nets.modules import MODELS
-from kdjax.optim import OPTIMIZERS
-from kdjax.rules import InputError, check, choose
+from kdjax.data import Arrays
+from kdjax.losses import TERMS, Term
+from kdjax.nets import NETS
+from kdjax.nets.net import Net
+from kdjax.rules import InputError, check
+from kdjax.teachers import Teacher, as_teacher
 from kdjax.views import AugmentSpec
 
-MOST_MEMBERS, ONE_SEED = 10_000, 1
+MOST_MEMBERS = 10_000
 RESERVED = ("figures",)  # beside the stages in a workdir
-
-
-def experiment(stages: Mapping[str, Any], **fields: Any) -> ConfigDict:
-    """An experiment's config with every field it has, so that each can be overridden by name.
-
-    Args:
-      stages: name to stage, in the order they run; each made by `stage`, or a plain dict.
-      **fields: of `ExperimentSpec`, such as `dataset`; those not given take their defaults.
-    """
-    config = ConfigDict(_filled(ExperimentSpec, "config", fields))
-    config.stages = ConfigDict(sort_keys=False)
-    for name, values in _mapping("config.stages", stages).items():
-        values = _mapping(f"config.stages.{name}", values)
-        config.stages[str(name)] = values if isinstance(values, ConfigDict) else stage(**values)
-    return config
-
-
-def stage(**fields: Any) -> ConfigDict:
-    """A stage's config with every field it has; those not given take their defaults.
-
-    `members` holds the axes of the grid: `seed`, a count or a tuple, and any other hparam, a
-    tuple of values; an empty tuple is no axis.
-    """
-    model = _mapping("model", fields.pop("model", {}))
-    members = _mapping("members", fields.pop("members", {}))
-    config = _filled(StageSpec, "stage", fields)
-    name = choose(MODELS, "model.name", model.get("name", ModelSpec.name))
-    defaults = {k: getattr(MODELS[name].module, k) for k in MODELS[name].arguments}
-    _no_others("model", model, ("name", *defaults))
-    config["model"] = {"name": name} | defaults | model
-    _no_others("members", members, HPARAMS)
-    config["members"] = {k: () for k in HPARAMS} | {"seed": ONE_SEED} | members
-    return ConfigDict(config)
-
-
-def complete(config: Mapping[str, Any] | ConfigDict) -> ConfigDict:
-    """A config that may lack fields, with their defaults."""
-    return experiment(**(config.to_dict() if isinstance(config, ConfigDict) else config))
+LABELS = {"cross_entropy": 1.0}  # the objective of a stage that names none
 
 
 def parse(config: Mapping[str, Any]) -> ExperimentSpec:
     """The frozen specs of a config.
 
     Raises:
-      InputError: a field is unknown, out of range, or contradicts another; nothing has been
-        computed or written by then.
+      InputError: a field is unknown, out of range, read by nothing, or contradicts another;
+        nothing has been computed or written by then.
     """
-    config = _mapping("config", config)
-    _no_others("config", config, [f.name for f in dataclasses.fields(ExperimentSpec)])
-    named = _mapping("config.stages", config.pop("stages", {}))
+    config = mapping("config", config)
+    data = config.get("dataset")
+    arrays = {}
+    if isinstance(data, Arrays):
+        arrays, config = {"arrays": data}, config | {"dataset": {"name": data.name}}
+    fields = [f.name for f in dataclasses.fields(ExperimentSpec) if f.name != "arrays"]
+    no_others("config", config, fields)
+    named = mapping("config.stages", config.pop("stages", {}))
     if not named:
         raise InputError("config.stages is empty; it must name at least one stage")
-    stages = []
+    stages: list[StageSpec] = []
     for name, values in named.items():
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", str(name)) or name in RESERVED:
             raise InputError(
@@ -87,66 +61,27 @@ def parse(config: Mapping[str, Any]) -> ExperimentSpec:
                 f"other than {', '.join(RESERVED)}"
             )
         stages.append(_stage(f"config.stages.{name}", name, values, stages))
-    return _read(ExperimentSpec, "config", config, stages=tuple(stages))
+    return _read(ExperimentSpec, "config", config, stages=tuple(stages), **arrays)
 
 
 def _stage(path: str, name: str, values: Any, earlier: list[StageSpec]) -> StageSpec:
-    values = _mapping(path, values)
-    parts = {"model": _model(f"{path}.model", values.get("model", {}))}
-    parts["members"] = _members(f"{path}.members", values.get("members", {}))
+    values = mapping(path, values)
+    objective = _objective(f"{path}.objective", values.get("objective", LABELS))
+    parts = {
+        "model": _model(f"{path}.model", values.get("model", {})),
+        "objective": objective,
+        "members": _axes(f"{path}.members", mapping(f"{path}.members", values.get("members", {}))),
+        "teacher": _teachers(f"{path}.teacher", values.get("teacher", "")),
+    }
     rest = {k: v for k, v in values.items() if k not in parts}
     stage = _read(StageSpec, path, rest, name=name, **parts)
-    loss, optimizer = LOSSES[stage.loss], OPTIMIZERS[stage.optimizer.name]
-    used = ("seed", *loss.hparams, *optimizer.hparams) + ("ensemble_size",) * loss.teacher
-    for axis, _ in stage.members:
-        if axis not in used:
-            raise InputError(
-                f"{path}.members has the axis {axis!r}, which neither loss {stage.loss!r} nor "
-                f"optimizer {stage.optimizer.name!r} reads; they read: {', '.join(used)}"
-            )
-    if loss.teacher and not teachers_of(stage.teacher):
-        raise InputError(f"{path}.teacher is empty; loss {stage.loss!r} needs a teacher")
-    for field, most in (("teacher", None), ("init_from", 1)):
-        references = teachers_of(getattr(stage, field))
-        if len(set(references)) < len(references) or len(references) > (most or len(references)):
-            raise InputError(
-                f"{path}.{field} is {rules.shown(getattr(stage, field))}; it must name "
-                f"{'one stage' if most else 'each stage once'}"
-            )
-        for reference in references:
-            names = [other.name for other in earlier]
-            if reference not in names and not ("/" in reference or os.path.isdir(reference)):
-                raise InputError(
-                    f"{path}.{field} is {rules.shown(reference)}; it must be an earlier stage "
-                    f"({', '.join(names) or 'there is none'}) or a stage directory"
-                )
-    if loss.teacher and stage.teacher_logits != "live" and stage.augment != AugmentSpec():
-        raise InputError(
-            f"{path}.teacher_logits is {stage.teacher_logits!r}, but {path}.augment with shift "
-            f"{stage.augment.shift} and flip {stage.augment.flip} changes the view that the "
-            "student sees; it must be 'live', so that the teacher sees the same view"
-        )
-    if loss.labels and not stage.subset.labelled and hard_term(stage):
-        raise InputError(
-            f"{path}.subset.labelled is {stage.subset.labelled!r}, but loss {stage.loss!r} has a "
-            "label term; show some labels, or set hard_weight to 0"
-        )
-    if stage.loss == "distillation" and not all(
-        m["soft_weight"] or m["hard_weight"] for m in grid(stage)
-    ):
-        raise InputError(
-            f"{path}.soft_weight and .hard_weight are both 0 for a member; it must learn something"
-        )
-    sizes = [member["ensemble_size"] for member in grid(stage)]
-    if len(set(sizes)) > 1 and 0 in sizes:
-        raise InputError(
-            f"{path}.members.ensemble_size has 0 among others; it must be how many teachers, from 1"
-        )
-    if stage.mixing != "all" and any(sizes):
-        raise InputError(
-            f"{path}.ensemble_size is {max(sizes)}, but {path}.mixing is {stage.mixing!r}; it must "
-            "be 'all' to learn from the first so many"
-        )
+    stage = dataclasses.replace(stage, members=_members(f"{path}.members", stage))
+    if stage.taught and not stage.teacher:
+        reading = next(p.name for p in objective if p.term.needs - {"labels"} or p.term.teacher)
+        raise InputError(f"{path}.teacher is empty; the term {reading!r} needs a teacher")
+    _check_references(path, stage, earlier)
+    check_reads(stage, path)
+    _check_members(path, stage)
     if stage.optimizer.warmup_steps > stage.steps:
         raise InputError(
             f"{path}.optimizer.warmup_steps is {stage.optimizer.warmup_steps}; it must be at "
@@ -157,38 +92,210 @@ def _stage(path: str, name: str, values: Any, earlier: list[StageSpec]) -> Stage
     return stage
 
 
+def _check_references(path: str, stage: StageSpec, earlier: list[StageSpec]) -> None:
+    """Teachers and `init_from` name earlier stages or directories, each once."""
+    init = [stage.init_from] if stage.init_from else []
+    names = [other.name for other in earlier]
+    for field, references in (("teacher", stage.teacher), ("init_from", init)):
+        if len(set(references)) < len(references):
+            raise InputError(
+                f"{path}.{field} is {rules.shown(references)}; it must name each stage once"
+            )
+        for reference in references:
+            if not isinstance(reference, str) or reference in names:
+                continue
+            if not ("/" in reference or os.path.isdir(reference)):
+                raise InputError(
+                    f"{path}.{field} is {rules.shown(reference)}; it must be an earlier stage "
+                    f"({', '.join(names) or 'there is none'}) or a stage directory"
+                )
+    scopes = {t.scope for t in stage.teacher if isinstance(t, Teacher)}
+    stored = stage.teacher_logits != "live" or "index" in scopes
+    if stage.taught and stored and stage.augment != AugmentSpec():
+        told = "its teacher is logits of the stored examples"
+        if stage.teacher_logits != "live":
+            told = f"{path}.teacher_logits is {stage.teacher_logits!r}"
+        raise InputError(
+            f"{told}, but {path}.augment with shift {stage.augment.shift} and flip "
+            f"{stage.augment.flip} changes the view that the student sees; the teacher must be "
+            "'live', so that it sees the same view"
+        )
+    if stage.taught and stored and any(part.term.teacher for part in stage.objective):
+        raise InputError(
+            f"{path}.teacher_logits is {stage.teacher_logits!r}, but a term reads features of the "
+            "teachers; they must be 'live'"
+        )
+    inside = scopes & {"population", "member"}
+    if inside and len(stage.teacher) > 1:
+        raise InputError(
+            f"{path}.teacher has {len(stage.teacher)} teachers, of which one is of the stage "
+            "itself; it must be the only one"
+        )
+    if "population" in scopes and (stage.order != "shared" or len(grid(stage)) < 2):
+        raise InputError(
+            f"{path}.teacher is peers, with order {stage.order!r} and {len(grid(stage))} members; "
+            "order must be 'shared', and there must be at least 2 members"
+        )
+    if inside and stage.teacher_logits != "live":
+        raise InputError(
+            f"{path}.teacher_logits is {stage.teacher_logits!r}; it must be 'live' for a teacher "
+            "that trains with the stage"
+        )
+
+
+def _check_members(path: str, stage: StageSpec) -> None:
+    """What the numbers of the members must be together."""
+    if weighs_labels(stage) and not stage.subset.labelled:
+        raise InputError(
+            f"{path}.subset.labelled is {stage.subset.labelled!r}, but the objective has a term of "
+            "labels; show some labels, or set its weight to 0"
+        )
+    weights = [f"{part.name}.weight" for part in stage.objective]
+    if not all(any(member[w] for w in weights) for member in grid(stage)):
+        raise InputError(
+            f"{path}.objective has the weights {', '.join(weights)}, which are all 0 for a member; "
+            "one must be above 0"
+        )
+    sizes = [member.get("ensemble_size", 0) for member in grid(stage)]
+    if len(set(sizes)) > 1 and 0 in sizes:
+        raise InputError(
+            f"{path}.members.ensemble_size has 0 among others; it must be how many teachers, from 1"
+        )
+    if stage.mixing != "all" and any(sizes):
+        raise InputError(
+            f"{path}.ensemble_size is {max(sizes)}, but {path}.mixing is {stage.mixing!r}; it must "
+            "be 'all' to learn from the first so many"
+        )
+
+
 def _not_its_own_teacher(path: str, stage: StageSpec, teacher: StageSpec) -> None:
-    if teacher.name not in teachers_of(stage.teacher) or stage.init_from:
+    if teacher.name not in stage.teacher or stage.init_from:
         return
     seeds = {m["seed"] for m in grid(stage)} & {m["seed"] for m in grid(teacher)}
-    if LOSSES[stage.loss].teacher and stage.model == teacher.model and seeds:
+    if stage.taught and stage.model == teacher.model and seeds:
         raise InputError(
             f"{path}.members.seed has {min(seeds)}, as has its teacher {teacher.name!r} of the "
             "same model, so that they would start from the same parameters; use other seeds"
         )
 
 
-def _model(path: str, values: Any) -> ModelSpec:
-    values = _mapping(path, values)
-    name = choose(MODELS, f"{path}.name", values.get("name", ModelSpec.name))
-    rules = MODELS[name].arguments
-    _no_others(path, values, ("name", *rules))
-    arguments = {k: getattr(MODELS[name].module, k) for k in rules}
-    arguments |= {k: v for k, v in values.items() if k != "name"}
-    return ModelSpec(
-        name,
-        tuple((k, _frozen(check(rules[k], f"{path}.{k}", v))) for k, v in arguments.items()),
+def _model(path: str, value: Any) -> ModelSpec:
+    """A net, its name, or its name and arguments."""
+    if isinstance(value, Net):
+        return ModelSpec(value.name, (), value)
+    values = mapping(path, value)
+    name = values.pop("name", ModelSpec.name)
+    if ":" in str(name):
+        return ModelSpec(check(rules.text(), f"{path}.name", name), frozen(tuple(values.items())))
+    rules.choose(NETS, f"{path}.name", name, "or module:attribute")
+    row = NETS[name]
+    no_others(path, values, ("name", *row.arguments))
+    for key, given in values.items():
+        check(row.arguments[key], f"{path}.{key}", given)
+    return ModelSpec(name, frozen(tuple((row.defaults | values).items())))
+
+
+def _objective(path: str, value: Any) -> tuple[TermSpec, ...]:
+    """Terms by name, each with its weight, or with its numbers and options."""
+    if isinstance(value, Term | str):
+        value = {value: 1.0}
+    if not isinstance(value, Mapping) and not hasattr(value, "items"):
+        raise InputError(f"{path} is {rules.shown(value)}; it must be a dict of terms")
+    parts = [_term(path, key, given) for key, given in value.items() if given is not None]
+    names = [part.name for part in parts]
+    if not parts:
+        raise InputError(f"{path} is empty; it must have at least one term")
+    if len(set(names)) < len(names):
+        raise InputError(f"{path} has the terms {', '.join(names)}; each must have its own name")
+    return tuple(parts)
+
+
+def _term(path: str, key: Any, given: Any) -> TermSpec:
+    if isinstance(key, Term):
+        name, source, found = key.label, key.label, key
+        values = _numbers(f"{path}.{name}", given)
+    else:
+        name = str(key).rpartition(":")[2]
+        values = _numbers(f"{path}.{name}", given)
+        source = str(values.pop("term", key))
+        found = _find(TERMS, f"{path}.{name}", source)
+    here, options = f"{path}.{name}", {}
+    if not isinstance(found, Term):
+        options = {k: v for k, v in values.items() if isinstance(v, str | tuple | list)}
+        found = _made(here, found, options)
+    if not isinstance(found, Term):
+        raise InputError(f"{here} is {rules.shown(found)}; it must be a Term, or a function of one")
+    numbers = {k: v for k, v in values.items() if k not in options}
+    no_others(here, numbers, ("weight", *found.numbers))
+    known = {n: default for n, (default, _) in found.numbers.items() if default is not None}
+    for number, value in numbers.items():
+        check(found.numbers[number][1], f"{here}.{number}", value)
+    return TermSpec(
+        name, found, source, frozen(tuple(options.items())), frozen(tuple((known | numbers).items()))
     )
 
 
-def _members(path: str, values: Any) -> tuple[tuple[str, tuple], ...]:
-    values = _mapping(path, values)
-    _no_others(path, values, HPARAMS)
+def _numbers(path: str, given: Any) -> dict[str, Any]:
+    if isinstance(given, int | float) and not isinstance(given, bool):
+        return {"weight": check(WEIGHT, path, given)}
+    return mapping(path, given)
+
+
+def _find(table: Mapping[str, Any], path: str, name: str) -> Any:
+    """A row of a table, or what `module:attribute` names."""
+    if ":" in name:
+        return rules.resolve(name, path)
+    return table[rules.choose(table, path, name, "or module:attribute")]
+
+
+def _made(path: str, function: Callable, options: dict[str, Any]) -> Any:
+    try:
+        return function(**options)
+    except TypeError as error:
+        raise InputError(f"{path} has the options {options}: {error}") from error
+
+
+def _teachers(path: str, value: Any) -> tuple[str | Teacher, ...]:
+    """References in text with commas between them, or values, or a tuple of either."""
+    values = value if isinstance(value, tuple | list) else (value,)
+    found: list[str | Teacher] = []
+    for each in values:
+        if not isinstance(each, str):
+            found.append(as_teacher(each, path))
+            continue
+        for name in filter(None, map(str.strip, check(rules.text(), path, each).split(","))):
+            found.append(as_teacher(rules.resolve(name, path), path) if ":" in name else name)
+    return tuple(found)
+
+
+def _axes(path: str, values: Mapping[str, Any], prefix: str = "") -> tuple[tuple[str, tuple], ...]:
+    """The axes of the grid as they are given, the numbers of a term as "term.number"."""
+    axes: list[tuple[str, Any]] = []
+    for name, axis in values.items():
+        if not prefix and hasattr(axis, "items"):
+            axes += _axes(f"{path}.{name}", mapping(f"{path}.{name}", axis), f"{name}.")
+        elif isinstance(axis, tuple | list) and not len(axis) and name != "seed":
+            continue
+        else:
+            axes.append((f"{prefix}{name}", frozen(axis)))
+    return tuple(axes)
+
+
+def _members(path: str, stage: StageSpec) -> tuple[tuple[str, tuple], ...]:
+    """The axes, checked, in one order: as the numbers are read, seeds last."""
+    given, known = dict(stage.members), read_hparams(stage)
+    for name in given:
+        if name not in known:
+            raise InputError(
+                f"{path} has the axis {name!r}, which nothing in the stage reads; it reads: "
+                f"{', '.join(known)}"
+            )
+    seeds = given.get("seed", 1)
+    if isinstance(seeds, int) and not isinstance(seeds, bool):
+        seeds = tuple(range(check(rules.whole(1, MOST_MEMBERS), f"{path}.seed", seeds)))
     axes = []
-    for name, rule in HPARAMS.items():
-        axis = values.get(name, ONE_SEED if name == "seed" else ())
-        if name == "seed" and isinstance(axis, int):
-            axis = tuple(range(check(rules.whole(1, MOST_MEMBERS), f"{path}.seed", axis)))
+    for name, (_, rule) in known.items():
+        axis = seeds if name == "seed" else given.get(name, ())
         axis = check(rules.tuple_of(rule), f"{path}.{name}", axis)
         if len(set(axis)) < len(axis):
             raise InputError(f"{path}.{name} is {axis!r}; each value must stand there once")
@@ -205,32 +312,19 @@ def _members(path: str, values: Any) -> tuple[tuple[str, tuple], ...]:
 
 def _read(spec: type, path: str, values: Any, **given: Any) -> Any:
     """An instance of `spec` from plain data, each field checked by its rule."""
-    values = _mapping(path, values)
-    fields = {f.name: f for f in dataclasses.fields(spec) if f.name not in given}
-    _no_others(path, values, fields)
+    values = mapping(path, values)
+    fields = {f.name: f for f in dataclasses.fields(spec) if f.name not in given and f.metadata}
+    no_others(path, values, [*fields, *given])
     read = dict(given)
     for name, value in values.items():
         part, rule = fields[name].metadata.get("spec"), fields[name].metadata.get("rule")
         here = f"{path}.{name}"
-        read[name] = _read(part, here, value) if part else _frozen(check(rule, here, value))
+        read[name] = _read(part, here, value) if part else frozen(check(rule, here, value))
     return spec(**read)
 
 
-def _filled(spec: type, path: str, values: Mapping) -> dict[str, Any]:
-    """The fields of `spec` as a dict: `values`, and defaults for the rest."""
-    values = _mapping(path, values)
-    fields = [f for f in dataclasses.fields(spec) if "rule" in f.metadata or "spec" in f.metadata]
-    _no_others(path, values, [f.name for f in fields])
-    filled = {}
-    for f in fields:
-        if "spec" in f.metadata:
-            filled[f.name] = _filled(f.metadata["spec"], f.name, values.get(f.name, {}))
-        else:
-            filled[f.name] = values.get(f.name, f.default)
-    return filled
-
-
-def _no_others(path: str, values: Mapping, allowed: Any) -> None:
+def no_others(path: str, values: Mapping[str, Any], allowed: Iterable[str]) -> None:
+    allowed = tuple(allowed)
     for name in values:
         if name not in allowed:
             raise InputError(
@@ -238,15 +332,15 @@ def _no_others(path: str, values: Mapping, allowed: Any) -> None:
             )
 
 
-def _mapping(path: str, value: Any) -> dict[str, Any]:
+def mapping(path: str, value: Any) -> dict[Any, Any]:
     """A dict or ConfigDict as a dict, whose inner ones stay as they are."""
-    if not isinstance(value, Mapping | ConfigDict):
+    if not hasattr(value, "items"):
         raise InputError(f"{path} is {rules.shown(value)}; it must be a dict of fields")
     return dict(value.items())
 
 
-def _frozen(value: Any) -> Any:
+def frozen(value: Any) -> Any:
     """The value as plain, hashable Python."""
     if isinstance(value, list | tuple):
-        return tuple(_frozen(element) for element in value)
+        return tuple(frozen(element) for element in value)
     return value.item() if hasattr(value, "item") else value

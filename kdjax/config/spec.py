@@ -1,7 +1,9 @@
 """The frozen specs of an experiment: every field, its default and what it may be.
 
 A spec is what fixes a compiled program: shapes, names, control flow. A field marked as an
-hparam is a number that each member may have of its own; only those can be axes of `members`.
+hparam is a number that each member may have of its own; those and the numbers of the
+objective's terms can be axes of `members`. The specs of data, optimizer, views and devices stand
+beside the code that reads them.
 """
 
 import dataclasses
@@ -12,16 +14,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from kdjax import rules
-from kdjax.data.dataset import DatasetSpec, SubsetSpec
-from kdjax.losses.logits import LOSSES
-from kdjax.optim import OptimizerSpec
+from kdjax.data import Arrays, DatasetSpec, SubsetSpec
+from kdjax.losses import Term
+from kdjax.nets.net import Net
+from kdjax.optim import OPTIMIZERS, OptimizerSpec
 from kdjax.parallel import ExecutionSpec
-from kdjax.rules import Rule
+from kdjax.teachers import Teacher
 from kdjax.views import AugmentSpec
 
 EVALUATED = ("validation", "test")  # splits that a report may be of
 TEMPERATURE = rules.number(1e-3, 1e4)
 WEIGHT = rules.number(0, 1e6)
+SEED = rules.whole(0)
+
+Numbers = dict[str, float]  # of one member, by name
 
 
 def _part(spec: type) -> Any:
@@ -30,10 +36,33 @@ def _part(spec: type) -> Any:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A row of `models.MODELS` and the arguments of its module."""
+    """A row of `nets.NETS`, or `module:attribute`, and its arguments; or a net itself."""
 
     name: str = "mlp"
     arguments: tuple[tuple[str, Any], ...] = ()
+    net: Net | None = None
+
+
+@dataclass(frozen=True)
+class TermSpec:
+    """One term of an objective.
+
+    Attributes:
+      name: in the objective.
+      source: the row of `losses.TERMS`, or `module:attribute`, that it comes from.
+      options: what the row was called with, such as the paths of layers.
+      numbers: the term's numbers that are set; a temperature that is not is the stage's.
+    """
+
+    name: str
+    term: Term
+    source: str
+    options: tuple[tuple[str, Any], ...]
+    numbers: tuple[tuple[str, float], ...]
+
+    @property
+    def weight(self) -> float:
+        return dict(self.numbers)["weight"]
 
 
 @dataclass(frozen=True)
@@ -42,25 +71,38 @@ class StageSpec:
 
     name: str
     model: ModelSpec
+    objective: tuple[TermSpec, ...]
     members: tuple[tuple[str, tuple], ...]  # the axes of the grid, seed last and fastest
+    teacher: tuple[str | Teacher, ...] = ()  # stages, stage directories, or teachers themselves
     optimizer: OptimizerSpec = _part(OptimizerSpec)
     subset: SubsetSpec = _part(SubsetSpec)
     augment: AugmentSpec = _part(AugmentSpec)
-    loss: str = rules.field("cross_entropy", rules.one_of(LOSSES))
     steps: int = rules.field(1000, rules.whole(1))
     batch: int = rules.field(100, rules.whole(1))
-    chunk: int = rules.field(100, rules.whole(1))  # most steps between two checkpoints
+    chunk: int = rules.field(100, rules.whole(1))  # steps between two evaluations
     order: str = rules.field("own", rules.one_of(("own", "shared")))  # of the batches
-    teacher: str = rules.field("", rules.text())  # stages or stage directories, commas between
     teacher_logits: str = rules.field("live", rules.one_of(("live", "cached", "cached_float16")))
     mean: str = rules.field("arithmetic", rules.one_of(("arithmetic", "geometric")))
     mixing: str = rules.field("all", rules.one_of(("all", "one_to_one", "best")))
     init_from: str = rules.field("", rules.text())  # a stage or stage directory
     temperature: float = rules.field(1.0, TEMPERATURE, hparam=True)
-    soft_weight: float = rules.field(1.0, WEIGHT, hparam=True)
-    hard_weight: float = rules.field(0.0, WEIGHT, hparam=True)
-    label_smoothing: float = rules.field(0.0, rules.fraction(), hparam=True)
     ensemble_size: int = rules.field(0, rules.whole(0), hparam=True)  # first teachers; 0: all
+
+    @property
+    def taught(self) -> bool:
+        """Whether the objective reads teachers; without, they are compared with."""
+        terms = (part.term for part in self.objective)
+        return any(term.needs & {"targets", "teacher"} or term.teacher for term in terms)
+
+    @property
+    def reads_temperature(self) -> bool:
+        """Whether a term reads the temperature of the stage."""
+        return any(
+            "temperature" in part.term.hparams
+            and "temperature" not in dict(part.numbers)
+            and f"{part.name}.temperature" not in dict(self.members)
+            for part in self.objective
+        )
 
 
 @dataclass(frozen=True)
@@ -68,66 +110,93 @@ class ExperimentSpec:
     stages: tuple[StageSpec, ...]
     dataset: DatasetSpec = _part(DatasetSpec)
     execution: ExecutionSpec = _part(ExecutionSpec)
-    data_dir: str = rules.field(
-        "", rules.text()
-    )  # of TFDS; "": $TFDS_DATA_DIR, ~/tensorflow_datasets
-    cache_dir: str = rules.field(
-        "", rules.text()
-    )  # of decoded sets; "": the user's; "none": nowhere
-    evaluate: str = rules.field(
-        "test", rules.one_of(EVALUATED)
-    )  # the report's; "validation" to choose
+    # Of TFDS; "": $TFDS_DATA_DIR, else ~/tensorflow_datasets.
+    data_dir: str = rules.field("", rules.text())
+    # Of decoded sets; "": the user's; "none": nowhere.
+    cache_dir: str = rules.field("", rules.text())
+    # The report's split; "validation" to choose by.
+    evaluate: str = rules.field("test", rules.one_of(EVALUATED))
     tensorboard: bool = rules.field(False, rules.truth())
+    arrays: Arrays | None = None  # the data themselves, in place of a name
 
 
-def hparam_rules(spec: type) -> dict[str, Rule]:
+def hparam_rules(spec: type) -> dict[str, rules.Rule]:
     fields = dataclasses.fields(spec)
     return {f.name: f.metadata["rule"] for f in fields if f.metadata.get("hparam")}
 
 
-HPARAMS = hparam_rules(OptimizerSpec) | hparam_rules(StageSpec) | {"seed": rules.whole(0)}
+def read_hparams(stage: StageSpec) -> dict[str, tuple[float | int, rules.Rule]]:
+    """Every number that the stage reads and a member may have of its own: its value and its rule.
+
+    Whoever reads a number declares it: the optimizer, each term of the objective, and, where there
+    are teachers to learn from, the choice among them.
+    """
+    found: dict[str, tuple[float | int, rules.Rule]] = {}
+    optimizer, own = hparam_rules(OptimizerSpec), hparam_rules(StageSpec)
+    for name in OPTIMIZERS[stage.optimizer.name].hparams:
+        found[name] = getattr(stage.optimizer, name), optimizer[name]
+    if stage.reads_temperature:
+        found["temperature"] = stage.temperature, own["temperature"]
+    if stage.taught:
+        found["ensemble_size"] = stage.ensemble_size, own["ensemble_size"]
+    axes = dict(stage.members)
+    for part in stage.objective:
+        numbers = dict(part.numbers)
+        for name, (_, rule) in part.term.numbers.items():
+            key = f"{part.name}.{name}"
+            if name in numbers or key in axes:
+                found[key] = numbers.get(name, 0.0), rule
+    return found | {"seed": (0, SEED)}
 
 
-def grid(stage: StageSpec) -> list[dict[str, Any]]:
-    """Every member's numbers by name, in the order of the axes, seeds fastest."""
-    fixed = {n: getattr(stage, n) for n in hparam_rules(StageSpec)}
-    fixed |= {n: getattr(stage.optimizer, n) for n in hparam_rules(OptimizerSpec)}
+def grid(stage: StageSpec) -> list[Numbers]:
+    """The numbers that each member reads, by name, in the order of the axes, seeds fastest."""
+    fixed = {name: value for name, (value, _) in read_hparams(stage).items()}
     names = [name for name, _ in stage.members]
     combinations = itertools.product(*(values for _, values in stage.members))
     return [fixed | dict(zip(names, values, strict=True)) for values in combinations]
 
 
-def cell(stage: StageSpec, member: Mapping[str, Any]) -> dict[str, Any]:
+def cell(stage: StageSpec, member: Numbers) -> Numbers:
     """Where a member stands in the grid, seeds aside: the values of the other axes."""
     return {name: member[name] for name, _ in stage.members if name != "seed"}
 
 
-def cells(stage: StageSpec) -> list[tuple[dict[str, Any], list[int]]]:
+def cells(stage: StageSpec) -> list[tuple[Numbers, list[int]]]:
     """Every cell of the grid, in order, and the places of its members."""
-    found: list[tuple[dict[str, Any], list[int]]] = []
+    found: dict[tuple, tuple[Numbers, list[int]]] = {}
     for place, member in enumerate(grid(stage)):
         here = cell(stage, member)
-        places = next((places for c, places in found if c == here), None)
-        if places is None:
-            places = []
-            found.append((here, places))
-        places.append(place)
-    return found
+        found.setdefault(tuple(here.items()), (here, []))[1].append(place)
+    return list(found.values())
 
 
-def hard_term(stage: StageSpec) -> bool:
-    """Whether any member's loss reads labels."""
-    loss = LOSSES[stage.loss]
-    if "hard_weight" in loss.hparams:
-        return any(member["hard_weight"] for member in grid(stage))
-    return loss.labels
+def weighs_labels(stage: StageSpec) -> bool:
+    """Whether a term that reads labels has a weight above 0 for any member."""
+    labelled = [part.name for part in stage.objective if "labels" in part.term.needs]
+    return any(member[f"{name}.weight"] for name in labelled for member in grid(stage))
 
 
 def plain(spec: Any) -> Any:
-    """A spec as JSON has it: dicts, lists, text, numbers."""
-    return json.loads(json.dumps(dataclasses.asdict(spec)))
+    """A spec as JSON has it: dicts, lists, text, numbers; a value that a user brought by what tells
+    it from others."""
+    return json.loads(json.dumps(_plain(spec)))
 
 
-def teachers_of(reference: str) -> tuple[str, ...]:
-    """The names in a `teacher` field."""
-    return tuple(name.strip() for name in reference.split(",") if name.strip())
+def _plain(value: Any) -> Any:
+    if isinstance(value, Net):
+        return value.spec
+    if isinstance(value, Teacher):
+        return value.identity
+    if isinstance(value, Arrays):
+        return value.version
+    if isinstance(value, Term):
+        return None  # `source` and `options` tell it from others
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {k: v for k, v in fields.items() if v is not None}
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(v) for v in value]
+    return value

@@ -1,20 +1,24 @@
-"""Losses: pure functions per example."""
+"""Losses: pure functions of one example's logits, and the terms of an objective made of them."""
 
+from kdjax.losses.ensembles import MEANS, ensemble_logits
+from kdjax.losses.labels import cross_entropy
 from kdjax.losses.logits import (
-    LOSSES,
-    Loss,
-    cross_entropy,
     distillation,
     kl_divergence,
     logit_matching,
     soft_cross_entropy,
 )
+from kdjax.losses.table import TERMS
+from kdjax.losses.term import Context, Term
 
 __all__ = [
-    "LOSSES",
-    "Loss",
+    "MEANS",
+    "TERMS",
+    "Context",
+    "Term",
     "cross_entropy",
     "distillation",
+    "ensemble_logits",
     "kl_divergence",
     "logit_matching",
     "soft_cross_entropy",

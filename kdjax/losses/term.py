@@ -10,9 +10,10 @@ from typing import Any
 import jax
 
 from kdjax.nets.net import Outputs
-from kdjax.rules import Rule
+from kdjax.rules import Rule, number
 
 PyTree = Any
+WEIGHT, TEMPERATURE, NUMBER = number(0, 1e6), number(1e-3, 1e4), number(-1e6, 1e6)
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,8 @@ class Term:
       function: (Context) -> [B], a loss for each example, or a scalar of the whole batch.
       needs: of "labels", "targets" (the mixed teachers) and "teacher" (each teacher's outputs).
       hparams: {name: default, or (default, rule)} of the numbers that the function reads from
-        `Context.hparams`. "weight" is always there. One named "temperature" without a default of
-        its own in the objective is the stage's temperature.
+        `Context.hparams`. "weight" is always there. A "temperature" of None is the stage's, unless
+        the objective gives the term one of its own.
       aux: (key, student Outputs, teacher Outputs or None) -> parameters of the term itself, such as
         a projection; they train with the net and are not part of what is served.
       student, teacher: paths of the layers whose outputs the function reads.
@@ -60,8 +61,24 @@ class Term:
 
     function: Callable[[Context], jax.Array]
     needs: frozenset[str] = frozenset()
-    hparams: Mapping[str, float | tuple[float, Rule]] = field(default_factory=dict)
+    hparams: Mapping[str, float | None | tuple[float | None, Rule]] = field(default_factory=dict)
     aux: Callable[[jax.Array, Outputs, Outputs | None], PyTree] | None = None
     student: tuple[str, ...] = ()
     teacher: tuple[str, ...] = ()
     name: str = ""
+
+    @property
+    def label(self) -> str:
+        """What an objective and a report call it."""
+        return self.name or self.function.__name__
+
+    @property
+    def numbers(self) -> dict[str, tuple[float | None, Rule]]:
+        """Every number that it reads: its default, None for the stage's, and its rule."""
+        found: dict[str, tuple[float | None, Rule]] = {"weight": (1.0, WEIGHT)}
+        for name, given in self.hparams.items():
+            if isinstance(given, tuple):
+                found[name] = given
+            else:
+                found[name] = given, TEMPERATURE if name == "temperature" else NUMBER
+        return found

@@ -1,0 +1,177 @@
+"""The Python door: a population trained in one call, from values instead of names.
+
+`train` and `distill` make the same config that a file makes, with the values in it, and run it.
+"""
+
+import dataclasses
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from kdjax.config.spec import OptimizerSpec, StageSpec, hparam_rules
+from kdjax.data import Arrays
+from kdjax.experiment import run_stages
+from kdjax.losses import Term
+from kdjax.nets.net import Net
+from kdjax.rules import InputError, shown
+from kdjax.stage import Stage
+from kdjax.teachers import Teacher, as_teacher
+
+Objective = Mapping[str | Term, float | Mapping[str, Any]] | Term | str
+
+
+def train(
+    net: Net | Mapping[str, Any],
+    data: Arrays | str,
+    *,
+    objective: Objective = "cross_entropy",
+    seeds: int | tuple[int, ...] = 1,
+    workdir: str | Path | None = None,
+    name: str = "net",
+    quiet: bool = False,
+    **fields: Any,
+) -> Stage:
+    """Trains a population of one net.
+
+    Args:
+      net: as `linen`, `nnx`, `equinox` or `function` make it, or a dict with the name of one of
+        kdjax's and its arguments, such as `dict(name="mlp", hidden=(32,))`.
+      data: as `arrays` makes it, or the name of a data set, as a config has it.
+      objective: terms, or their names, with their weights or their numbers. A number of a term may
+        be a tuple of values, an axis of the population.
+      seeds: how many members there are of each combination of numbers, or their seeds.
+      workdir: where the stage's directory is kept; a rerun goes on from there. None keeps the
+        stage in memory alone.
+      name: of the stage.
+      quiet: print nothing.
+      **fields: of a stage (`steps`, `batch`, `optimizer`, `augment`, `subset`, ...), of the
+        experiment (`dataset`, `execution`, ...), and `learning_rate`, `weight_decay` and
+        `momentum` of the optimizer. A number that a member may have of its own may be a tuple.
+
+    Returns:
+      The finished stage, with its `report`.
+
+    Raises:
+      InputError: an argument cannot be used; nothing has been computed by then.
+      Diverged: every member has.
+    """
+    return _run(net, data, (), objective, seeds, workdir, name, quiet, fields)
+
+
+def distill(
+    net: Net | Mapping[str, Any],
+    teachers: Stage | Teacher | Net | str | tuple[Any, ...],
+    data: Arrays | str,
+    *,
+    objective: Objective = "kl_divergence",
+    seeds: int | tuple[int, ...] = 1,
+    workdir: str | Path | None = None,
+    name: str = "student",
+    quiet: bool = False,
+    **fields: Any,
+) -> Stage:
+    """Trains a population of one net on what teachers say.
+
+    Args:
+      net, data, seeds, workdir, name, quiet: as of `train`.
+      teachers: a stage, a teacher, the path of a stage's directory, a pure function with its
+        parameters, or a tuple of those.
+      objective: as of `train`; by default soft targets alone (arXiv 1503.02531).
+      **fields: as of `train`, such as `temperature` or `mixing`.
+
+    Returns:
+      The finished stage, with its `report`.
+
+    Raises:
+      InputError: an argument cannot be used; nothing has been computed by then.
+      Diverged: every member has.
+    """
+    given = teachers if isinstance(teachers, tuple | list) else (teachers,)
+    values = tuple(t if isinstance(t, str) else as_teacher(t, "teachers") for t in given)
+    return _run(net, data, values, objective, seeds, workdir, name, quiet, fields)
+
+
+def _run(
+    net: Net | Mapping[str, Any],
+    data: Arrays | str,
+    teachers: tuple[str | Teacher, ...],
+    objective: Objective,
+    seeds: int | tuple[int, ...],
+    workdir: str | Path | None,
+    name: str,
+    quiet: bool,
+    fields: dict[str, Any],
+) -> Stage:
+    config = _config(net, data, teachers, objective, seeds, name, fields)
+    if workdir is not None:
+        report, stages = run_stages(config, workdir, quiet)
+        return dataclasses.replace(stages[name], report=report)
+    with tempfile.TemporaryDirectory(prefix="kdjax-") as directory:
+        report, stages = run_stages(config, directory, quiet)
+        return dataclasses.replace(stages[name], report=report, path=None)
+
+
+def _config(
+    net: Net | Mapping[str, Any],
+    data: Arrays | str,
+    teachers: tuple[str | Teacher, ...],
+    objective: Objective,
+    seeds: int | tuple[int, ...],
+    name: str,
+    fields: dict[str, Any],
+) -> dict[str, Any]:
+    """The arguments in the places that a config has for them."""
+    if not isinstance(data, Arrays | str):
+        raise InputError(
+            f"data is {shown(data)}; it must be kdjax.arrays(...), or the name of a data set"
+        )
+    own = {f.name for f in dataclasses.fields(StageSpec)} - {"model", "objective", "teacher", "name"}
+    of_optimizer = hparam_rules(OptimizerSpec)
+    stage: dict[str, Any] = {"model": net, "teacher": teachers}
+    experiment: dict[str, Any] = {}
+    members = dict(fields.pop("members", {}))
+    members.setdefault("seed", seeds)
+    optimizer = dict(fields.pop("optimizer", {}))
+    for field, value in fields.items():
+        if field in of_optimizer:
+            optimizer[field] = value
+        elif field in own:
+            stage[field] = value
+        else:
+            experiment[field] = value
+    for holder, names in ((optimizer, of_optimizer), (stage, hparam_rules(StageSpec))):
+        for field in [f for f in holder if f in names and isinstance(holder[f], tuple | list)]:
+            members[field] = tuple(holder.pop(field))
+    stage["objective"], axes = _fixed(objective)
+    for term, numbers in axes.items():
+        members[term] = dict(members.get(term, {})) | numbers
+    if optimizer:
+        stage["optimizer"] = optimizer
+    dataset = {"dataset": data} if isinstance(data, Arrays) else _named(data, experiment)
+    return {**experiment, **dataset, "stages": {name: stage | {"members": members}}}
+
+
+def _named(data: str, experiment: Mapping[str, Any]) -> dict[str, Any]:
+    return {"dataset": {"name": data} | dict(experiment.get("dataset", {}))}
+
+
+def _fixed(objective: Objective) -> tuple[Any, dict[str, dict[str, tuple]]]:
+    """The objective without its tuples of numbers, and those as axes of the terms."""
+    if not hasattr(objective, "items"):
+        return objective, {}
+    fixed: dict[Any, Any] = {}
+    axes: dict[str, dict[str, tuple]] = {}
+    for term, given in objective.items():
+        label = term.label if isinstance(term, Term) else str(term).rpartition(":")[2]
+        numbers = dict(given) if hasattr(given, "items") else {"weight": given}
+        swept = {k: tuple(v) for k, v in numbers.items() if _is_axis(v)}
+        axes |= {label: swept} if swept else {}
+        rest = {k: v for k, v in numbers.items() if k not in swept}
+        fixed[term] = rest
+    return fixed, axes
+
+
+def _is_axis(value: Any) -> bool:
+    numbers = isinstance(value, tuple | list) and bool(value)
+    return numbers and all(isinstance(v, int | float) for v in value)

@@ -1,0 +1,38 @@
+"""Losses of labels.
+
+Axes: C classes, after any others. Every loss is per example, in at least float32 and in log space.
+"""
+
+import chex
+import jax
+import jax.numpy as jnp
+
+
+def cross_entropy(
+    logits: jax.Array, labels: jax.Array, label_smoothing: jax.Array | float = 0.0
+) -> jax.Array:
+    """Cross-entropy with hard labels at T = 1, in nats.
+
+    With `label_smoothing` e the target is `(1 - e) one_hot(label) + e / C` (arXiv 1512.00567),
+    where C counts the classes whose logits are not -inf: a masked class costs nothing.
+
+    Args:
+      logits: [..., C].
+      labels: [...] integers in 0..C-1; an example with a negative label has no label and costs 0.
+      label_smoothing: scalar or [...], in [0, 1).
+
+    Returns:
+      [...].
+    """
+    logits = at_least_float32(logits)
+    chex.assert_equal_shape_prefix([logits, labels], labels.ndim)
+    log_q = jax.nn.log_softmax(logits)
+    target_log_q = jnp.take_along_axis(log_q, jnp.maximum(labels, 0)[..., None], axis=-1)[..., 0]
+    there = logits != -jnp.inf
+    spread = jnp.sum(jnp.where(there, log_q, 0.0), axis=-1) / there.sum(axis=-1)
+    loss = -(1 - label_smoothing) * target_log_q - label_smoothing * spread
+    return jnp.where(labels >= 0, loss, 0.0)
+
+
+def at_least_float32(logits: jax.Array) -> jax.Array:
+    return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))

@@ -1,0 +1,50 @@
+"""The terms that a config names."""
+
+from collections.abc import Callable
+
+from kdjax.losses.labels import cross_entropy
+from kdjax.losses.logits import kl_divergence, logit_matching, soft_cross_entropy
+from kdjax.losses.term import Context, Term
+from kdjax.rules import fraction
+
+
+def _cross_entropy(context: Context):
+    smoothing = context.hparams["label_smoothing"]
+    return cross_entropy(context.student.logits, context.labels, smoothing)
+
+
+def _soft(loss: Callable) -> Callable:
+    """A loss of soft targets, at the temperature of both nets."""
+
+    def term(context: Context):
+        temperature = context.hparams["temperature"]
+        return loss(context.student.logits, context.targets(temperature), temperature)
+
+    return term
+
+
+TERMS: dict[str, Term | Callable[..., Term]] = {
+    "cross_entropy": Term(
+        _cross_entropy,
+        needs=frozenset({"labels"}),
+        hparams={"label_smoothing": (0.0, fraction())},
+        name="cross_entropy",
+    ),
+    "soft_cross_entropy": Term(
+        _soft(soft_cross_entropy),
+        needs=frozenset({"targets"}),
+        hparams={"temperature": None},
+        name="soft_cross_entropy",
+    ),
+    "kl_divergence": Term(
+        _soft(kl_divergence),
+        needs=frozenset({"targets"}),
+        hparams={"temperature": None},
+        name="kl_divergence",
+    ),
+    "logit_matching": Term(
+        lambda context: logit_matching(context.student.logits, context.targets(None)),
+        needs=frozenset({"targets"}),
+        name="logit_matching",
+    ),
+}
