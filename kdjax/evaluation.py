@@ -43,7 +43,7 @@ def exam(dataset: Dataset, teachers: Teachers) -> Exam:
     """Validation and test split, with the logits, the metrics and the cost of the teachers."""
     splits = {}
     for name in ("validation", "test"):
-        inputs, labels = dataset.whole(name)
+        inputs, labels = dataset.arrays(name)
         logits = teachers.predict(inputs) if teachers.count else None
         splits[name] = Examined(inputs, labels, logits)
     ensemble = None

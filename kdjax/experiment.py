@@ -74,7 +74,7 @@ def examples(config: Mapping[str, Any], split: str) -> tuple[np.ndarray, np.ndar
     """
     spec = parse(config)
     choose(("train", "validation", "test"), "split", split)
-    return data.load(spec.dataset, spec.data_dir, spec.cache_dir).whole(split)
+    return data.load(spec.dataset, spec.data_dir, spec.cache_dir).arrays(split)
 
 
 def _content(spec: ExperimentSpec, dataset: data.Dataset, jobs: tuple[Job, ...]) -> str:

@@ -7,8 +7,9 @@ import numpy as np
 from kdjax import parallel
 from kdjax.config.spec import grid
 from kdjax.data import stream
-from kdjax.data.dataset import Dataset, fetch, order
+from kdjax.data.dataset import Dataset, fetch
 from kdjax.data.sources import Split
+from kdjax.data.subset import order
 from kdjax.population import Data, Examples
 from kdjax.prepare import Job
 
@@ -22,7 +23,7 @@ Reading = tuple[Chunk, np.ndarray, np.ndarray, np.ndarray | None]
 def feed(
     job: Job, dataset: Dataset, resident: bool, logits: np.ndarray | None, chunks: list[Chunk]
 ) -> Iterator[tuple[Data, Examples]]:
-    """The arguments of each chunk, on the devices; what they need is read one chunk ahead.
+    """The arguments of each chunk, on the devices; what they need is prefetched, one chunk.
 
     Args:
       resident: all inputs go to the devices at once; else each chunk's are read, by Grain, for
@@ -33,7 +34,7 @@ def feed(
     inputs = fetch(split, job.positions) if resident else np.zeros(0)
     data = parallel.replicate(Data(inputs, job.labels, logits), layout)
     # The thread starts no program: several processes must start theirs in the same order.
-    for chunk, index, row, inputs in stream.ahead(_read(job, split, resident, chunks)):
+    for chunk, index, row, inputs in stream.prefetch(_read(job, split, resident, chunks)):
         if inputs is not None:
             data = data.replace(inputs=parallel.replicate(inputs, layout))
         yield data, _examples(job, chunk, index, row)

@@ -10,8 +10,9 @@ import numpy as np
 
 from kdjax import parallel
 from kdjax.config.spec import ExperimentSpec, StageSpec, grid, hard_term, plain, teachers_of
-from kdjax.data.dataset import Dataset, fetch, subset
+from kdjax.data.dataset import Dataset, fetch
 from kdjax.data.sources import numbered
+from kdjax.data.subset import subset
 from kdjax.host import checkpoint, memory
 from kdjax.losses.logits import LOSSES
 from kdjax.mixing import mixing_matrix

@@ -15,6 +15,7 @@ import numpy as np
 from kdjax import parallel
 from kdjax.config.spec import ModelSpec
 from kdjax.data.dataset import DIGITS, Preprocessing
+from kdjax.data.in_memory import shaped
 from kdjax.data.sources import numbered, one_line
 from kdjax.host import checkpoint
 from kdjax.member import predict
@@ -135,13 +136,14 @@ class Stage:
         return read_images(paths, shape)
 
     def predict(self, inputs: np.ndarray) -> np.ndarray:
-        """Logits [M, B, C] of raw inputs [B, ...], as the data set has them.
+        """Logits [M, B, C] of raw inputs [B, ...], as the data set has them; images of one channel
+        may be [B, H, W].
 
         Raises:
           InputError: inputs have another shape or range than the data set's, are floats where
             those are integers, or are no finite numbers.
         """
-        inputs = np.asarray(inputs)
+        inputs = shaped(np.asarray(inputs), self.meta["input_shape"])
         if inputs.ndim == 0 or inputs.shape[1:] != tuple(self.meta["input_shape"]):
             raise InputError(
                 f"inputs have the shape {inputs.shape}; it must be "

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from kdjax.data import DatasetSpec, cache, fetch, load, sources
-from kdjax.data.cache import kept
+from kdjax.data.cache import cached
 
 
 class Reader:
@@ -30,7 +30,7 @@ class Reader:
             name: sources.Split(self.source, part, self.source.labels()[part])
             for name, part in (("train", every[::-1][:1500]), ("test", every[:297]))
         }
-        return splits, sources.numbered(10), "of a test"
+        return sources.RawSet(splits, sources.numbered(10), "of a test")
 
 
 @pytest.fixture
@@ -39,19 +39,21 @@ def read():
 
 
 def opened(read, directory, state="as it was"):
-    return kept("digits", "here", lambda: state, read, str(directory))
+    return cached("digits", "here", lambda: state, read, str(directory))
 
 
 def same(raw, other):
     """Whether two sets are, bit for bit."""
-    for (name, split), (other_name, its) in zip(raw[0].items(), other[0].items(), strict=True):
+    for (name, split), (other_name, its) in zip(
+        raw.splits.items(), other.splits.items(), strict=True
+    ):
         assert name == other_name and split.labels.dtype == its.labels.dtype
         np.testing.assert_array_equal(split.labels, its.labels)
         every = np.arange(len(split))
         inputs, others = fetch(split, every), fetch(its, every)
         assert type(inputs) is np.ndarray and inputs.dtype == others.dtype
         np.testing.assert_array_equal(inputs, others)
-    return raw[1:] == other[1:]
+    return (raw.class_names, raw.version) == (other.class_names, other.version)
 
 
 def entry(directory):
@@ -63,7 +65,7 @@ def test_a_set_is_read_once_and_then_mapped(read, tmp_path):
     first, second = opened(read, tmp_path), opened(read, tmp_path)
     assert read.times == 1
     assert same(first, read()) and same(second, read())
-    assert isinstance(second[0]["train"].source.inputs, np.memmap)
+    assert isinstance(second.splits["train"].source.inputs, np.memmap)
     assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", entry(tmp_path).name]
 
 
@@ -74,7 +76,7 @@ def test_a_set_that_changed_is_read_anew(read, tmp_path):
 
 def test_a_set_that_changes_while_it_is_read_is_not_kept(read, tmp_path):
     states = iter(["old", "new"])
-    assert same(kept("digits", "here", lambda: next(states), read, str(tmp_path)), Reader()())
+    assert same(cached("digits", "here", lambda: next(states), read, str(tmp_path)), Reader()())
     assert not list(tmp_path.iterdir())
 
 
@@ -141,7 +143,7 @@ class Killer(test_cache.Reader):
     def __call__(self):
         raw = super().__call__()
         self.digits = self.source
-        for split in raw[0].values():
+        for split in raw.splits.values():
             object.__setattr__(split, "source", self)
         return raw
 test_cache.opened(Killer(), {str(tmp_path)!r})
@@ -174,15 +176,15 @@ def test_a_set_that_another_process_is_writing_is_read_without(tmp_path, read):
     code = f"""
 import sys
 from pathlib import Path
-from kdjax.data.cache import _alone
-with _alone(Path({str(tmp_path)!r})):
-    print("alone", flush=True)
+from kdjax.data.cache import _locked
+with _locked(Path({str(tmp_path)!r})):
+    print("locked", flush=True)
     sys.stdin.read()
 """
     command = [sys.executable, "-c", code]
     pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     with subprocess.Popen(command, env=environment(), **pipes) as other:
-        assert other.stdout.readline() == "alone\n"
+        assert other.stdout.readline() == "locked\n"
         assert same(opened(read, tmp_path), Reader()())
         assert [path.name for path in tmp_path.iterdir()] == [".lock"]
         other.stdin.close()

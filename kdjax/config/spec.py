@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from kdjax import rules
-from kdjax.data.dataset import DatasetSpec, SubsetSpec
+from kdjax.data.dataset import DatasetSpec
+from kdjax.data.subset import SubsetSpec
 from kdjax.losses.logits import LOSSES
 from kdjax.optim import OptimizerSpec
 from kdjax.parallel import ExecutionSpec

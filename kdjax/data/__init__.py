@@ -1,25 +1,20 @@
 """Data sets and their splits, wherever they come from."""
 
-from kdjax.data.dataset import (
-    Dataset,
-    DatasetSpec,
-    Preprocessing,
-    SubsetSpec,
-    fetch,
-    load,
-    order,
-    stratified,
-    subset,
-)
+from kdjax.data.dataset import Dataset, DatasetSpec, Preprocessing, fetch, load
+from kdjax.data.in_memory import arrays, shaped
+from kdjax.data.sources import RawSet
+from kdjax.data.subset import SubsetSpec, order, stratified
 
 __all__ = [
     "Dataset",
     "DatasetSpec",
     "Preprocessing",
+    "RawSet",
     "SubsetSpec",
+    "arrays",
     "fetch",
     "load",
     "order",
+    "shaped",
     "stratified",
-    "subset",
 ]

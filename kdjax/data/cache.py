@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from kdjax.data.sources import ArraySource, Split, whole
+from kdjax.data.sources import ArraySource, RawSet, Split, all_of
 from kdjax.host import files
 from kdjax.rules import InputError
 
@@ -32,13 +32,11 @@ FORMAT = 3  # of an entry
 UNUSED = 7 * 24 * 3600  # seconds after which an entry of another state of a set may be deleted
 LIMIT = 2**34  # bytes of a set that is kept: ImageNet at 64 x 64 is, at 224 x 224 it is not
 NOWHERE = "none"
-READ = 1000  # examples in memory at once
+BATCH = 1000  # examples in memory at once
 log = logging.getLogger(__name__)
 
-RawSet = tuple[dict[str, Split], tuple[str, ...], str]  # splits, classes' names, version
 
-
-def kept(
+def cached(
     name: str,
     place: str,
     state: Callable[[], Any],
@@ -68,7 +66,7 @@ def kept(
         size = _bytes(raw)
         if size > LIMIT:
             return raw
-        with _alone(directory):
+        with _locked(directory):
             with contextlib.suppress(OSError, ValueError):
                 return _open(entry)  # another process has written it since
             _delete_unused(directory.glob(f"{label}-*"))
@@ -111,33 +109,38 @@ def _open(entry: Path) -> RawSet:
 
     def split(name: str) -> Split:
         inputs = np.load(entry / f"{name}_inputs.npy", mmap_mode="r", allow_pickle=False)
-        return whole(ArraySource(inputs, np.load(entry / f"{name}_labels.npy", allow_pickle=False)))
+        return all_of(
+            ArraySource(inputs, np.load(entry / f"{name}_labels.npy", allow_pickle=False))
+        )
 
     splits = {name: split(name) for name in known["splits"]}
-    return splits, tuple(known["names"]), known["version"]
+    return RawSet(splits, tuple(known["names"]), known["version"])
 
 
 def _write(entry: Path, raw: RawSet) -> None:
     """Puts an entry in its place, whole or not at all. It is not mapped while it is written, for a
     full disk would then end the process."""
-    splits, names, version = raw
     new = entry.with_name(f".{entry.name}.tmp")
     shutil.rmtree(new, ignore_errors=True)  # of a process that was killed
     new.mkdir()
     try:
-        for name, split in splits.items():
+        for name, split in raw.splits.items():
             with _synced(new / f"{name}_labels.npy") as file:
                 np.save(file, split.labels)
             with _synced(new / f"{name}_inputs.npy") as file:
-                for start in range(0, len(split), READ):
-                    part = split.source.fetch(split.index[start : start + READ])
+                for start in range(0, len(split), BATCH):
+                    part = split.source.fetch(split.index[start : start + BATCH])
                     part = np.ascontiguousarray(part)
                     if not start:
                         header = np.lib.format.header_data_from_array_1_0(part)
                         header["shape"] = (len(split), *part.shape[1:])
                         np.lib.format.write_array_header_1_0(file, header)
                     file.write(part.data)
-        known = {"names": names, "version": version, "splits": list(splits)}
+        known = {
+            "names": raw.class_names,
+            "version": raw.version,
+            "splits": list(raw.splits),
+        }
         files.write(new / "set.json", json.dumps(known))
         files.write(new / "crc32", str(_crc32(new)))
         shutil.rmtree(entry, ignore_errors=True)  # it is damaged
@@ -147,7 +150,7 @@ def _write(entry: Path, raw: RawSet) -> None:
 
 
 @contextlib.contextmanager
-def _alone(directory: Path) -> Iterator[None]:
+def _locked(directory: Path) -> Iterator[None]:
     """Creates the directory, and is the only one to write there; else a BlockingIOError."""
     directory.mkdir(parents=True, exist_ok=True)
     with (directory / ".lock").open("a") as file:
@@ -165,7 +168,7 @@ def _synced(path: Path) -> Iterator[Any]:
 
 def _bytes(raw: RawSet) -> int:
     """The size of all inputs."""
-    return sum(len(s) * s.source.fetch(s.index[:1]).nbytes for s in raw[0].values())
+    return sum(len(s) * s.source.fetch(s.index[:1]).nbytes for s in raw.splits.values())
 
 
 def _crc32(entry: Path) -> int:

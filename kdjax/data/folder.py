@@ -15,8 +15,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from kdjax.data import cache
-from kdjax.data.cache import RawSet
-from kdjax.data.sources import FIELD, one_line, printable, whole
+from kdjax.data.sources import FIELD, RawSet, all_of, one_line, printable
 from kdjax.host.versions import installed
 from kdjax.rules import InputError
 
@@ -83,11 +82,11 @@ def from_folder(name: str, size: int, cache_dir: str) -> RawSet:
     Args:
       name: the path of the folder.
       size: of every image, pixels; 0: as they are.
-      cache_dir: as of `cache.kept`.
+      cache_dir: as of `cache.cached`.
     """
     root = Path(name).expanduser().absolute()
     place = f"{root} at {size or 'its own size'}"
-    return cache.kept(name, place, lambda: _state(root), lambda: _read(root, size), cache_dir)
+    return cache.cached(name, place, lambda: _state(root), lambda: _read(root, size), cache_dir)
 
 
 def _state(root: Path) -> dict[str, Any]:
@@ -120,8 +119,8 @@ def _read(root: Path, size: int) -> RawSet:
         _check_sizes({path: shape for path, (_, shape) in headers.items()}, says)
     grey = {mode for mode, _ in headers.values()} <= set(GREY)
     scaled = (size, size) if size else ()
-    splits = {s: whole(FolderSource(paths, t, grey, scaled)) for s, (paths, t) in found.items()}
-    return splits, tuple(classes), _digest(root, found)
+    splits = {s: all_of(FolderSource(paths, t, grey, scaled)) for s, (paths, t) in found.items()}
+    return RawSet(splits, tuple(classes), _digest(root, found))
 
 
 def _folders(folder: Path) -> list[str]:
