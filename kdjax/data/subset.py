@@ -19,14 +19,15 @@ TEST_KEY, VALIDATION_KEY, SUBSET_KEY = (PAPER, 0), (PAPER, 1), (PAPER, 2)
 class SubsetSpec:
     """Which training examples a stage sees, and whose labels it may use (the transfer set).
 
-    Numbers of examples are stratified over classes and nested: the 100 of `size=100` are among
-    the 200 of `size=200`, and among those whose labels `labelled=100` shows.
+    Numbers of examples are stratified over classes and nested: of one seed, the 100 of `size=100`
+    are among the 200 of `size=200`, and among those whose labels `labelled=100` shows.
     """
 
-    classes: tuple[int, ...] = rules.field((), rules.set_of(rules.whole(0)))  # kept; (): all
+    classes: tuple[int, ...] = rules.field((), rules.set_of(rules.whole(0)))  # (): all
     without: tuple[int, ...] = rules.field((), rules.set_of(rules.whole(0)))  # left out
     size: float = rules.field(1.0, rules.amount())
     labelled: float = rules.field(1.0, rules.amount())
+    seed: int = rules.field(0, rules.whole(0))  # of the draw of `size` and `labelled`
 
 
 def subset(
@@ -44,8 +45,8 @@ def subset(
     for field, named in (("classes", spec.classes), ("without", spec.without)):
         if any(c >= classes for c in named):
             raise InputError(f"{path}.{field} is {named}; it must be of classes 0 to {classes - 1}")
-    kept = np.isin(labels, spec.classes or range(classes)) & ~np.isin(labels, spec.without)
-    pool = np.flatnonzero(kept)
+    allowed = np.isin(labels, spec.classes or range(classes)) & ~np.isin(labels, spec.without)
+    pool = np.flatnonzero(allowed)
     if not len(pool):
         raise InputError(
             f"{path} has classes {spec.classes or 'all'} without {spec.without}, of which there is "
@@ -54,12 +55,13 @@ def subset(
     size = _count(spec.size, len(pool), f"{path}.size")
     if not size:
         raise InputError(f"{path}.size is {spec.size}; there must be at least one example")
-    shown = _count(spec.labelled, size, f"{path}.labelled")
-    seen = np.sort(pool[stratified(labels[pool], size, SUBSET_KEY)])
-    if shown == size:
-        return seen, labels[seen].astype(np.int32)
-    visible = np.isin(seen, pool[stratified(labels[pool], shown, SUBSET_KEY)])
-    return seen, np.where(visible, labels[seen], -1).astype(np.int32)
+    labelled = _count(spec.labelled, size, f"{path}.labelled")
+    key = (SUBSET_KEY[0] + spec.seed, SUBSET_KEY[1])
+    chosen = np.sort(pool[stratified(labels[pool], size, key)])
+    if labelled == size:
+        return chosen, labels[chosen].astype(np.int32)
+    visible = np.isin(chosen, pool[stratified(labels[pool], labelled, key)])
+    return chosen, np.where(visible, labels[chosen], -1).astype(np.int32)
 
 
 def _count(amount: int | float, available: int, path: str) -> int:
