@@ -1,37 +1,38 @@
 """Decoded sets on disk: written once, and from then on mapped into memory.
 
     <cache_dir>/<set>-<digest>-<digest of its state>/
-        {set.json, <split>_inputs.npy, <split>_labels.npy, crc32}
+        {set.json, sha256, <split>_inputs.npy, <split>_labels.npy}
 
-An entry is of one state of a set, so that what a process has mapped is never replaced, and it is
-used only while it is whole (`crc32`, of all its bytes). A set that cannot be kept is read as
-without a cache.
+An entry is of one state of a set, so that what a process has mapped is never replaced. Inputs are
+not read when it is opened: their size, shape and type are checked, and the digests of all else. A
+set that cannot be cached is read as without a cache.
 """
 
 import contextlib
 import fcntl
 import hashlib
+import io
 import json
 import logging
 import os
 import re
 import shutil
 import time
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from kdjax.data.sources import ArraySource, RawSet, Split, all_of
+from kdjax.data.sources import ArraySource, RawSet, all_of
 from kdjax.host import files
 from kdjax.rules import InputError
 
-FORMAT = 3  # of an entry
+FORMAT = 4  # of an entry
 UNUSED = 7 * 24 * 3600  # seconds after which an entry of another state of a set may be deleted
-LIMIT = 2**34  # bytes of a set that is kept: ImageNet at 64 x 64 is, at 224 x 224 it is not
+LIMIT = 2**34  # bytes: ImageNet at 64 x 64 is cached, at 224 x 224 it is not
 NOWHERE = "none"
+DAMAGE = (OSError, ValueError, EOFError)  # what NumPy and the disk raise where an entry is damaged
 BATCH = 1000  # examples in memory at once
 log = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ def cached(
     read: Callable[[], RawSet],
     cache_dir: str,
 ) -> RawSet:
-    """What `read` gives, from the cache if it is there, else kept there for the next time.
+    """What `read` gives, from the cache if it is there, else written there for the next time.
 
     Args:
       name, place: the set and where it comes from.
@@ -57,7 +58,7 @@ def cached(
     label = f"{re.sub(r'[^A-Za-z0-9.]', '_', name)[-40:]}-{_digest([name, place])}"
     before = _known(state)
     entry = directory / f"{label}-{before}"
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(*DAMAGE):
         return _open(entry)
     raw = read()
     if before is None or before != _known(state):  # it changed while it was read: the next time
@@ -67,7 +68,7 @@ def cached(
         if size > LIMIT:
             return raw
         with _locked(directory):
-            with contextlib.suppress(OSError, ValueError):
+            with contextlib.suppress(*DAMAGE):
                 return _open(entry)  # another process has written it since
             _delete_unused(directory.glob(f"{label}-*"))
             free = shutil.disk_usage(directory).free
@@ -80,7 +81,9 @@ def cached(
     except InputError:  # an example that cannot be decoded
         raise
     except (OSError, ValueError) as error:
-        log.warning(f"{name} is decoded at every start; it cannot be kept in {directory}: {error}")
+        log.warning(
+            f"{name} is decoded at every start; it cannot be cached in {directory}: {error}"
+        )
         return raw
 
 
@@ -95,31 +98,43 @@ def _delete_unused(entries: Iterable[Path]) -> None:
     """Deletes entries that nobody has opened for long; on NFS a mapped one would be missed."""
     for entry in entries:
         with contextlib.suppress(OSError):
-            if time.time() - (entry / "crc32").stat().st_mtime > UNUSED:
+            if time.time() - (entry / "set.json").stat().st_mtime > UNUSED:
                 shutil.rmtree(entry)
 
 
 def _open(entry: Path) -> RawSet:
-    """An entry; OSError or ValueError if it is absent or damaged."""
-    if int((entry / "crc32").read_text()) != _crc32(entry):
+    """An entry; one of DAMAGE if it is absent or damaged."""
+    content = (entry / "set.json").read_bytes()
+    if _sha256(content) != (entry / "sha256").read_text():
         raise ValueError(f"{entry} is damaged")
-    known = json.loads((entry / "set.json").read_text())
+    known = json.loads(content)
     with contextlib.suppress(OSError):
-        os.utime(entry / "crc32")  # when it was last used
+        os.utime(entry / "set.json")  # when it was last used
+    splits = {}
+    for name, stored in known["splits"].items():
+        inputs, labels, found = _stored(entry, name)
+        if found != stored:
+            raise ValueError(f"{entry} is damaged")
+        splits[name] = all_of(ArraySource(inputs, labels))
+    return RawSet(splits, tuple(known["class_names"]), known["version"])
 
-    def split(name: str) -> Split:
-        inputs = np.load(entry / f"{name}_inputs.npy", mmap_mode="r", allow_pickle=False)
-        return all_of(
-            ArraySource(inputs, np.load(entry / f"{name}_labels.npy", allow_pickle=False))
-        )
 
-    splits = {name: split(name) for name in known["splits"]}
-    return RawSet(splits, tuple(known["names"]), known["version"])
+def _stored(entry: Path, split: str) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+    """Inputs (mapped) and labels of a split on the disk, and what tells them from damaged ones."""
+    path, labels = entry / f"{split}_inputs.npy", (entry / f"{split}_labels.npy").read_bytes()
+    inputs = np.load(path, mmap_mode="r", allow_pickle=False)
+    known = {
+        "bytes": path.stat().st_size,
+        "shape": list(inputs.shape),
+        "dtype": inputs.dtype.str,
+        "labels": _sha256(labels),
+    }
+    return inputs, np.load(io.BytesIO(labels), allow_pickle=False), known
 
 
 def _write(entry: Path, raw: RawSet) -> None:
-    """Puts an entry in its place, whole or not at all. It is not mapped while it is written, for a
-    full disk would then end the process."""
+    """Puts an entry in its place, complete or not at all. It is not mapped while it is written,
+    for a full disk would then end the process."""
     new = entry.with_name(f".{entry.name}.tmp")
     shutil.rmtree(new, ignore_errors=True)  # of a process that was killed
     new.mkdir()
@@ -137,12 +152,13 @@ def _write(entry: Path, raw: RawSet) -> None:
                         np.lib.format.write_array_header_1_0(file, header)
                     file.write(part.data)
         known = {
-            "names": raw.class_names,
+            "class_names": raw.class_names,
             "version": raw.version,
-            "splits": list(raw.splits),
+            "splits": {name: _stored(new, name)[-1] for name in raw.splits},
         }
-        files.write(new / "set.json", json.dumps(known))
-        files.write(new / "crc32", str(_crc32(new)))
+        content = json.dumps(known).encode()
+        files.write(new / "set.json", content)
+        files.write(new / "sha256", _sha256(content))
         shutil.rmtree(entry, ignore_errors=True)  # it is damaged
         new.rename(entry)
     finally:
@@ -171,16 +187,9 @@ def _bytes(raw: RawSet) -> int:
     return sum(len(s) * s.source.fetch(s.index[:1]).nbytes for s in raw.splits.values())
 
 
-def _crc32(entry: Path) -> int:
-    """Of the names and bytes of all files but `crc32` itself."""
-    total = 0
-    for path in sorted(entry.glob("*.*")):
-        total = zlib.crc32(path.name.encode(), total)
-        with path.open("rb") as file:
-            while part := file.read(2**20):
-                total = zlib.crc32(part, total)
-    return total
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def _digest(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+    return _sha256(json.dumps(content).encode())[:16]
