@@ -8,7 +8,7 @@ import numpy as np
 from benchmarks.work import CLASSES, DIGITS, IMAGES, PHOTOS, SHAPES
 from kdjax import data
 from kdjax.data import Dataset, DatasetSpec, Preprocessing, fetch
-from kdjax.data.sources import ArraySource, Split, numbered, whole
+from kdjax.data.sources import ArraySource, Split, all_of, numbered
 from kdjax.rules import InputError
 
 SPECS = {
@@ -62,7 +62,7 @@ def _random(name: str) -> Dataset:
     for split in ("train", "validation", "test"):
         size = KEPT[name] if split == "train" else EVALUATED
         inputs = random.integers(0, 256, (size, *shape), np.uint8)
-        splits[split] = whole(ArraySource(inputs, random.integers(0, CLASSES, size)))
+        splits[split] = all_of(ArraySource(inputs, random.integers(0, CLASSES, size)))
     title = f"{RANDOM} of the shape of {SPECS[name].name}"
     scale = Preprocessing((0.0,), (1 / 255,))
     return Dataset(title, "", numbered(CLASSES), shape, "uint8", splits, scale)
@@ -70,4 +70,4 @@ def _random(name: str) -> Dataset:
 
 def _first(split: Split, most: int) -> Split:
     rows = np.arange(min(most, len(split)))
-    return whole(ArraySource(fetch(split, rows), split.labels[rows]))
+    return all_of(ArraySource(fetch(split, rows), split.labels[rows]))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kdjax.config.spec import OptimizerSpec, StageSpec, hparam_rules
-from kdjax.data import Arrays
+from kdjax.data import RawSet
 from kdjax.experiment import run_stages
 from kdjax.losses import Term
 from kdjax.nets.net import Net
@@ -23,7 +23,7 @@ Objective = Mapping[str | Term, float | Mapping[str, Any]] | Term | str
 
 def train(
     net: Net | Mapping[str, Any],
-    data: Arrays | str,
+    data: RawSet | str,
     *,
     objective: Objective = "cross_entropy",
     seeds: int | tuple[int, ...] = 1,
@@ -62,7 +62,7 @@ def train(
 def distill(
     net: Net | Mapping[str, Any],
     teachers: Stage | Teacher | Net | str | tuple[Any, ...],
-    data: Arrays | str,
+    data: RawSet | str,
     *,
     objective: Objective = "kl_divergence",
     seeds: int | tuple[int, ...] = 1,
@@ -94,7 +94,7 @@ def distill(
 
 def _run(
     net: Net | Mapping[str, Any],
-    data: Arrays | str,
+    data: RawSet | str,
     teachers: tuple[str | Teacher, ...],
     objective: Objective,
     seeds: int | tuple[int, ...],
@@ -114,7 +114,7 @@ def _run(
 
 def _config(
     net: Net | Mapping[str, Any],
-    data: Arrays | str,
+    data: RawSet | str,
     teachers: tuple[str | Teacher, ...],
     objective: Objective,
     seeds: int | tuple[int, ...],
@@ -122,7 +122,7 @@ def _config(
     fields: dict[str, Any],
 ) -> dict[str, Any]:
     """The arguments in the places that a config has for them."""
-    if not isinstance(data, Arrays | str):
+    if not isinstance(data, RawSet | str):
         raise InputError(
             f"data is {shown(data)}; it must be kdjax.arrays(...), or the name of a data set"
         )
@@ -148,7 +148,7 @@ def _config(
         members[term] = dict(members.get(term, {})) | numbers
     if optimizer:
         stage["optimizer"] = optimizer
-    dataset = {"dataset": data} if isinstance(data, Arrays) else _named(data, experiment)
+    dataset = {"dataset": data} if isinstance(data, RawSet) else _named(data, experiment)
     return {**experiment, **dataset, "stages": {name: stage | {"members": members}}}
 
 

@@ -73,8 +73,7 @@ def run_stages(
 
 def load(spec: ExperimentSpec) -> data.Dataset:
     """The data set of an experiment."""
-    source = spec.arrays if spec.arrays is not None else spec.dataset.name
-    return data.load(source, spec.dataset, spec.data_dir, spec.cache_dir)
+    return data.load(spec.dataset, spec.data_dir, spec.cache_dir, spec.arrays)
 
 
 def examples(config: Mapping[str, Any], split: str) -> tuple[np.ndarray, np.ndarray]:

@@ -7,8 +7,7 @@ import numpy as np
 from kdjax import parallel
 from kdjax.config.spec import grid
 from kdjax.data import stream
-from kdjax.data.dataset import Dataset, fetch, order
-from kdjax.data.sources import Split
+from kdjax.data import Dataset, Split, fetch, order
 from kdjax.population import Data, Examples
 from kdjax.prepare import Job
 
@@ -40,7 +39,7 @@ def feed(
     inputs = fetch(split, job.positions) if resident else np.zeros(0)
     data = parallel.replicate(Data(inputs, job.labels, logits), layout)
     # The thread starts no program: several processes must start theirs in the same order.
-    for chunk, index, row, inputs in stream.ahead(_read(job, split, resident, chunks)):
+    for chunk, index, row, inputs in stream.prefetch(_read(job, split, resident, chunks)):
         if inputs is not None:
             data = data.replace(inputs=parallel.replicate(inputs, layout))
         yield sum(chunk), data, _calls(job, chunk, index, row, calls)

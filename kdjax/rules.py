@@ -1,8 +1,12 @@
 """What a configuration value may be, said in words, and the one error a user's input raises."""
 
 import dataclasses
+import importlib
 import math
 import numbers
+import os
+import re
+import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -47,9 +51,54 @@ def shown(value: Any) -> str:
     return words if len(words) <= 100 else f"{words[:97]}..."
 
 
-def choose(table: Iterable[str], path: str, name: Any) -> str:
+def choose(table: Iterable[str], path: str, name: Any, otherwise: str = "") -> str:
     """Returns `name` if the table has it, else raises InputError with the choices."""
-    return check(one_of(table), path, name)
+    rule = one_of(table)
+    says = f"{rule.says}, {otherwise}" if otherwise else rule.says
+    return check(Rule(says, rule.accepts), path, name)
+
+
+def is_reference(text: str) -> bool:
+    """Whether it reads "module:attribute", as "my_package.nets:TinyNet" does and "mnist:3.0.1" does
+    not."""
+    name = r"[^\W\d]\w*(\.[^\W\d]\w*)*"
+    return re.fullmatch(f"{name}:{name}", text) is not None
+
+
+def resolve(reference: str, path: str) -> Any:
+    """The object that "module:attribute" names; the module is imported, which runs its code.
+
+    Args:
+      path: of the field that has the reference, for messages.
+
+    Raises:
+      InputError: there is no such module or attribute, or the module cannot be imported.
+    """
+    module, _, attribute = reference.partition(":")
+    says = f"{path} is {shown(reference)}"
+    try:
+        found = importlib.import_module(module)
+    except Exception as error:  # whatever a user's module raises
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        if missing and f"{module}.".startswith(f"{missing}."):
+            raise InputError(f"{says}; there is no module {missing!r} to import") from error
+        raise InputError(f"{says}, whose module cannot be imported: {told(error)}") from error
+    for name in attribute.split("."):
+        if not hasattr(found, name):
+            raise InputError(f"{says}; module {module!r} has no {attribute!r}")
+        found = getattr(found, name)
+    return found
+
+
+def told(error: BaseException) -> str:
+    """What the user's own code raised, on one line: type, message, file and line."""
+    above = tuple(os.path.dirname(file) + os.sep for file in (__file__, importlib.__file__))
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if os.path.isfile(f.filename)]
+    frames = [f for f in frames if not f.filename.startswith(above)]
+    message = " ".join(str(error).split())[:300]
+    where = [f for f in frames if f.filename == frames[0].filename][-1:]
+    place = "".join(f" ({os.path.basename(f.filename)}, line {f.lineno})" for f in where)
+    return f"{type(error).__name__}{': ' * bool(message)}{message}{place}"
 
 
 def number(low: float, high: float = math.inf, above: bool = False) -> Rule:

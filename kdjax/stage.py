@@ -12,13 +12,13 @@ import jax
 import numpy as np
 
 from kdjax import parallel
-from kdjax.data import DIGITS, Preprocessing, numbered, shaped
+from kdjax.data import DIGITS, Preprocessing, numbered, one_line, shaped
 from kdjax.host import checkpoint, files
 from kdjax.member import predict
 from kdjax.nets import cost, export
 from kdjax.nets.net import Net, Outputs, PyTree, Variables
 from kdjax.population import choose_plan, over_members
-from kdjax.rules import InputError, check, number, one_line, one_of, text, tuple_of, whole
+from kdjax.rules import InputError, check, number, one_of, text, tuple_of, whole
 from kdjax.views import preprocess
 
 BATCH = 1000  # examples of one prediction call, at most
@@ -169,7 +169,7 @@ class Stage:
           InputError: inputs have another shape or range than the data set's, are floats where
             those are integers, or are no finite numbers.
         """
-        inputs = self._checked(shaped(inputs, tuple(self.meta["input_shape"])))
+        inputs = self._checked(shaped(np.asarray(inputs), self.meta["input_shape"]))
         if not len(inputs):
             return np.zeros((len(self.members), 0, self.meta["classes"]), np.float32)
         size = min(BATCH, 1 << (len(inputs) - 1).bit_length())  # few sizes, to compile few times

@@ -14,12 +14,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kdjax.data import Preprocessing
+from kdjax.data import Preprocessing, one_line
 from kdjax.host import checkpoint, files
 from kdjax.losses import ensemble_logits
 from kdjax.nets import cost
 from kdjax.nets.net import Net, Outputs, PyTree
-from kdjax.rules import InputError, check, fraction, one_line, shown
+from kdjax.rules import InputError, check, fraction, shown
 from kdjax.stage import BATCH, Stage, open_stage
 from kdjax.views import preprocess
 
@@ -109,7 +109,7 @@ def stages(*paths: str | Path) -> Teacher:
 
 def of_net(net: Net) -> Teacher:
     """One net whose parameters are given, such as a pure function; it sees what the student sees."""
-    variables = {"params": net.params}
+    variables = net.variables
 
     def apply(variables: PyTree, inputs: jax.Array, taps: tuple[str, ...]) -> Outputs:
         outputs, _ = net.apply(variables, inputs, None, taps)
@@ -127,7 +127,7 @@ def of_net(net: Net) -> Teacher:
     def costs(example: jax.Array) -> Costs:
         serve = lambda v, x: apply(v, x, ()).logits
         flops = cost.flops(serve, variables, example)
-        return {"parameters": cost.parameters(net.params), "flops_per_example": flops}
+        return {"parameters": cost.parameters(variables["params"]), "flops_per_example": flops}
 
     return Teacher(
         name=net.name,

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from kdjax.data import DatasetSpec, cache, fetch, load, sources
-from kdjax.data.cache import kept
+from kdjax.data.cache import cached
 
 
 class Reader:
@@ -30,7 +30,7 @@ class Reader:
             name: sources.Split(self.source, part, self.source.labels()[part])
             for name, part in (("train", every[::-1][:1500]), ("test", every[:297]))
         }
-        return splits, sources.numbered(10), "of a test"
+        return sources.RawSet(splits, sources.numbered(10), "of a test")
 
 
 @pytest.fixture
@@ -39,19 +39,21 @@ def read():
 
 
 def opened(read, directory, state="as it was"):
-    return kept("digits", "here", lambda: state, read, str(directory))
+    return cached("digits", "here", lambda: state, read, str(directory))
 
 
 def same(raw, other):
     """Whether two sets are, bit for bit."""
-    for (name, split), (other_name, its) in zip(raw[0].items(), other[0].items(), strict=True):
+    for (name, split), (other_name, its) in zip(
+        raw.splits.items(), other.splits.items(), strict=True
+    ):
         assert name == other_name and split.labels.dtype == its.labels.dtype
         np.testing.assert_array_equal(split.labels, its.labels)
         every = np.arange(len(split))
         inputs, others = fetch(split, every), fetch(its, every)
         assert type(inputs) is np.ndarray and inputs.dtype == others.dtype
         np.testing.assert_array_equal(inputs, others)
-    return raw[1:] == other[1:]
+    return (raw.class_names, raw.version) == (other.class_names, other.version)
 
 
 def entry(directory):
@@ -63,7 +65,7 @@ def test_a_set_is_read_once_and_then_mapped(read, tmp_path):
     first, second = opened(read, tmp_path), opened(read, tmp_path)
     assert read.times == 1
     assert same(first, read()) and same(second, read())
-    assert isinstance(second[0]["train"].source.inputs, np.memmap)
+    assert isinstance(second.splits["train"].source.inputs, np.memmap)
     assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", entry(tmp_path).name]
 
 
@@ -74,7 +76,7 @@ def test_a_set_that_changed_is_read_anew(read, tmp_path):
 
 def test_a_set_that_changes_while_it_is_read_is_not_kept(read, tmp_path):
     states = iter(["old", "new"])
-    assert same(kept("digits", "here", lambda: next(states), read, str(tmp_path)), Reader()())
+    assert same(cached("digits", "here", lambda: next(states), read, str(tmp_path)), Reader()())
     assert not list(tmp_path.iterdir())
 
 
@@ -83,7 +85,7 @@ def test_an_old_state_is_deleted_when_it_was_not_used_for_a_week(read, tmp_path)
     opened(read, tmp_path, "new")
     assert len(list(tmp_path.glob("digits-*"))) == 2
     for path in tmp_path.glob("digits-*"):
-        os.utime(path / "crc32", times=(time.time() - cache.UNUSED - 60,) * 2)
+        os.utime(path / "set.json", times=(time.time() - cache.UNUSED - 60,) * 2)
     opened(read, tmp_path, "new")  # is used now
     opened(read, tmp_path, "newest")
     assert len(list(tmp_path.glob("digits-*"))) == 2
@@ -91,29 +93,46 @@ def test_an_old_state_is_deleted_when_it_was_not_used_for_a_week(read, tmp_path)
     assert read.times == 3
 
 
-def unsigned(path):
-    """Pickled inputs, with the checksum of a whole entry."""
-    np.save(path / "train_inputs.npy", np.array([{}] * 1500, object), allow_pickle=True)
-    (path / "crc32").write_text(str(cache._crc32(path)))
+def pickled(path):
+    """Pickled inputs, in a file of the same size."""
+    file, size = path / "train_inputs.npy", (path / "train_inputs.npy").stat().st_size
+    np.save(file, np.array([{}] * 1500, object), allow_pickle=True)
+    os.truncate(file, size)
+
+
+def changed(name, old, new):
+    """A damage: other bytes of the same number in a file."""
+
+    def damage(path):
+        content = (path / name).read_bytes()
+        assert content.count(old) == 1 and len(old) == len(new)
+        (path / name).write_bytes(content.replace(old, new))
+
+    return damage
 
 
 def flipped(path):
-    content = bytearray((path / "train_inputs.npy").read_bytes())
-    content[70_000] ^= 1
-    (path / "train_inputs.npy").write_bytes(content)
+    content = bytearray((path / "test_labels.npy").read_bytes())
+    content[-7] ^= 1
+    (path / "test_labels.npy").write_bytes(content)
 
 
 @pytest.mark.parametrize(
     "damage",
     [
         flipped,
-        unsigned,
+        pickled,
+        changed("train_inputs.npy", b"(1500, 8, 8, 1)", b"(1500, 8, 4, 1)"),
+        changed("train_inputs.npy", b"'|u1'", b"'|i1'"),
+        changed("set.json", b"of a test", b"of a nest"),
         lambda path: os.truncate(path / "train_inputs.npy", 50_000),
+        lambda path: os.truncate(path / "train_inputs.npy", 0),
+        lambda path: os.truncate(path / "train_inputs.npy", 100_000),
         lambda path: os.truncate(path / "test_labels.npy", 0),
         lambda path: (path / "test_inputs.npy").unlink(),
         lambda path: (path / "set.json").write_text("{}"),
-        lambda path: (path / "crc32").write_text("none"),
-        lambda path: (path / "crc32").unlink(),
+        lambda path: (path / "sha256").write_text("none"),
+        lambda path: (path / "sha256").unlink(),
     ],
 )
 def test_a_damaged_entry_is_written_anew(read, tmp_path, damage):
@@ -122,6 +141,19 @@ def test_a_damaged_entry_is_written_anew(read, tmp_path, damage):
     for _ in range(2):
         assert same(opened(read, tmp_path), Reader()())
     assert read.times == 2
+
+
+def test_inputs_are_mapped_and_not_read_when_an_entry_is_opened(read, tmp_path):
+    """So that the start takes no longer where a set is larger: a bit of them is not checked."""
+    opened(read, tmp_path)
+    file = entry(tmp_path) / "train_inputs.npy"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    again = opened(read, tmp_path).splits["train"]
+    assert read.times == 1 and isinstance(again.source.inputs, np.memmap)
+    last = np.arange(1499, 1500)
+    assert fetch(again, last)[0, 7, 7, 0] == fetch(read().splits["train"], last)[0, 7, 7, 0] ^ 1
 
 
 def test_whoever_has_an_entry_mapped_keeps_it(read, tmp_path):
@@ -141,7 +173,7 @@ class Killer(test_cache.Reader):
     def __call__(self):
         raw = super().__call__()
         self.digits = self.source
-        for split in raw[0].values():
+        for split in raw.splits.values():
             object.__setattr__(split, "source", self)
         return raw
 test_cache.opened(Killer(), {str(tmp_path)!r})
@@ -166,7 +198,7 @@ def test_of_two_that_write_at_once_one_keeps_the_set_and_both_have_it(tmp_path, 
     for thread in threads:
         thread.join()
     assert len(found) == 4 and all(same(raw, read()) for raw in found)
-    assert same(opened(lambda: pytest.fail("it was not kept"), tmp_path), read())
+    assert same(opened(lambda: pytest.fail("it was not cached"), tmp_path), read())
     assert not caplog.records
 
 
@@ -174,15 +206,15 @@ def test_a_set_that_another_process_is_writing_is_read_without(tmp_path, read):
     code = f"""
 import sys
 from pathlib import Path
-from kdjax.data.cache import _alone
-with _alone(Path({str(tmp_path)!r})):
-    print("alone", flush=True)
+from kdjax.data.cache import _locked
+with _locked(Path({str(tmp_path)!r})):
+    print("locked", flush=True)
     sys.stdin.read()
 """
     command = [sys.executable, "-c", code]
     pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     with subprocess.Popen(command, env=environment(), **pipes) as other:
-        assert other.stdout.readline() == "alone\n"
+        assert other.stdout.readline() == "locked\n"
         assert same(opened(read, tmp_path), Reader()())
         assert [path.name for path in tmp_path.iterdir()] == [".lock"]
         other.stdin.close()
@@ -231,7 +263,7 @@ def test_a_set_that_cannot_be_kept_is_read_all_the_same(
     assert same(opened(read, directory), Reader()())
     (record,) = caplog.records
     message = record.getMessage()
-    assert message.startswith("digits is decoded at every start; it cannot be kept in /")
+    assert message.startswith("digits is decoded at every start; it cannot be cached in /")
     assert re.search(reason, message)
     assert not [path for path in tmp_path.iterdir() if "digits" in path.name]
 

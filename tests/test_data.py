@@ -8,12 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
-from kdjax import data
-from kdjax.data import DatasetSpec, SubsetSpec, fetch, load, order, stratified, subset
+from kdjax.data import DatasetSpec, SubsetSpec, fetch, load, order, stratified
+from kdjax.data import dataset as dataset_file
+from kdjax.data.subset import subset
 from kdjax.rules import InputError
 
 KEY = (7, 1)
 PINNED = {"train": 1918347598, "test": 1734478202, "validation": 1962543138}
+FIRST_DRAW = 1021880708
 ORDERED = [10, 43, 20, 8, 29, 41, 3, 9, 46, 5]
 quick = settings(max_examples=60, deadline=None, derandomize=True)
 
@@ -65,7 +67,7 @@ def test_digits_are_scikit_learns(digits):
 
 
 def test_standard_normalisation_is_that_of_the_train_split(monkeypatch):
-    monkeypatch.setattr(data, "READ", 300)  # two whole parts and a smaller one
+    monkeypatch.setattr(dataset_file, "BATCH", 300)  # two parts of this size and a smaller one
     dataset = load(DatasetSpec(normalize="standard"), "")
     train = fetch(dataset.splits["train"], np.arange(800)).astype(np.float64)
     np.testing.assert_allclose(dataset.preprocessing.mean, [train.mean()], rtol=1e-12)
@@ -137,6 +139,18 @@ def test_the_labelled_are_the_subset_of_that_size_and_nested(digits, fields, amo
     np.testing.assert_array_equal(labels[labels >= 0], train[few])
     assert np.all(labels[~np.isin(many, few)] == -1)
     assert np.all(np.diff(many) > 0)
+
+
+def test_another_seed_is_another_draw_of_the_same_proportion_and_nested(digits):
+    train = digits.splits["train"].labels
+    draws = [choose(digits, size=50, labelled=20, seed=seed) for seed in range(4)]
+    assert zlib.crc32(draws[0][0].astype("<i4").tobytes()) == FIRST_DRAW, "seed 0 is published"
+    assert len({tuple(chosen) for chosen, _ in draws}) == 4
+    assert len({tuple(chosen[labels >= 0]) for chosen, labels in draws}) == 4
+    for seed, (chosen, labels) in enumerate(draws):
+        assert within_one(chosen, train) and within_one(chosen[labels >= 0], train)
+        assert set(chosen) <= set(choose(digits, size=100, seed=seed)[0])
+        assert set(chosen[labels >= 0]) == set(choose(digits, size=20, seed=seed)[0])
 
 
 def test_a_fraction_labelled_is_one_of_the_subset(digits):

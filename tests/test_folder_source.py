@@ -1,5 +1,8 @@
 """The user's own images, in folders."""
 
+import errno
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -106,7 +109,7 @@ def test_the_version_is_of_the_content_not_of_the_place(tmp_path):
     assert opened(tmp_path / "here").version != opened(tmp_path / "there").version
 
 
-def test_a_kept_folder_is_read_anew_when_it_changes(tmp_path):
+def test_a_cached_folder_is_read_anew_when_it_changes(tmp_path):
     save(tmp_path / "set", range(60))
     spec = DatasetSpec(name=f"{tmp_path / 'set'}/")
     first = load(spec, "", cache_dir=str(tmp_path / "cache"))
@@ -115,6 +118,60 @@ def test_a_kept_folder_is_read_anew_when_it_changes(tmp_path):
     assert (again.version, again.input_shape) == (first.version, first.input_shape)
     save(tmp_path / "set", range(60, 80))
     assert load(spec, "", cache_dir=str(tmp_path / "cache")).version != first.version
+
+
+def test_pictures_behind_links_are_read_and_watched(tmp_path):
+    """Classes that are links, a link in a class, and links that lead back."""
+    save(tmp_path / "real", range(60))
+    linked, cache = tmp_path / "linked", str(tmp_path / "cache")
+    linked.mkdir()
+    for number in range(9):
+        (linked / f"digit {number}").symlink_to(tmp_path / "real" / f"digit {number}")
+    nine = linked / "digit 9"
+    nine.mkdir()
+    (nine / "more").symlink_to(tmp_path / "real" / "digit 9")
+    for name, back in (("up", tmp_path), ("set", linked), ("own", nine)):
+        (nine / name).symlink_to(back)
+    spec = DatasetSpec(name=f"{linked}/")
+    first, every = load(spec, "", cache), opened(tmp_path / "real")
+    assert first.splits.keys() == every.splits.keys()
+    for split, examples in every.splits.items():
+        np.testing.assert_array_equal(first.splits[split].labels, examples.labels)
+    for number, suffix in ((3, "digit 3"), (9, "digit 9")):
+        before = load(spec, "", cache)
+        path = min((tmp_path / "real" / suffix).iterdir())
+        Image.fromarray(IMAGES[number + 100]).save(path)
+        after = load(spec, "", cache)
+        assert after.version != before.version
+        assert load(spec, "", cache).version == after.version == opened(linked).version
+
+
+def test_hidden_folders_are_not_read(tmp_path):
+    save(tmp_path, range(60))
+    before = opened(tmp_path)
+    hidden = tmp_path / "digit 3" / ".ipynb_checkpoints"
+    hidden.mkdir()
+    Image.fromarray(IMAGES[3]).save(hidden / "0003-checkpoint.png")
+    assert opened(tmp_path).version == before.version
+
+
+def test_what_cannot_be_reached_is_refused(tmp_path, monkeypatch):
+    save(tmp_path / "set", range(60))
+    link = tmp_path / "set" / "digit 0" / "lost.png"
+    link.symlink_to(tmp_path / "nowhere.png")
+    refused(tmp_path / "set", "lost.png is no image: [Errno 2] No such file")
+    link.unlink()
+    closed = tmp_path / "set" / "digit 0" / "closed"
+    closed.mkdir()
+    scandir = os.scandir
+
+    def denied(path):  # as it is where the user may not read it
+        if str(path) == str(closed):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", denied)
+    refused(tmp_path / "set", f"{closed} cannot be read (Permission denied)")
 
 
 def test_what_is_no_such_folder_is_refused(tmp_path):

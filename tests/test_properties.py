@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 
 from kdjax import metrics
 from kdjax.config.spec import HPARAMS
-from kdjax.data import SubsetSpec, subset
+from kdjax.data.subset import SubsetSpec, subset
 from kdjax.losses import LOSSES, soft_cross_entropy
 from kdjax.member import Hparams
 from kdjax.rules import InputError

@@ -1,4 +1,4 @@
-"""Inputs read by Grain are those that `fetch` gives; work is done one item ahead."""
+"""Inputs read by Grain are those that `fetch` gives; work is done one item in advance."""
 
 import os
 import threading
@@ -10,7 +10,7 @@ import tensorflow_datasets as tfds
 
 from kdjax.data import DatasetSpec, fetch, load, order
 from kdjax.data.sources import Split
-from kdjax.data.stream import PIECE, ahead, read
+from kdjax.data.stream import PIECE, prefetch, read
 from kdjax.data.tfds import labelled_split
 
 ROWS = order(3, 800, 20, 0, 26).ravel()  # 520, in three pieces
@@ -71,25 +71,25 @@ def made(items, fails=-1):
 
 def test_the_next_item_is_made_by_a_thread_while_one_is_in_use():
     making, so_far = made(range(5))
-    for number, (item, thread) in enumerate(ahead(making)):
+    for number, (item, thread) in enumerate(prefetch(making)):
         deadline = time.monotonic() + 10
         while len(so_far) < min(number + 2, 5) and time.monotonic() < deadline:
             time.sleep(0.001)
         time.sleep(0.01)
         assert so_far == list(range(min(number + 2, 5)))  # the next, and no more
         assert item == number and thread is not threading.current_thread()
-    assert number == 4 and list(ahead([])) == []
+    assert number == 4 and list(prefetch([])) == []
 
 
 def test_an_error_is_raised_where_the_item_would_be_used():
-    items = ahead(made(range(5), fails=2)[0])
+    items = prefetch(made(range(5), fails=2)[0])
     assert [next(items)[0], next(items)[0]] == [0, 1]
     with pytest.raises(OSError, match="cannot make 2"):
         next(items)
 
 
 def test_who_stops_early_leaves_no_thread_behind():
-    items = ahead(made(range(5))[0])
+    items = prefetch(made(range(5))[0])
     _, thread = next(items)
     assert thread.is_alive()
     items.close()

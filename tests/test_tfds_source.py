@@ -12,7 +12,7 @@ import pytest
 
 from kdjax.data import DatasetSpec, fetch, load
 from kdjax.data import tfds as tfds_source
-from kdjax.data.sources import digits, numbered, whole
+from kdjax.data.sources import RawSet, all_of, digits, numbered
 from kdjax.data.tfds import TfdsSource, pick_features
 from kdjax.rules import InputError
 
@@ -20,13 +20,14 @@ from kdjax.rules import InputError
 def test_an_unknown_name_is_an_error_with_the_choices(tmp_path):
     message = (
         r"^config\.dataset\.name is 'mnsit'; it must be digits, the path of an \.npz file, that of "
-        r"a folder of images with a / at its end, a set prepared in /.* \(there is none\), or any "
+        r"a folder of images with a / at its end, module:attribute of a value of kdjax\.arrays, a "
+        r"set prepared in /.* \(there is none\), or any "
         r"TFDS image classification set; did you mean"
     )
     with pytest.raises(InputError, match=message + " mnist") as raised:
         load(DatasetSpec(name="mnsit"), str(tmp_path))
-    assert len(str(raised.value)) < 400
-    for name in ("", "a b", "../mnist", "huggingface:mnist"):
+    assert len(str(raised.value)) < 450
+    for name in ("", "a b", "../mnist", "hugging face:mnist"):
         with pytest.raises(InputError, match="it must be digits, the path of an"):
             load(DatasetSpec(name=name), str(tmp_path))
     with pytest.raises(InputError, match=r"did you mean digits\?$"):
@@ -231,8 +232,8 @@ print(kept.name, kept.version, kept.classes, kept.input_shape, kept.preprocessin
 @pytest.mark.mnist
 def test_a_set_that_was_prepared_anew_is_decoded_anew(tmp_path, monkeypatch):
     here, cache_dir = prepared(tmp_path, ["train", "test"]), str(tmp_path / "cache")
-    small = {split: whole(digits()) for split in ("train", "test")}  # faster to read
-    times, raw = [], (small, numbered(10), "mnist")
+    small = {split: all_of(digits()) for split in ("train", "test")}  # faster to read
+    times, raw = [], RawSet(small, numbered(10), "mnist")
     monkeypatch.setattr(tfds_source, "_from_records", lambda *a: times.append(a) or raw)
     opened = lambda: load(DatasetSpec(name="mnist"), str(tmp_path), cache_dir)
     opened(), opened()

@@ -10,7 +10,7 @@ from kdjax.config.parse import LABELS, _objective, mapping, no_others
 from kdjax.config.spec import ExperimentSpec, ModelSpec, StageSpec, hparam_rules
 from kdjax.nets import NETS
 from kdjax.optim import OptimizerSpec
-from kdjax.rules import choose
+from kdjax.rules import choose, is_reference
 
 PLAIN = ("model", "objective", "members", "teacher", "name")  # fields of a stage made by hand
 
@@ -45,7 +45,7 @@ def stage(**fields: Any) -> ConfigDict:
     model, members = (mapping(name, values) for name, values in own.items())
     name = model.get("name", ModelSpec.name)
     defaults = {}
-    if ":" not in str(name):
+    if not is_reference(str(name)):
         defaults = NETS[choose(NETS, "model.name", name, "or module:attribute")].defaults
         no_others("model", model, ("name", *defaults))
     config["model"] = {"name": name} | defaults | model

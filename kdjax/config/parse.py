@@ -23,7 +23,7 @@ from kdjax.config.spec import (
     read_hparams,
     weighs_labels,
 )
-from kdjax.data import Arrays
+from kdjax.data import RawSet
 from kdjax.losses import TERMS, Term
 from kdjax.nets import NETS
 from kdjax.nets.net import Net
@@ -46,7 +46,7 @@ def parse(config: Mapping[str, Any]) -> ExperimentSpec:
     config = mapping("config", config)
     data = config.get("dataset")
     arrays = {}
-    if isinstance(data, Arrays):
+    if isinstance(data, RawSet):
         arrays, config = {"arrays": data}, config | {"dataset": {"name": data.name}}
     fields = [f.name for f in dataclasses.fields(ExperimentSpec) if f.name != "arrays"]
     no_others("config", config, fields)
@@ -185,7 +185,7 @@ def _model(path: str, value: Any) -> ModelSpec:
         return ModelSpec(value.name, (), value)
     values = mapping(path, value)
     name = values.pop("name", ModelSpec.name)
-    if ":" in str(name):
+    if rules.is_reference(str(name)):
         return ModelSpec(check(rules.text(), f"{path}.name", name), frozen(tuple(values.items())))
     rules.choose(NETS, f"{path}.name", name, "or module:attribute")
     row = NETS[name]
@@ -243,7 +243,7 @@ def _numbers(path: str, given: Any) -> dict[str, Any]:
 
 def _find(table: Mapping[str, Any], path: str, name: str) -> Any:
     """A row of a table, or what `module:attribute` names."""
-    if ":" in name:
+    if rules.is_reference(name):
         return rules.resolve(name, path)
     return table[rules.choose(table, path, name, "or module:attribute")]
 
@@ -264,7 +264,7 @@ def _teachers(path: str, value: Any) -> tuple[str | Teacher, ...]:
             found.append(as_teacher(each, path))
             continue
         for name in filter(None, map(str.strip, check(rules.text(), path, each).split(","))):
-            found.append(as_teacher(rules.resolve(name, path), path) if ":" in name else name)
+            found.append(as_teacher(rules.resolve(name, path), path) if rules.is_reference(name) else name)
     return tuple(found)
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kdjax import rules
-from kdjax.data import Arrays, DatasetSpec, SubsetSpec
+from kdjax.data import DatasetSpec, RawSet, SubsetSpec
 from kdjax.losses import Term
 from kdjax.nets.net import Net
 from kdjax.optim import OPTIMIZERS, OptimizerSpec
@@ -117,7 +117,7 @@ class ExperimentSpec:
     # The report's split; "validation" to choose by.
     evaluate: str = rules.field("test", rules.one_of(EVALUATED))
     tensorboard: bool = rules.field(False, rules.truth())
-    arrays: Arrays | None = None  # the data themselves, in place of a name
+    arrays: RawSet | None = None  # the data themselves, in place of a name
 
 
 def hparam_rules(spec: type) -> dict[str, rules.Rule]:
@@ -188,7 +188,7 @@ def _plain(value: Any) -> Any:
         return value.spec
     if isinstance(value, Teacher):
         return value.identity
-    if isinstance(value, Arrays):
+    if isinstance(value, RawSet):
         return value.version
     if isinstance(value, Term):
         return None  # `source` and `options` tell it from others

@@ -1,25 +1,25 @@
 """Data sets and their splits, wherever they come from."""
 
-from kdjax.data.dataset import (
-    Dataset,
-    DatasetSpec,
-    Preprocessing,
-    SubsetSpec,
-    fetch,
-    load,
-    order,
-    stratified,
-    subset,
-)
+from kdjax.data.dataset import DIGITS, Dataset, DatasetSpec, Preprocessing, fetch, load
+from kdjax.data.in_memory import arrays, shaped
+from kdjax.data.sources import RawSet, Split, numbered, one_line
+from kdjax.data.subset import SubsetSpec, order, stratified, subset
 
 __all__ = [
+    "DIGITS",
     "Dataset",
     "DatasetSpec",
     "Preprocessing",
+    "RawSet",
+    "Split",
     "SubsetSpec",
+    "arrays",
     "fetch",
     "load",
+    "numbered",
+    "one_line",
     "order",
+    "shaped",
     "stratified",
     "subset",
 ]

@@ -1,51 +1,50 @@
 """Decoded sets on disk: written once, and from then on mapped into memory.
 
     <cache_dir>/<set>-<digest>-<digest of its state>/
-        {set.json, <split>_inputs.npy, <split>_labels.npy, crc32}
+        {set.json, sha256, <split>_inputs.npy, <split>_labels.npy}
 
-An entry is of one state of a set, so that what a process has mapped is never replaced, and it is
-used only while it is whole (`crc32`, of all its bytes). A set that cannot be kept is read as
-without a cache.
+An entry is of one state of a set, so that what a process has mapped is never replaced. Inputs are
+not read when it is opened: their size, shape and type are checked, and the digests of all else. A
+set that cannot be cached is read as without a cache.
 """
 
 import contextlib
 import fcntl
 import hashlib
+import io
 import json
 import logging
 import os
 import re
 import shutil
 import time
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from kdjax.data.sources import ArraySource, Split, whole
+from kdjax.data.sources import ArraySource, RawSet, all_of
 from kdjax.host import files
 from kdjax.rules import InputError
 
-FORMAT = 3  # of an entry
+FORMAT = 4  # of an entry
 UNUSED = 7 * 24 * 3600  # seconds after which an entry of another state of a set may be deleted
-LIMIT = 2**34  # bytes of a set that is kept: ImageNet at 64 x 64 is, at 224 x 224 it is not
+LIMIT = 2**34  # bytes: ImageNet at 64 x 64 is cached, at 224 x 224 it is not
 NOWHERE = "none"
-READ = 1000  # examples in memory at once
+DAMAGE = (OSError, ValueError, EOFError)  # what NumPy and the disk raise where an entry is damaged
+BATCH = 1000  # examples in memory at once
 log = logging.getLogger(__name__)
 
-RawSet = tuple[dict[str, Split], tuple[str, ...], str]  # splits, classes' names, version
 
-
-def kept(
+def cached(
     name: str,
     place: str,
     state: Callable[[], Any],
     read: Callable[[], RawSet],
     cache_dir: str,
 ) -> RawSet:
-    """What `read` gives, from the cache if it is there, else kept there for the next time.
+    """What `read` gives, from the cache if it is there, else written there for the next time.
 
     Args:
       name, place: the set and where it comes from.
@@ -59,7 +58,7 @@ def kept(
     label = f"{re.sub(r'[^A-Za-z0-9.]', '_', name)[-40:]}-{_digest([name, place])}"
     before = _known(state)
     entry = directory / f"{label}-{before}"
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(*DAMAGE):
         return _open(entry)
     raw = read()
     if before is None or before != _known(state):  # it changed while it was read: the next time
@@ -68,8 +67,8 @@ def kept(
         size = _bytes(raw)
         if size > LIMIT:
             return raw
-        with _alone(directory):
-            with contextlib.suppress(OSError, ValueError):
+        with _locked(directory):
+            with contextlib.suppress(*DAMAGE):
                 return _open(entry)  # another process has written it since
             _delete_unused(directory.glob(f"{label}-*"))
             free = shutil.disk_usage(directory).free
@@ -82,7 +81,9 @@ def kept(
     except InputError:  # an example that cannot be decoded
         raise
     except (OSError, ValueError) as error:
-        log.warning(f"{name} is decoded at every start; it cannot be kept in {directory}: {error}")
+        log.warning(
+            f"{name} is decoded at every start; it cannot be cached in {directory}: {error}"
+        )
         return raw
 
 
@@ -97,49 +98,67 @@ def _delete_unused(entries: Iterable[Path]) -> None:
     """Deletes entries that nobody has opened for long; on NFS a mapped one would be missed."""
     for entry in entries:
         with contextlib.suppress(OSError):
-            if time.time() - (entry / "crc32").stat().st_mtime > UNUSED:
+            if time.time() - (entry / "set.json").stat().st_mtime > UNUSED:
                 shutil.rmtree(entry)
 
 
 def _open(entry: Path) -> RawSet:
-    """An entry; OSError or ValueError if it is absent or damaged."""
-    if int((entry / "crc32").read_text()) != _crc32(entry):
+    """An entry; one of DAMAGE if it is absent or damaged."""
+    content = (entry / "set.json").read_bytes()
+    if _sha256(content) != (entry / "sha256").read_text():
         raise ValueError(f"{entry} is damaged")
-    known = json.loads((entry / "set.json").read_text())
+    known = json.loads(content)
     with contextlib.suppress(OSError):
-        os.utime(entry / "crc32")  # when it was last used
+        os.utime(entry / "set.json")  # when it was last used
+    splits = {}
+    for name, stored in known["splits"].items():
+        inputs, labels, found = _stored(entry, name)
+        if found != stored:
+            raise ValueError(f"{entry} is damaged")
+        splits[name] = all_of(ArraySource(inputs, labels))
+    return RawSet(splits, tuple(known["class_names"]), known["version"])
 
-    def split(name: str) -> Split:
-        inputs = np.load(entry / f"{name}_inputs.npy", mmap_mode="r", allow_pickle=False)
-        return whole(ArraySource(inputs, np.load(entry / f"{name}_labels.npy", allow_pickle=False)))
 
-    splits = {name: split(name) for name in known["splits"]}
-    return splits, tuple(known["names"]), known["version"]
+def _stored(entry: Path, split: str) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+    """Inputs (mapped) and labels of a split on the disk, and what tells them from damaged ones."""
+    path, labels = entry / f"{split}_inputs.npy", (entry / f"{split}_labels.npy").read_bytes()
+    inputs = np.load(path, mmap_mode="r", allow_pickle=False)
+    known = {
+        "bytes": path.stat().st_size,
+        "shape": list(inputs.shape),
+        "dtype": inputs.dtype.str,
+        "labels": _sha256(labels),
+    }
+    return inputs, np.load(io.BytesIO(labels), allow_pickle=False), known
 
 
 def _write(entry: Path, raw: RawSet) -> None:
-    """Puts an entry in its place, whole or not at all. It is not mapped while it is written, for a
-    full disk would then end the process."""
-    splits, names, version = raw
+    """Puts an entry in its place, complete or not at all. It is not mapped while it is written,
+    for a full disk would then end the process."""
     new = entry.with_name(f".{entry.name}.tmp")
     shutil.rmtree(new, ignore_errors=True)  # of a process that was killed
     new.mkdir()
     try:
-        for name, split in splits.items():
+        for name, split in raw.splits.items():
             with _synced(new / f"{name}_labels.npy") as file:
                 np.save(file, split.labels)
             with _synced(new / f"{name}_inputs.npy") as file:
-                for start in range(0, len(split), READ):
-                    part = split.source.fetch(split.index[start : start + READ])
+                for start in range(0, len(split), BATCH):
+                    part = split.source.fetch(split.index[start : start + BATCH])
                     part = np.ascontiguousarray(part)
                     if not start:
                         header = np.lib.format.header_data_from_array_1_0(part)
                         header["shape"] = (len(split), *part.shape[1:])
                         np.lib.format.write_array_header_1_0(file, header)
                     file.write(part.data)
-        known = {"names": names, "version": version, "splits": list(splits)}
-        files.write(new / "set.json", json.dumps(known))
-        files.write(new / "crc32", str(_crc32(new)))
+        known = {
+            "class_names": raw.class_names,
+            "version": raw.version,
+            "splits": {name: _stored(new, name)[-1] for name in raw.splits},
+        }
+        content = json.dumps(known).encode()
+        files.write(new / "set.json", content)
+        files.write(new / "sha256", _sha256(content))
         shutil.rmtree(entry, ignore_errors=True)  # it is damaged
         new.rename(entry)
     finally:
@@ -147,7 +166,7 @@ def _write(entry: Path, raw: RawSet) -> None:
 
 
 @contextlib.contextmanager
-def _alone(directory: Path) -> Iterator[None]:
+def _locked(directory: Path) -> Iterator[None]:
     """Creates the directory, and is the only one to write there; else a BlockingIOError."""
     directory.mkdir(parents=True, exist_ok=True)
     with (directory / ".lock").open("a") as file:
@@ -165,19 +184,12 @@ def _synced(path: Path) -> Iterator[Any]:
 
 def _bytes(raw: RawSet) -> int:
     """The size of all inputs."""
-    return sum(len(s) * s.source.fetch(s.index[:1]).nbytes for s in raw[0].values())
+    return sum(len(s) * s.source.fetch(s.index[:1]).nbytes for s in raw.splits.values())
 
 
-def _crc32(entry: Path) -> int:
-    """Of the names and bytes of all files but `crc32` itself."""
-    total = 0
-    for path in sorted(entry.glob("*.*")):
-        total = zlib.crc32(path.name.encode(), total)
-        with path.open("rb") as file:
-            while part := file.read(2**20):
-                total = zlib.crc32(part, total)
-    return total
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def _digest(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+    return _sha256(json.dumps(content).encode())[:16]

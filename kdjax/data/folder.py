@@ -5,7 +5,7 @@ ROOT/CLASS/IMAGE, or ROOT/train/CLASS/IMAGE, ROOT/test/CLASS/IMAGE and perhaps R
 
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +15,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from kdjax.data import cache
-from kdjax.data.cache import RawSet
-from kdjax.data.sources import FIELD, one_line, printable, whole
+from kdjax.data.sources import FIELD, RawSet, all_of, one_line, printable
 from kdjax.host.versions import installed
 from kdjax.rules import InputError
 
@@ -83,16 +82,38 @@ def from_folder(name: str, size: int, cache_dir: str) -> RawSet:
     Args:
       name: the path of the folder.
       size: of every image, pixels; 0: as they are.
-      cache_dir: as of `cache.kept`.
+      cache_dir: as of `cache.cached`.
     """
     root = Path(name).expanduser().absolute()
     place = f"{root} at {size or 'its own size'}"
-    return cache.kept(name, place, lambda: _state(root), lambda: _read(root, size), cache_dir)
+    return cache.cached(name, place, lambda: _state(root), lambda: _read(root, size), cache_dir)
+
+
+def _walk(folder: Path, above: frozenset[str]) -> Iterator[Path]:
+    """Every folder and file below, also through links, less what is hidden; an OSError where a
+    folder cannot be read.
+
+    Args:
+      above: folders into which no link leads back.
+    """
+    here = os.path.realpath(folder)
+    if here in above:
+        return
+    with os.scandir(folder) as entries:
+        found = [entry for entry in entries if not entry.name.startswith(".")]
+    for entry in found:
+        yield Path(entry.path)
+        if entry.is_dir():
+            yield from _walk(Path(entry.path), above | {here})
+
+
+def _real(*folders: Path) -> frozenset[str]:
+    return frozenset(map(os.path.realpath, folders))
 
 
 def _state(root: Path) -> dict[str, Any]:
-    """What determines the content: the files as they are, and who decodes them."""
-    found = [(path, path.stat()) for path in sorted(root.rglob("*"))]
+    """What determines the content: all that is read, as it is, and who decodes it."""
+    found = [(path, path.stat()) for path in sorted(_walk(root, _real(root.parent)))]
     files = [(str(path.relative_to(root)), s.st_size, s.st_mtime_ns) for path, s in found]
     return {"files": files, "versions": installed(["pillow"])}
 
@@ -120,8 +141,8 @@ def _read(root: Path, size: int) -> RawSet:
         _check_sizes({path: shape for path, (_, shape) in headers.items()}, says)
     grey = {mode for mode, _ in headers.values()} <= set(GREY)
     scaled = (size, size) if size else ()
-    splits = {s: whole(FolderSource(paths, t, grey, scaled)) for s, (paths, t) in found.items()}
-    return splits, tuple(classes), _digest(root, found)
+    splits = {s: all_of(FolderSource(paths, t, grey, scaled)) for s, (paths, t) in found.items()}
+    return RawSet(splits, tuple(classes), _digest(root, found))
 
 
 def _folders(folder: Path) -> list[str]:
@@ -137,7 +158,12 @@ def _paths(folder: Path, classes: list[str], says: str) -> tuple[list[Path], np.
             f"{says}, whose {folder.name} has {listed(sorted(unknown))}; its classes must be "
             f"those of train: {listed(classes)}"
         )
-    found = [sorted(filter(_is_image, (folder / name).rglob("*"))) for name in classes]
+    above = _real(folder.parent, folder)
+    try:
+        found = [sorted(filter(_is_image, _walk(folder / name, above))) for name in classes]
+    except OSError as error:
+        why = f"{printable(str(error.filename))} cannot be read ({error.strerror})"
+        raise InputError(f"{says}, where {why}") from error
     empty = [name for name, paths in zip(classes, found, strict=True) if not paths]
     if empty:
         raise InputError(
@@ -149,7 +175,9 @@ def _paths(folder: Path, classes: list[str], says: str) -> tuple[list[Path], np.
 
 
 def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+    """Whether it is, or was: a link to nothing is no image when it is opened, and says so."""
+    broken = path.is_symlink() and not path.exists()
+    return path.suffix.lower() in SUFFIXES and (path.is_file() or broken)
 
 
 def _header(path: Path, says: str) -> tuple[str, tuple[int, int]]:

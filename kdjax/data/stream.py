@@ -1,4 +1,4 @@
-"""Work done ahead: the next chunk is read while one is in use."""
+"""Prefetching: the next chunk is read while one is in use."""
 
 import contextlib
 from collections.abc import Iterable, Iterator
@@ -14,10 +14,11 @@ PIECE = 256  # examples in one read, so that all threads work on the same chunk
 T = TypeVar("T")
 
 
-def ahead(items: Iterable[T]) -> Iterator[T]:
+def prefetch(items: Iterable[T]) -> Iterator[T]:
     """The items in order, each made by a thread while the one before is in use.
 
-    No more than one is made ahead. What making an item raises is raised where it would be used.
+    No more than one is made in advance. An error in making an item is raised where the item
+    would be used.
     """
     items, end = iter(items), object()
     with ThreadPoolExecutor(max_workers=1) as thread:

@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 
 from kdjax.data import cache
-from kdjax.data.cache import RawSet
-from kdjax.data.sources import FIELD, Split, one_line, whole
+from kdjax.data.sources import FIELD, RawSet, Split, all_of, one_line
 from kdjax.host.versions import installed
 from kdjax.rules import InputError, shown
 
@@ -26,7 +25,7 @@ DECODERS = (  # other versions may give other pixels
     "opencv-contrib-python",
     "opencv-contrib-python-headless",
 )
-READ = 1000  # records in one read: few enough to hold encoded photographs, many enough to be fast
+BATCH = 1000  # records in one read: few enough to hold encoded photographs, many enough to be fast
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,13 +46,13 @@ class TfdsSource:
     def fetch(self, indices: np.ndarray) -> np.ndarray:
         inputs = np.empty((len(indices), *self.shape), self.dtype)
         for at, part in enumerate(_read(self.examples, np.asarray(indices).tolist())):
-            inputs[at * READ : at * READ + len(part)] = [example[self.image] for example in part]
+            inputs[at * BATCH : at * BATCH + len(part)] = [example[self.image] for example in part]
         return inputs
 
 
 def _read(records: Sequence, indices: list[int]) -> Iterator[Sequence]:
-    """The records asked for, `READ` at a time, which is far faster than one at a time."""
-    return (records.__getitems__(indices[at : at + READ]) for at in range(0, len(indices), READ))
+    """The records asked for, `BATCH` at a time, which is far faster than one at a time."""
+    return (records.__getitems__(indices[at : at + BATCH]) for at in range(0, len(indices), BATCH))
 
 
 def from_tfds(name: str, data_dir: str, cache_dir: str) -> RawSet:
@@ -64,7 +63,7 @@ def from_tfds(name: str, data_dir: str, cache_dir: str) -> RawSet:
     Args:
       name: `set`, `set/config`, `set:version` or `set/config:version`.
       data_dir: where it is prepared; "": $TFDS_DATA_DIR, else ~/tensorflow_datasets.
-      cache_dir: as of `cache.kept`; TFDS is not imported for a set that is there.
+      cache_dir: as of `cache.cached`; TFDS is not imported for a set that is there.
     """
     data_dir = data_dir or os.environ.get("TFDS_DATA_DIR", "") or "~/tensorflow_datasets"
     if "://" not in data_dir:
@@ -72,7 +71,7 @@ def from_tfds(name: str, data_dir: str, cache_dir: str) -> RawSet:
     if not re.fullmatch(r"\w+(/[\w.-]+)?(:[\d.*]+)?", name):
         raise _unknown(name, data_dir)
     state, read = lambda: _prepared(name, data_dir), lambda: _from_records(name, data_dir)
-    return cache.kept(name, data_dir, state, read, cache_dir)
+    return cache.cached(name, data_dir, state, read, cache_dir)
 
 
 def _prepared(name: str, data_dir: str) -> dict[str, Any]:
@@ -111,7 +110,7 @@ def _from_records(name: str, data_dir: str) -> RawSet:
     own = labelled_split(builder, "validation", image, label)
     if own is not None and labelled_split(builder, "test", image, label) is not None:
         splits["validation"] = own
-    return splits, tuple(builder.info.features[label].names), builder.info.full_name
+    return RawSet(splits, tuple(builder.info.features[label].names), builder.info.full_name)
 
 
 def labelled_split(builder: Any, name: str, image: str, label: str) -> Split | None:
@@ -124,7 +123,7 @@ def labelled_split(builder: Any, name: str, image: str, label: str) -> Split | N
     kind = builder.info.features[image]
     decoded = builder.as_data_source(name)
     try:
-        split = whole(TfdsSource(decoded, encoded, image, label, kind.shape, kind.np_dtype))
+        split = all_of(TfdsSource(decoded, encoded, image, label, kind.shape, kind.np_dtype))
     except RuntimeError as error:  # of ArrayRecord
         raise InputError(
             f"{FIELD} is {builder.name!r}, whose files in {builder.data_path} cannot be read: "
@@ -207,7 +206,8 @@ def _unknown(name: str, data_dir: str) -> InputError:
     close = [f"{name}/"] if os.path.isdir(name) else close
     return InputError(
         f"{FIELD} is {shown(name)}; it must be digits, the path of an .npz file, that of a folder "
-        f"of images with a / at its end, a set prepared in {data_dir} "
+        "of images with a / at its end, module:attribute of a value of kdjax.arrays, a set "
+        f"prepared in {data_dir} "
         f"({', '.join(here) or 'there is none'}), or any TFDS image classification set"
         + (f"; did you mean {close[0]}?" if close else "")
     )

@@ -50,7 +50,7 @@ def report_of(
     config: dict[str, Any], spec: ExperimentSpec, dataset: Dataset, jobs: tuple[Job, ...]
 ) -> Report:
     """The report of finished stages, on the split that the experiment evaluates."""
-    inputs, labels = dataset.whole(spec.evaluate)
+    inputs, labels = dataset.arrays(spec.evaluate)
     taught = lambda paths: open_teachers(paths).predict(inputs) if paths else None
     exam = functools.cache(lambda paths: Examined(inputs, labels, taught(paths)))
     learners = [job for job in jobs if LOSSES[job.stage.loss].teacher]
@@ -162,7 +162,7 @@ def _missing(found: Found, labels: np.ndarray, dataset: Dataset) -> Iterator[dic
     classes = missing.missing_classes(job.stage.subset, dataset.classes)
     if not classes or not job.teachers:
         return
-    inputs, _ = dataset.whole("validation")
+    inputs, _ = dataset.arrays("validation")
     teachers = open_teachers(job.teachers).predict(inputs)
     unlabelled = open_stage(job.directory).predict(inputs)
     _, hparams, _ = checkpoint.open_variables(job.directory)

@@ -1,0 +1,211 @@
+"""Data sets that are arrays in memory, and the checks that all arrays of a user go through.
+
+NumPy only. Axes: N examples, C classes; images are [N, H, W] or [N, H, W, channels].
+"""
+
+import hashlib
+import numbers
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jax.dtypes import issubdtype  # NumPy's knows no bfloat16
+
+from kdjax.data.sources import ArraySource, RawSet, all_of, numbered, one_line
+from kdjax.rules import InputError, shown
+
+Pair = tuple[Any, Any]  # inputs and labels: whatever np.asarray takes
+
+
+def arrays(
+    train: Pair,
+    test: Pair,
+    validation: Pair | None = None,
+    class_names: Sequence[str] | None = None,
+    name: str = "arrays",
+) -> RawSet:
+    """A data set of arrays in memory.
+
+        data = kdjax.arrays(train=(x, y), test=(x_test, y_test))
+
+    Args:
+      train, test, validation: (inputs, labels) each. Inputs are [N, ...] uint8 or float, of one
+        shape and type in all splits: NumPy or JAX arrays, pandas DataFrames, lists. [N, H, W] is
+        taken as images of one channel, [N, H, W, 1]. Labels are [N] integers from 0 on, or text,
+        whose classes are numbered in the order of the sorted names. Without validation, a part of
+        train is used. The arrays are copied.
+      class_names: [C] in the order of the logits; by default the text of the labels, or numbers.
+      name: of the data set, in reports.
+
+    Returns:
+      A value that does not change; its version is the SHA-256 of the content.
+
+    Raises:
+      InputError: the arrays cannot be used. Messages call them train_inputs, train_labels, and so
+        on, as an .npz file has them.
+    """
+    found = {}
+    for split, pair in (("train", train), ("test", test), ("validation", validation)):
+        if pair is None and split == "validation":
+            continue
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            raise InputError(f"arrays: {split} is {shown(pair)}; it must be (inputs, labels)")
+        found |= {f"{split}_inputs": pair[0], f"{split}_labels": pair[1]}
+    return checked("arrays: ", found, class_names, name, copy=True)
+
+
+def checked(
+    says: str,
+    arrays: Mapping[str, Any],
+    class_names: Sequence[str] | None = None,
+    name: str = "",
+    copy: bool = False,
+) -> RawSet:
+    """The data set of `<split>_inputs` [N, ...] and `<split>_labels` [N] for each split.
+
+    Args:
+      says: begins the message where an array cannot be used.
+      copy: whether the caller may change the arrays later.
+
+    Raises:
+      InputError: an array cannot be used, or one does not fit another.
+    """
+    splits = [key.removesuffix("_inputs") for key in arrays if key.endswith("_inputs")]
+    raw = {f"{s}_inputs": _array(f"{says}{s}_inputs", arrays[f"{s}_inputs"]) for s in splits}
+    inputs = {s: _inputs(f"{says}{s}_inputs", raw[f"{s}_inputs"], copy) for s in splits}
+    raw |= {f"{s}_labels": _labels(f"{says}{s}_labels", arrays[f"{s}_labels"]) for s in splits}
+    for s in splits:
+        here, train, shape = inputs[s], inputs["train"], raw[f"{s}_labels"].shape
+        if (here.shape[1:], here.dtype) != (train.shape[1:], train.dtype):
+            raise InputError(
+                f"{says}{s}_inputs are {here.dtype} {here.shape[1:]}; they must be as "
+                f"train_inputs are, {train.dtype} {train.shape[1:]}"
+            )
+        if shape != (len(here),):
+            raise InputError(
+                f"{says}{s}_labels have shape {shape}; it must be ({len(here)},), one each"
+            )
+    names = None if class_names is None else _names(f"{says}class_names", class_names)
+    version = _digest({key: raw[key] for key in arrays}, names)
+    labels, names = _number(says, {s: raw[f"{s}_labels"] for s in splits}, names)
+    for array in (*inputs.values(), *labels.values()):
+        array.flags.writeable = False
+    return RawSet(
+        {s: all_of(ArraySource(inputs[s], labels[s])) for s in splits}, names, version, name
+    )
+
+
+def shaped(inputs: np.ndarray, input_shape: tuple[int, ...] | None = None) -> np.ndarray:
+    """Images [N, H, W] as those of one channel, [N, H, W, 1]; other inputs as they are.
+
+    Args:
+      input_shape: of one example, where a net has been trained; None: [N, H, W] is always images.
+    """
+    wanted = input_shape is None or (*inputs.shape[1:], 1) == tuple(input_shape)
+    return inputs[..., None] if inputs.ndim == 3 and wanted else inputs
+
+
+def _array(says: str, value: Any, kind: type | None = None) -> np.ndarray:
+    try:
+        return np.asarray(value, kind)
+    except Exception as error:  # whatever an object of the user's raises
+        raise InputError(f"{says} are no array ({one_line(error)}); they must be one") from error
+
+
+def _inputs(says: str, inputs: np.ndarray, copy: bool) -> np.ndarray:
+    """[N, ...] uint8 as it is, or any float as float32."""
+    if inputs.ndim < 2 or not inputs.size:
+        raise InputError(f"{says} have shape {inputs.shape}; it must be [N, ...], N at least 1")
+    if inputs.dtype == np.uint8:
+        return shaped(inputs.copy() if copy else inputs)
+    if not issubdtype(inputs.dtype, np.floating):
+        raise InputError(f"{says} are {inputs.dtype}; they must be uint8 or float")
+    with np.errstate(over="ignore"):
+        inputs = inputs.astype(np.float32, copy=copy)
+    bad = inputs.size - np.count_nonzero(np.isfinite(inputs))
+    if bad:
+        raise InputError(
+            f"{says} have {bad} values NaN or infinite; they must be finite in float32"
+        )
+    return shaped(inputs)
+
+
+def _labels(says: str, given: Any) -> np.ndarray:
+    """Integers of at least 0 as they are, or text as NumPy has it."""
+    # NumPy makes a list of text and numbers all text, in which a missing label is a class "nan".
+    labels = _array(says, given, object if isinstance(given, list | tuple) else None)
+    if labels.dtype.kind in "OT":  # of pandas, or of lists
+        values = labels.ravel()
+        kind = str if values.size and isinstance(values[0], str) else numbers.Integral
+        other = [v for v in values if not isinstance(v, kind) or isinstance(v, bool)]
+        if other:
+            raise InputError(f"{says} have {shown(other[0])}; all must be integers, or all text")
+        labels = labels.astype(str if kind is str else np.int64)
+    if labels.dtype.kind == "U":
+        return labels
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise InputError(f"{says} are {labels.dtype}; they must be integers, or text")
+    if labels.size and labels.min() < 0:
+        raise InputError(f"{says} have {labels.min()}; they must be at least 0")
+    return labels
+
+
+def _names(says: str, names: Sequence[str]) -> tuple[str, ...]:
+    names = tuple(names)
+    if not all(isinstance(n, str) for n in names) or len(set(names)) < max(len(names), 2):
+        raise InputError(f"{says} are {shown(names)}; they must be two or more different texts")
+    return names
+
+
+def _number(
+    says: str, labels: dict[str, np.ndarray], names: tuple[str, ...] | None
+) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+    """Labels [N] int32 of each split, and the classes' names: those given, or those of train."""
+    kinds = {s: "text" if here.dtype.kind == "U" else here.dtype for s, here in labels.items()}
+    if "text" in kinds.values():
+        if any(kind != "text" for kind in kinds.values()):
+            listed = ", ".join(f"{s}_labels are {kind}" for s, kind in kinds.items())
+            raise InputError(f"{says}{listed}; all must be integers, or all text")
+        return _number_text(says, labels, names)
+    train = labels["train"]
+    classes = int(train.max()) + 1 if names is None else len(names)
+    if names is None and not 2 <= classes <= len(train):
+        raise InputError(
+            f"{says}train_labels reach {classes - 1}; labels must count classes from 0, at least 2 "
+            f"of them and at most one per example, of which there are {len(train)}"
+        )
+    for s, here in labels.items():
+        if here.max() >= classes:
+            among = "those of train_labels" if names is None else "the places in class_names"
+            raise InputError(
+                f"{says}{s}_labels reach {here.max()}; they must be among {among}, 0 to "
+                f"{classes - 1}"
+            )
+    return {s: here.astype(np.int32) for s, here in labels.items()}, names or numbered(classes)
+
+
+def _number_text(
+    says: str, labels: dict[str, np.ndarray], names: tuple[str, ...] | None
+) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+    names = names or tuple(map(str, np.unique(labels["train"])))
+    if len(names) < 2:
+        raise InputError(f"{says}train_labels are all {names[0]!r}; there must be two classes")
+    place = {name: number for number, name in enumerate(names)}
+    for s, here in labels.items():
+        other = next((str(label) for label in np.unique(here) if str(label) not in place), None)
+        if other is not None:
+            listed = shown(", ".join(names))
+            raise InputError(f"{says}{s}_labels have {other!r}; they must be among {listed}")
+    numbers = {s: [place[str(label)] for label in here] for s, here in labels.items()}
+    return {s: np.array(here, np.int32) for s, here in numbers.items()}, names
+
+
+def _digest(arrays: Mapping[str, np.ndarray], class_names: tuple[str, ...] | None) -> str:
+    """The SHA-256 of all that was given."""
+    digest = hashlib.sha256()
+    for key, array in arrays.items():
+        digest.update(f"{key} {array.dtype.str} {array.shape}\n".encode())
+        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    for name in class_names or ():
+        digest.update(f"{name}\n".encode())
+    return digest.hexdigest()

@@ -1,0 +1,119 @@
+"""Which examples a stage trains on, and in which order.
+
+NumPy only. Axes: n examples of a split, m of a stage, B of a batch, S steps.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from kdjax import rules
+from kdjax.rules import InputError
+
+# The keys of every choice that is the same in all experiments; other keys choose other examples.
+PAPER = 1503_02531
+TEST_KEY, VALIDATION_KEY, SUBSET_KEY = (PAPER, 0), (PAPER, 1), (PAPER, 2)
+
+
+@dataclass(frozen=True)
+class SubsetSpec:
+    """Which training examples a stage sees, and whose labels it may use (the transfer set).
+
+    Numbers of examples are stratified over classes and nested: of one seed, the 100 of `size=100`
+    are among the 200 of `size=200`, and among those whose labels `labelled=100` shows.
+    """
+
+    classes: tuple[int, ...] = rules.field((), rules.set_of(rules.whole(0)))  # (): all
+    without: tuple[int, ...] = rules.field((), rules.set_of(rules.whole(0)))  # left out
+    size: float = rules.field(1.0, rules.amount())
+    labelled: float = rules.field(1.0, rules.amount())
+    seed: int = rules.field(0, rules.whole(0))  # of the draw of `size` and `labelled`
+
+
+def subset(
+    labels: np.ndarray, classes: int, spec: SubsetSpec, path: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which examples of the train split a stage sees, and the labels it may use.
+
+    Args:
+      labels: [n], of the train split.
+      path: of the spec in the config, for messages.
+
+    Returns:
+      [m] positions, sorted, and [m] int32 labels, -1 where they are hidden.
+    """
+    for field, named in (("classes", spec.classes), ("without", spec.without)):
+        if any(c >= classes for c in named):
+            raise InputError(f"{path}.{field} is {named}; it must be of classes 0 to {classes - 1}")
+    allowed = np.isin(labels, spec.classes or range(classes)) & ~np.isin(labels, spec.without)
+    pool = np.flatnonzero(allowed)
+    if not len(pool):
+        raise InputError(
+            f"{path} has classes {spec.classes or 'all'} without {spec.without}, of which there is "
+            f"no example among {len(labels)}; it must leave at least one"
+        )
+    size = _count(spec.size, len(pool), f"{path}.size")
+    if not size:
+        raise InputError(f"{path}.size is {spec.size}; there must be at least one example")
+    labelled = _count(spec.labelled, size, f"{path}.labelled")
+    key = (SUBSET_KEY[0] + spec.seed, SUBSET_KEY[1])
+    chosen = np.sort(pool[stratified(labels[pool], size, key)])
+    if labelled == size:
+        return chosen, labels[chosen].astype(np.int32)
+    visible = np.isin(chosen, pool[stratified(labels[pool], labelled, key)])
+    return chosen, np.where(visible, labels[chosen], -1).astype(np.int32)
+
+
+def _count(amount: int | float, available: int, path: str) -> int:
+    count = round(amount * available) if amount <= 1 else int(amount)
+    if count > available:
+        raise InputError(f"{path} is {amount}; it must be at most {available}, all there are")
+    if amount and not count:
+        raise InputError(f"{path} is {amount} of {available} examples; it must be at least one")
+    return count
+
+
+def stratified(labels: np.ndarray, size: int, key: tuple[int, int]) -> np.ndarray:
+    """Chooses `size` of n examples: of each class its share, rounded up or down.
+
+    A smaller choice with the same key is among a larger one. (Shares by largest
+    remainder are not nested: a class may get fewer places when there is one place more.) Each
+    class's next example is due by when its share demands it; of those that its share already
+    allows, the one due first is next.
+
+    Returns:
+      [size] positions.
+    """
+    n = len(labels)
+    if size == n:
+        return np.arange(n)
+    random = np.random.Generator(np.random.Philox(key=key))
+    shuffled = random.permutation(n)
+    queues = [shuffled[labels[shuffled] == c] for c in random.permutation(np.unique(labels))]
+    sizes = np.array([len(queue) for queue in queues], np.int64)
+    taken = np.zeros_like(sizes)
+    due = -(-n // sizes)
+    chosen = np.empty(size, np.int64)
+    for place in range(size):
+        allowed = taken * n < sizes * (place + 1)
+        c = np.where(allowed, due, n + 1).argmin()
+        chosen[place] = queues[c][taken[c]]
+        taken[c] += 1
+        due[c] = -(-(taken[c] + 1) * n // sizes[c])
+    return chosen
+
+
+def order(seed: int, examples: int, batch: int, start: int, steps: int) -> np.ndarray:
+    """Which examples each step from `start` on trains on: [S, B] int32, below `examples`.
+
+    One shuffle of all examples after another, cut into batches: a function of seed and step.
+    """
+    first, last = start * batch, (start + steps) * batch
+    epochs = range(first // examples, -(-last // examples))
+    places = np.concatenate([_shuffled(seed, epoch, examples) for epoch in epochs])
+    places = places[first - epochs.start * examples :][: last - first]
+    return places.reshape(steps, batch).astype(np.int32)
+
+
+def _shuffled(seed: int, epoch: int, examples: int) -> np.ndarray:
+    return np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(examples)
