@@ -16,12 +16,14 @@ from dataclasses import dataclass
 
 from ml_collections import ConfigDict
 
+from configs.transforms import smoke
 from kdjax.config import experiment, stage
 from kdjax.rules import InputError
 
 TRAIN, VALIDATION, BATCH = 59_000, 1_000, 250  # examples
 EPOCH = TRAIN // BATCH  # steps; of fewer images, so many steps are more than an epoch
 SMALL = dict(name="mlp", hidden=(800, 800))
+LABELS, SOFT = dict(cross_entropy=1.0), dict(kl_divergence=1.0)
 CLIP = 5.0  # with AdamW, what keeps the large gradients of a high temperature harmless
 # Dropout, length and optimizer were chosen on validation data; rate, decay and clipping were set.
 # The paper's nets drop half of the hidden units and a fifth of the inputs, and learn more slowly.
@@ -86,25 +88,25 @@ LENGTHS = {
 def get_config(argument: str = "") -> ConfigDict:
     length, config, words = read_words(argument)
     config.stages.large = large(length, length.large_nets)
-    config.stages.labels = small(length, length.label_epochs, loss="cross_entropy")
+    config.stages.labels = small(length, length.label_epochs, objective=LABELS)
     config.stages.distilled = small(
         length,
         length.soft_epochs,
-        loss="kl_divergence",
+        objective=SOFT,
         temperature=20.0,
         members=dict(ensemble_size=length.ensembles),
     )
     config.stages.consistent = small(
         length,
         length.view_epochs,
-        loss="kl_divergence",
+        objective=SOFT,
         temperature=4.0,
         teacher_logits="live",
         order="shared",  # one forward pass of the teachers for all students
         augment=dict(shift=2),
     )
     config.stages.logit_matching = small(
-        length, length.soft_epochs, loss="logit_matching", mean="geometric"
+        length, length.soft_epochs, objective=dict(logit_matching=1.0), mean="geometric"
     )
     return shortened(config, words)
 
@@ -147,23 +149,21 @@ def small(
     **fields,
 ) -> ConfigDict:
     """The paper's small net, with no regularisation but what its teacher gives."""
+    if fields["objective"] != LABELS:
+        fields = dict(teacher_logits="cached") | fields
     return stage(
         model=SMALL | dict(hidden=hidden),
         optimizer=dict(learning_rate=learning_rate, clip_norm=CLIP, warmup_steps=EPOCH // 4),
         steps=EPOCH * epochs,
         batch=BATCH,
         chunk=EPOCH * length.chunk_epochs,
-        **dict(teacher="large", teacher_logits="cached") | fields,
+        **dict(teacher="large") | fields,
         members=dict(seed=length.seeds) | (members or {}),
     )
 
 
 def shortened(config: ConfigDict, words: list[str]) -> ConfigDict:
     """With the word smoke, two members of everything for a few steps on 500 images."""
-    for each in config.stages.values() if "smoke" in words else ():
-        each.update(steps=4, chunk=2, batch=20)
-        each.optimizer.warmup_steps = 0
-        each.members.seed, each.subset.size = 2, 500.0
-        if each.members.ensemble_size:
-            each.members.ensemble_size = (1, 2)
+    if "smoke" in words:
+        smoke(config, examples=500.0)
     return config

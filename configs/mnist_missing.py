@@ -10,7 +10,7 @@ docs/mnist.md.
 
 from ml_collections import ConfigDict
 
-from configs.mnist import large, read_words, shortened, small
+from configs.mnist import LABELS, SOFT, large, read_words, shortened, small
 
 VALIDATION = 5_000  # images, whose labels are not used, by which biases are repaired
 
@@ -19,7 +19,7 @@ def get_config(argument: str = "") -> ConfigDict:
     length, config, words = read_words(argument)
     config.dataset.validation = VALIDATION
     config.stages.large = large(length, nets=1)
-    taught = dict(loss="kl_divergence", temperature=20.0)
+    taught = dict(objective=SOFT, temperature=20.0)
     for name, subset in (
         ("all_digits", {}),
         ("without_3", dict(without=(3,))),
@@ -27,6 +27,6 @@ def get_config(argument: str = "") -> ConfigDict:
     ):
         config.stages[name] = small(length, length.soft_epochs, **taught, subset=subset)
     config.stages.labels_without_3 = small(
-        length, length.label_epochs, loss="cross_entropy", subset=dict(without=(3,))
+        length, length.label_epochs, objective=LABELS, subset=dict(without=(3,))
     )
     return shortened(config, words)

@@ -13,7 +13,7 @@ A word of configs/mnist.py gives the length of the small nets. Results: docs/mni
 
 from ml_collections import ConfigDict
 
-from configs.mnist import BATCH, TRAIN, Length, large, read_words, shortened, small
+from configs.mnist import BATCH, LABELS, SOFT, TRAIN, Length, large, read_words, shortened, small
 from kdjax.rules import InputError
 
 VALIDATION, SEEDS, EPOCHS = 10_000, 6, 40  # the last two of large nets
@@ -29,7 +29,7 @@ KINDS = {  # name: dropout of hidden units and of the inputs, epochs, nets
 SGD = dict(name="sgd", learning_rate=0.01, momentum=0.9, schedule="halving")
 SGD |= dict(weight_decay=0.0, clip_norm=0.0)
 BATCHES = {250: (4e-3, 8e-3, 1.6e-2), 100: (2e-3, 4e-3, 8e-3)}  # rates of each
-SOFT = dict(loss="kl_divergence", temperature=20.0)
+DISTIL = dict(objective=SOFT, temperature=20.0)
 
 
 def get_config(argument: str = "") -> ConfigDict:
@@ -46,8 +46,8 @@ def rates(config: ConfigDict, length: Length) -> None:
     config.stages.large = large(length, 1, EPOCHS)
     grid = dict(seed=2, learning_rate=RATES, weight_decay=DECAYS)
     for name, epochs, fields in (
-        ("labels", length.label_epochs, dict(loss="cross_entropy")),
-        ("distilled", length.soft_epochs, SOFT),
+        ("labels", length.label_epochs, dict(objective=LABELS)),
+        ("distilled", length.soft_epochs, DISTIL),
     ):
         config.stages[name] = small(length, epochs, members=grid, **fields)
 
@@ -62,7 +62,7 @@ def kinds(config: ConfigDict, length: Length) -> None:
         if seeds < SEEDS:
             continue
         ensembles = dict(seed=SEEDS, ensemble_size=(1, SEEDS), learning_rate=(2e-3, 4e-3))
-        students = small(length, length.soft_epochs, members=ensembles, teacher=name, **SOFT)
+        students = small(length, length.soft_epochs, members=ensembles, teacher=name, **DISTIL)
         config.stages[f"of_{name}"] = students
 
 
@@ -71,7 +71,7 @@ def batches(config: ConfigDict, length: Length) -> None:
     config.stages.large.model.dropout = 0.0
     for batch, values in BATCHES.items():
         grid = dict(seed=4, ensemble_size=(1, SEEDS), learning_rate=values)
-        students = small(length, length.soft_epochs, members=grid, **SOFT)
+        students = small(length, length.soft_epochs, members=grid, **DISTIL)
         steps = students.steps * BATCH // batch
         students.update(batch=batch, steps=steps, chunk=TRAIN // batch)
         config.stages[f"batch_{batch}"] = students

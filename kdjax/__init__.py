@@ -1,16 +1,40 @@
 """Knowledge distillation in JAX: populations of teachers and students, with error bars.
 
-`run(config, workdir) -> Report` runs an experiment, `open_stage(path) -> Stage` opens a finished
-stage of one; `python -m kdjax.main` is the first from a shell. `from kdjax import figures` brings
-the figures of a report.
+`train` and `distill` train a population of any net and return a finished `Stage`; `run` runs an
+experiment of several stages from a config, and `python -m kdjax.main` does so from a shell.
+`open_stage` opens a finished stage. `from kdjax import losses` brings the losses, for use in any
+training loop, and `from kdjax import figures` the figures of a report.
 
-In a notebook, call `use_machine()` before anything else computes: the command does so too. The
-raw data of an experiment are `examples(config, split) -> (inputs, labels)`.
+In a notebook, call `use_machine()` before anything else computes: the command does so too.
 """
 
+from kdjax.api import distill, train
+from kdjax.data import arrays
 from kdjax.experiment import examples, run
 from kdjax.host.machine import use_machine
-from kdjax.report.report import Report
+from kdjax.losses import Term
+from kdjax.nets import equinox, function, linen, nnx
+from kdjax.nets.net import Net
+from kdjax.report import Report
 from kdjax.stage import Stage, open_stage
+from kdjax.teachers import Teacher, logits
 
-__all__ = ["Report", "Stage", "examples", "open_stage", "run", "use_machine"]
+__all__ = [
+    "Net",
+    "Report",
+    "Stage",
+    "Teacher",
+    "Term",
+    "arrays",
+    "distill",
+    "equinox",
+    "examples",
+    "function",
+    "linen",
+    "logits",
+    "nnx",
+    "open_stage",
+    "run",
+    "train",
+    "use_machine",
+]

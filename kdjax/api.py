@@ -126,7 +126,12 @@ def _config(
         raise InputError(
             f"data is {shown(data)}; it must be kdjax.arrays(...), or the name of a data set"
         )
-    own = {f.name for f in dataclasses.fields(StageSpec)} - {"model", "objective", "teacher", "name"}
+    own = {f.name for f in dataclasses.fields(StageSpec)} - {
+        "model",
+        "objective",
+        "teacher",
+        "name",
+    }
     of_optimizer = hparam_rules(OptimizerSpec)
     stage: dict[str, Any] = {"model": net, "teacher": teachers}
     experiment: dict[str, Any] = {}

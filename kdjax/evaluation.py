@@ -106,9 +106,7 @@ def batches(split: EvaluatedSplit, layout: Layout) -> Iterator[tuple[Batch, jax.
 
 
 @functools.lru_cache(maxsize=4)
-def on_devices(
-    split: EvaluatedSplit, layout: Layout
-) -> tuple[tuple[Batch, jax.Array | None], ...]:
+def on_devices(split: EvaluatedSplit, layout: Layout) -> tuple[tuple[Batch, jax.Array | None], ...]:
     """All batches of a split on the devices, for the stages that follow each other there."""
     return tuple(batches(split, layout))
 

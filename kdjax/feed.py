@@ -6,8 +6,7 @@ import numpy as np
 
 from kdjax import parallel
 from kdjax.config.spec import grid
-from kdjax.data import stream
-from kdjax.data import Dataset, Split, fetch, order
+from kdjax.data import Dataset, Split, fetch, order, stream
 from kdjax.population import Data, Examples
 from kdjax.prepare import Job
 

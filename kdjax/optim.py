@@ -36,15 +36,21 @@ class Optimizer:
 
 OPTIMIZERS = {
     "sgd": Optimizer(
-        lambda h, _: optax.chain(_decay(h["weight_decay"]), optax.trace(h["momentum"], nesterov=False)),
+        lambda h, _: optax.chain(
+            _decay(h["weight_decay"]), optax.trace(h["momentum"], nesterov=False)
+        ),
         hparams=("learning_rate", "weight_decay", "momentum"),
     ),
     "nesterov": Optimizer(
-        lambda h, _: optax.chain(_decay(h["weight_decay"]), optax.trace(h["momentum"], nesterov=True)),
+        lambda h, _: optax.chain(
+            _decay(h["weight_decay"]), optax.trace(h["momentum"], nesterov=True)
+        ),
         hparams=("learning_rate", "weight_decay", "momentum"),
     ),
     "rising_momentum": Optimizer(
-        lambda h, steps: optax.chain(_decay(h["weight_decay"]), rising_momentum(h["momentum"], steps)),
+        lambda h, steps: optax.chain(
+            _decay(h["weight_decay"]), rising_momentum(h["momentum"], steps)
+        ),
         hparams=("learning_rate", "weight_decay", "momentum"),
     ),
     "adamw": Optimizer(

@@ -233,9 +233,7 @@ def fetch_sums(tree: PyTree, layout: Layout) -> PyTree:
     return jax.tree.map(total, tree)
 
 
-def place_batch(
-    x: np.ndarray, layout: Layout, axis: int, by_member: bool = False
-) -> jax.Array:
+def place_batch(x: np.ndarray, layout: Layout, axis: int, by_member: bool = False) -> jax.Array:
     """An array with the batch at `axis` to [D, ...], each device with its part of the batch.
 
     With `by_member` the array's axis 0 is M, and is split over the member shards as well.

@@ -80,7 +80,9 @@ class Examples:
 
 
 Teach = Callable[[PyTree, jax.Array], Outputs]  # (variables, inputs [B, ...]) -> [K, B, ...]
-Taught = tuple[Examples, Outputs | None]  # the examples of a step, and what the teachers say of them
+Taught = tuple[
+    Examples, Outputs | None
+]  # the examples of a step, and what the teachers say of them
 
 
 def over_members(function: Callable, how: str, in_axes: tuple[int | None, ...]) -> Callable:
@@ -156,9 +158,7 @@ def train_chunk(
         def teach_batch(examples: Examples) -> Outputs:
             return teach(teachers, batch_of(examples).inputs)
 
-        def train_batch(
-            state: State, hparams: Hparams, taught: Taught
-        ) -> tuple[State, jax.Array]:
+        def train_batch(state: State, hparams: Hparams, taught: Taught) -> tuple[State, jax.Array]:
             examples, teacher = taught
             if data.logits is not None:
                 teacher = Outputs(jnp.moveaxis(data.logits[examples.index], 0, 1), {})

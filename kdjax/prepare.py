@@ -245,9 +245,7 @@ def _check_outputs(teacher: Teacher, dataset: Dataset, path: str) -> None:
     """Whether a function takes this data set's examples and has its classes; nothing is computed."""
     example = jax.ShapeDtypeStruct((1, *dataset.input_shape), "float32")
     try:
-        outputs = jax.eval_shape(
-            lambda v, x: teacher.apply(v, x, ()), teacher.variables, example
-        )
+        outputs = jax.eval_shape(lambda v, x: teacher.apply(v, x, ()), teacher.variables, example)
         shape = outputs.logits.shape
     except Exception as error:  # whatever a user's function does
         why = (str(error).splitlines() or [repr(error)])[0]

@@ -82,9 +82,7 @@ def set_up(job: Job, spec: ExperimentSpec, dataset: Dataset, evaluated: Evaluate
     state_bytes = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(one))
     kinds = {job.kind} | ({s.meta["kind"] for s in live.stages} if live else set())
     kind = "convolutional" if "convolutional" in kinds else "dense"
-    plan = population.choose_plan(
-        spec.execution.plan, jax.default_backend(), kind, state_bytes
-    )
+    plan = population.choose_plan(spec.execution.plan, jax.default_backend(), kind, state_bytes)
     if scope == "population" and plan.members == "map":
         plan = Plan("vmap", plan.scan)  # members that teach each other take each step together
     return Setup(

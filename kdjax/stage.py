@@ -14,9 +14,8 @@ import numpy as np
 from kdjax import parallel
 from kdjax.data import DIGITS, Preprocessing, numbered, one_line, shaped
 from kdjax.host import checkpoint, files
-from kdjax.member import predict
 from kdjax.nets import cost, export
-from kdjax.nets.net import Net, Outputs, PyTree, Variables
+from kdjax.nets.net import Net, Outputs, Variables
 from kdjax.population import choose_plan, over_members
 from kdjax.rules import InputError, check, number, one_of, text, tuple_of, whole
 from kdjax.views import preprocess
@@ -289,5 +288,3 @@ def _check(stage: Stage) -> None:
         raise ValueError(f"it has {len(names)} names of {meta['classes']} classes")
     if len(stage.diverged) != members:
         raise ValueError(f"it has {len(stage.diverged)} of {members} members' results")
-
-

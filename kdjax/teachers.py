@@ -142,9 +142,7 @@ def of_net(net: Net) -> Teacher:
     )
 
 
-def logits(
-    train: Any, validation: Any = None, test: Any = None, name: str = "logits"
-) -> Teacher:
+def logits(train: Any, validation: Any = None, test: Any = None, name: str = "logits") -> Teacher:
     """Logits of teachers from elsewhere, for the examples as they are stored.
 
     Args:

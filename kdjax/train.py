@@ -16,7 +16,6 @@ from kdjax.evaluation import Evaluated
 from kdjax.feed import feed
 from kdjax.host import checkpoint, processes, versions
 from kdjax.member import State
-from kdjax.nets import export
 from kdjax.prepare import Job
 from kdjax.rules import Diverged, Preempted
 from kdjax.setup import Setup, cached_logits, calls, chunks, describe, set_up

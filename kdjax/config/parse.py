@@ -231,7 +231,11 @@ def _term(path: str, key: Any, given: Any) -> TermSpec:
     for number, value in numbers.items():
         check(found.numbers[number][1], f"{here}.{number}", value)
     return TermSpec(
-        name, found, source, frozen(tuple(options.items())), frozen(tuple((known | numbers).items()))
+        name,
+        found,
+        source,
+        frozen(tuple(options.items())),
+        frozen(tuple((known | numbers).items())),
     )
 
 
@@ -264,7 +268,9 @@ def _teachers(path: str, value: Any) -> tuple[str | Teacher, ...]:
             found.append(as_teacher(each, path))
             continue
         for name in filter(None, map(str.strip, check(rules.text(), path, each).split(","))):
-            found.append(as_teacher(rules.resolve(name, path), path) if rules.is_reference(name) else name)
+            found.append(
+                as_teacher(rules.resolve(name, path), path) if rules.is_reference(name) else name
+            )
     return tuple(found)
 
 

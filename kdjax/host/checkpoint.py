@@ -1,6 +1,7 @@
 """A stage directory: what it holds, written so that a kill at any time does no harm.
 
-    <stage>/config.json, metrics.jsonl, checkpoints/<step>/{variables, opt, hparams, meta}, DONE
+    <stage>/config.json, metrics.jsonl, checkpoints/<step>/{variables, opt, hparams, meta},
+        forward.stablehlo, DONE
 
 All JSON is strict: NaN and infinity are written as null. Of several processes the first alone
 writes, the others wait where they will read.
@@ -30,6 +31,7 @@ from kdjax.rules import InputError
 
 EXPERIMENT, LOCK = "experiment.json", ".lock"
 CONFIG, METRICS, CHECKPOINTS, DONE = "config.json", "metrics.jsonl", "checkpoints", "DONE"
+FORWARD = "forward.stablehlo"
 NO_STEP = -1
 log = logging.getLogger(__name__)
 
@@ -126,6 +128,24 @@ def start(directory: Path, identity: dict) -> None:
     """Creates the stage directory and its config.json."""
     check_writable(directory)
     files.write(directory / CONFIG, files.to_json(identity, indent=2))
+
+
+@processes.by_first
+def write_forward(directory: Path, program: bytes) -> None:
+    """Keeps the net's evaluation, exported, so that the directory opens without its code."""
+    files.write(directory / FORWARD, program)
+
+
+def read_forward(directory: Path) -> bytes:
+    """What `write_forward` kept.
+
+    Raises:
+      InputError: there is no such file.
+    """
+    try:
+        return (directory / FORWARD).read_bytes()
+    except OSError as error:
+        raise _unreadable(directory / FORWARD, error) from error
 
 
 def finish(directory: Path, results: dict) -> None:

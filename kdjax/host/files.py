@@ -16,6 +16,11 @@ def user_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kdjax"
 
 
+def expand(path: str | Path) -> Path:
+    """A path as a user writes it, with ~ for the home directory."""
+    return Path(path).expanduser()
+
+
 def write(path: Path, content: str | bytes) -> None:
     """Writes the whole file; a kill or an error leaves what was there."""
     temporary = path.with_name(f".{path.name}.tmp")
