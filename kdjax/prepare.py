@@ -85,7 +85,8 @@ def _job(
         {"name": stage.model.name, **dict(stage.model.arguments)}, dataset.classes, f"{path}.model"
     )
     found = nets.checked(net, dataset.input_shape, dataset.classes, f"{path}.model")
-    _check_memory(stage, found.shapes, dataset.input_shape, path)
+    shapes = [leaf.shape for leaf in jax.tree.leaves(found.variables)]
+    _check_memory(stage, shapes, dataset.input_shape, path)
     positions, labels = subset(
         dataset.splits["train"].labels, dataset.classes, stage.subset, f"{path}.subset"
     )

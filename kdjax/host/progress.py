@@ -1,12 +1,11 @@
 """What a user sees while a stage trains."""
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
-
-from kdjax.prepare import Job
 
 QUIET = 60  # seconds between two lines where there is no terminal
 LINE = "{desc}: {n_fmt} of {total_fmt} steps in {elapsed}, {remaining} left{postfix}"
@@ -16,8 +15,8 @@ class Progress:
     """A bar with loss, validation accuracy and time left; without a terminal, a line of them every
     minute."""
 
-    def __init__(self, job: Job, done: int):
-        shown = dict(total=job.stage.steps, initial=done, desc=job.stage.name, unit="step")
+    def __init__(self, name: str, total: int, done: int):
+        shown = dict(total=total, initial=done, desc=name, unit="step")
         if not sys.stderr.isatty():
             apart = dict.fromkeys(("mininterval", "maxinterval", "delay"), QUIET)
             shown |= dict(file=Lines(), bar_format=LINE, **apart)
@@ -58,10 +57,10 @@ class Lines:
 class TensorBoard:
     """The same rows as TensorBoard scalars, one per member."""
 
-    def __init__(self, job: Job):
+    def __init__(self, directory: Path):
         from tensorboardX import SummaryWriter
 
-        self._writer = SummaryWriter(str(job.directory / "tensorboard"))
+        self._writer = SummaryWriter(str(directory / "tensorboard"))
 
     def update(self, row: dict[str, Any]) -> None:
         for m, loss in enumerate(row["loss"]):

@@ -1,0 +1,304 @@
+"""What the finished stages of an experiment say: its report, and all that is computed for it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from kdjax import evaluation, metrics, missing
+from kdjax.config.spec import ExperimentSpec, StageSpec, cells, grid, plain
+from kdjax.data import Dataset
+from kdjax.evaluation import Evaluated, EvaluatedSplit
+from kdjax.host import checkpoint, files
+from kdjax.host.versions import environment
+from kdjax.losses import ensemble_logits
+from kdjax.prepare import Job
+from kdjax.report import ENSEMBLE, METRICS, Report, Row, representatives, summarise
+from kdjax.report.rows import AMONG
+from kdjax.stage import Stage
+
+PICTURED = 4  # examples whose soft targets the report shows, chosen among the first AMONG
+SOFT = 4.0  # temperature at which the teachers are shown beside a student of T = 1
+SHOWN = ("steps", "batch")  # fields that the report shows, though no stage changes them
+
+
+@dataclass(frozen=True)
+class Found:
+    """A finished stage on the evaluated split.
+
+    Attributes:
+      result: what its directory says.
+      stage: the stage, opened.
+      rows: one for each cell of its grid.
+      places: label of a row to where its members stand in the grid, less those that diverged.
+      logits: [M, N, C].
+    """
+
+    job: Job
+    result: dict[str, Any]
+    stage: Stage
+    rows: list[Row]
+    places: dict[str, list[int]]
+    logits: np.ndarray
+
+
+def report_of(
+    spec: ExperimentSpec,
+    dataset: Dataset,
+    jobs: tuple[Job, ...],
+    stages: Mapping[str, Stage],
+    evaluated: Mapping[str, Evaluated],
+) -> Report:
+    """The report of finished stages, on the split that the experiment evaluates.
+
+    Args:
+      stages: by name, opened.
+      evaluated: {stage: the evaluated splits as its teachers see them}.
+    """
+    split = spec.evaluate
+    students = [job for job in jobs if job.stage.taught]
+    shown = [job for job in students if evaluated[job.stage.name].ensemble]
+    pictured = max(shown, key=lambda job: job.stage.reads_temperature, default=None)
+    soft_targets, names = None, set()
+    rows, curves, calibration, lacking, environments, layouts = [], {}, [], [], {}, {}
+    for job in jobs:
+        name = job.stage.name
+        seen = evaluated[name]
+        if seen.ensemble and split in seen.ensemble["metrics"] and seen not in names:
+            names.add(seen)
+            alike = [other for other in jobs if evaluated[other.stage.name] is seen]
+            ensembles = _ensembles(seen, alike, stages, dataset, split)
+            calibration += _ensembles_calibration(ensembles, seen.splits[split])
+            rows += ensembles
+        found = _found(job, stages[name], seen.splits[split], split)
+        rows += found.rows
+        curves |= _curves(found)
+        calibration += _calibration(found, seen.splits[split].labels)
+        lacking += _missing(found, seen, split, dataset)
+        if "environment" in found.result:
+            environments[name] = found.result["environment"]
+        layouts[name] = found.result.get("layout")
+        if job is pictured:
+            soft_targets = _soft_targets(found, seen.splits[split], dataset.class_names)
+    return Report(
+        rows=tuple(rows),
+        dataset=dataset.name,
+        evaluate=split,
+        examples={name: len(dataset.splits[name]) for name in ("train", "validation", "test")},
+        class_names=dataset.class_names,
+        environment=environment(),
+        environments=environments,
+        config=plain(spec) | {"stages": {job.stage.name: plain(job.stage) for job in jobs}},
+        settings=_settings([job.stage for job in jobs]),
+        taught=frozenset(job.stage.name for job in students),
+        teaching=frozenset(t for job in jobs for t in job.teachers if isinstance(t, str)),
+        mixtures={job.stage.name: job.stage.mean for job in jobs if job.teachers},
+        curves=curves,
+        calibration=tuple(calibration),
+        soft_targets=soft_targets,
+        missing=tuple(lacking),
+        layouts=layouts,
+    )
+
+
+def _settings(stages: Sequence[StageSpec]) -> dict[str, dict[str, Any]]:
+    """{stage: {field: value}} of the fields in which any stage is not at the default, and of SHOWN;
+    inner fields as "optimizer.learning_rate"."""
+    given = {stage.name: _fields(stage) for stage in stages}
+    default = _fields(StageSpec("", stages[0].model, (), ()))
+    of_nets = ("model", "objective", "members", "teacher")  # which have no default worth a name
+    fields = list(dict.fromkeys(f for own in given.values() for f in own))
+    changed = [
+        f
+        for f in fields
+        if f.startswith(of_nets)
+        or f in SHOWN
+        or any(f in own and own[f] != default.get(f) for own in given.values())
+    ]
+    return {n: {f: own[f] for f in changed if f in own} for n, own in given.items()}
+
+
+def _fields(stage: StageSpec) -> dict[str, Any]:
+    """A stage's fields, {"optimizer.learning_rate": 0.1, ...}."""
+    fields = plain(stage)
+    del fields["name"]
+    fields["model"] = {"name": stage.model.name} | dict(stage.model.arguments)
+    fields["objective"] = {
+        part.name: dict(part.options) | dict(part.numbers) for part in stage.objective
+    }
+    fields["members"] = {name: len(v) if name == "seed" else v for name, v in stage.members}
+    fields["teacher"] = [t if isinstance(t, str) else t.name for t in stage.teacher]
+    return _flat(fields)
+
+
+def _flat(fields: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+    flat = {}
+    for name, value in fields.items():
+        inner = isinstance(value, Mapping)
+        flat |= _flat(value, f"{path}{name}.") if inner else {path + str(name): value}
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in flat.items()}
+
+
+def _found(job: Job, stage: Stage, evaluated: EvaluatedSplit, split: str) -> Found:
+    """The stage, with a row for each cell of its grid, over its seeds."""
+    result, members = checkpoint.results(job.directory), grid(job.stage)
+    rows, healthy = [], {}
+    for here, places in cells(job.stage):
+        measured = {
+            name: _summaries(result["metrics"][name], places, result["diverged"])
+            for name in ("validation", split)
+        }
+        row = Row(
+            stage=job.stage.name,
+            cell=here,
+            seeds=tuple(members[i]["seed"] for i in places),
+            members=len(places),
+            diverged=sum(result["diverged"][i] for i in places),
+            metrics=measured[split],
+            validation_errors=measured["validation"]["errors"]["mean"],
+            **_cost(result),
+            seconds=result["seconds"] * len(places) / len(members),
+        )
+        rows.append(row)
+        healthy[row.label] = [i for i in places if not result["diverged"][i]]
+    return Found(job, result, stage, rows, healthy, stage.predict(evaluated.inputs))
+
+
+def _ensembles(
+    evaluated: Evaluated,
+    jobs: Sequence[Job],
+    stages: Mapping[str, Stage],
+    dataset: Dataset,
+    split: str,
+) -> list[Row]:
+    """The teachers of these jobs as one classifier: all of them and, where students of theirs learn
+    from the first so many, the first so many."""
+    teacher, logits = evaluated.teacher, evaluated.splits[split].teacher_logits
+    labels, count = evaluated.splits[split].labels, len(logits)
+    directories = [s.path for s in teacher.stages if s.path is not None]
+    seconds = sum(checkpoint.results(path)["seconds"] for path in directories)
+    sizes = {int(m.get("ensemble_size", 0)) or count for job in jobs for m in grid(job.stage)}
+    rows = []
+    for size in sorted(sizes | {count}):
+        measured = evaluated.ensemble
+        if size < count:
+            measured = evaluation.ensemble_cost(teacher.part(size), evaluation.example(dataset))
+            measured |= {"metrics": {split: evaluation.ensemble_metrics(logits[:size], labels)}}
+        values = {metric: [v] for metric, v in measured["metrics"][split].items()}
+        row = Row(
+            stage=teacher.name + ENSEMBLE,
+            cell={} if sizes == {count} else {"ensemble_size": size},
+            seeds=(),
+            members=1,
+            diverged=0,
+            metrics=_summaries(values, [0], [False]),
+            validation_errors=None,
+            **_cost(measured),
+            seconds=seconds * size / count,
+        )
+        rows.append(row)
+    return rows
+
+
+def _missing(
+    found: Found, evaluated: Evaluated, split: str, dataset: Dataset
+) -> Iterator[dict[str, Any]]:
+    """What each cell of a stage with teachers makes of the classes that its subset left out."""
+    stage, validation = found.job.stage, evaluated.splits["validation"]
+    classes = missing.missing_classes(stage.subset, dataset.classes)
+    if not classes or validation.teacher_logits is None:
+        return
+    unlabelled = found.stage.predict(validation.inputs)
+    _, hparams, _ = checkpoint.open_variables(found.job.directory)
+    mixed = lambda m: ensemble_logits(
+        validation.teacher_logits, 1.0, stage.mean, hparams["mixing"][m]
+    )
+    for label, here in found.places.items():
+        if here:
+            taught = np.stack([mixed(m) for m in here])
+            labels = evaluated.splits[split].labels
+            students = unlabelled[here], taught, found.logits[here]
+            yield {"label": label, **missing.examine(*students, labels, classes)}
+
+
+def _calibration(found: Found, labels: np.ndarray) -> list[dict[str, Any]]:
+    """How often the members of a stage are right, by how sure they are."""
+    shown = representatives(found.rows)
+    return [_bins(row, found.logits[found.places[row.label]], labels) for row in shown]
+
+
+def _ensembles_calibration(rows: Sequence[Row], evaluated: EvaluatedSplit) -> list[dict[str, Any]]:
+    """The same of ensembles."""
+    logits, bins = evaluated.teacher_logits, []
+    for row in representatives(rows):
+        size = row.cell.get("ensemble_size", len(logits))
+        bins.append(_bins(row, ensemble_logits(logits[:size], 1.0)[None], evaluated.labels))
+    return bins
+
+
+def _bins(row: Row, logits: jax.Array | np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+    found = jax.jit(jax.vmap(metrics.calibration, (0, None)))(logits, labels)
+    return {"label": row.label} | files.strict(found)
+
+
+def _cost(result: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: result[name] for name in ("parameters", "flops_per_example", "latency_ms")}
+
+
+def _summaries(values: dict[str, list], places: list[int], diverged: list[bool]) -> dict[str, Any]:
+    return {
+        name: summarise(
+            [values[name][i] if name in values and not diverged[i] else None for i in places]
+        )
+        for name in METRICS
+    }
+
+
+def _curves(found: Found) -> dict[str, dict[str, list]]:
+    """{label of a row: the training curves of its members}."""
+    lines, diverged = checkpoint.read_metrics(found.job.directory), found.result["diverged"]
+
+    def keep(values: Sequence[float], places: Sequence[int]) -> list[float | None]:
+        return [None if diverged[i] else values[i] for i in places]
+
+    return {
+        row.label: {
+            "step": [line["step"] for line in lines],
+            "loss": [keep(line["loss"], places) for line in lines],
+            "validation_accuracy": [keep(line["validation"]["accuracy"], places) for line in lines],
+        }
+        for row, (_, places) in zip(found.rows, cells(found.job.stage), strict=True)
+    }
+
+
+def _soft_targets(
+    found: Found, evaluated: EvaluatedSplit, class_names: tuple[str, ...]
+) -> dict[str, Any] | None:
+    """What teachers and their students say of a few examples, each of another class, that the
+    teachers are least sure of."""
+    teachers, job = evaluated.teacher_logits, found.job
+    mean = lambda logits, t: np.exp(np.asarray(ensemble_logits(logits, t)) / t)  # [N, C]
+    ranked = np.sort(mean(teachers[:, :AMONG], 1.0), axis=1)
+    unsure = np.argsort(ranked[:, -1] - ranked[:, -2])
+    _, first = np.unique(evaluated.labels[unsure], return_index=True)
+    chosen = unsure[np.sort(first)][:PICTURED]
+    if not representatives(found.rows):
+        return None
+    [row] = representatives(found.rows)
+    places = found.places[row.label]
+    temperature = grid(job.stage)[places[0]].get("temperature", 1.0)
+    title = f"mean of {len(teachers)} teachers" if len(teachers) > 1 else "the teacher"
+    shown = {
+        f"{title}\nT = {t:g}": mean(teachers[:, chosen], t)
+        for t in (1.0, SOFT if temperature == 1 else temperature)
+    }
+    student = mean(found.logits[places][:, chosen], temperature)
+    shown[f"{row.label}\nn = {len(places)}, T = {temperature:g}"] = student
+    return {
+        "images": evaluated.inputs[chosen] if evaluated.inputs.ndim == 4 else None,
+        "labels": evaluated.labels[chosen].tolist(),
+        "distributions": shown,
+        "class_names": class_names,
+    }
