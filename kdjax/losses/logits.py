@@ -76,8 +76,8 @@ def logit_matching(student_logits: jax.Array, teacher_logits: jax.Array) -> jax.
     student_logits, teacher_logits = _pair(student_logits, teacher_logits)
     neither = _neither(student_logits, teacher_logits)
     difference = jnp.where(neither, 0.0, student_logits - teacher_logits)
-    count = (~neither).sum(axis=-1, keepdims=True)
-    mean = difference.sum(axis=-1, keepdims=True) / count
+    share = difference.shape[-1] / (~neither).sum(axis=-1, keepdims=True)  # 1 where none is masked
+    mean = difference.mean(axis=-1, keepdims=True) * share
     centred = jnp.where(neither, 0.0, difference - mean)
     return 0.5 * jnp.sum(centred**2, axis=-1)
 
