@@ -1,6 +1,9 @@
 """What a configuration value may be, said in words, and the one error a user's input raises."""
 
 import dataclasses
+import difflib
+import functools
+import importlib
 import math
 import numbers
 from collections.abc import Callable, Iterable
@@ -50,6 +53,40 @@ def shown(value: Any) -> str:
 def choose(table: Iterable[str], path: str, name: Any) -> str:
     """Returns `name` if the table has it, else raises InputError with the choices."""
     return check(one_of(table), path, name)
+
+
+def resolve(reference: str, path: str) -> Any:
+    """What `module:attribute` names, the form of Python's entry points; the module is imported.
+
+    Raises:
+      InputError: there is no such module or attribute, or the module cannot be imported.
+    """
+    module_name, _, attribute = reference.partition(":")
+    if not all(part.isidentifier() for part in f"{module_name}.{attribute}".split(".")):
+        raise InputError(
+            f"{path} is {shown(reference)}; it must be module:attribute, such as my_nets:TinyNet"
+        )
+    try:
+        module = importlib.import_module(module_name)
+    except (Exception, SystemExit) as error:  # whatever the module does when it is imported
+        if isinstance(error, ModuleNotFoundError) and _within(module_name, error.name):
+            why = f"there is no module {error.name!r} in this folder or installed"
+        else:
+            why = f"importing {module_name!r} raised {type(error).__name__}: {error}"
+        raise InputError(f"{path} is {reference!r}, but {' '.join(why.split())}") from error
+    try:
+        return functools.reduce(getattr, attribute.split("."), module)
+    except AttributeError as error:
+        close = difflib.get_close_matches(attribute, dir(module), 1)
+        hint = f"; did you mean {module_name}:{close[0]}?" if close else ""
+        raise InputError(
+            f"{path} is {reference!r}, but {module_name!r} has no {attribute!r}{hint}"
+        ) from error
+
+
+def _within(module: str, name: str | None) -> bool:
+    """Whether `name` is the module, or a package that it is in."""
+    return name is not None and f"{module}.".startswith(f"{name}.")
 
 
 def number(low: float, high: float = math.inf, above: bool = False) -> Rule:

@@ -45,7 +45,7 @@ class CNN(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: jax.Array, training: Training | None = None) -> jax.Array:
-        x = inputs.astype(self.dtype)
+        x = _images(inputs, len(self.channels)).astype(self.dtype)
         for width in self.channels:
             x = nn.Conv(width, (3, 3), dtype=self.dtype)(x)
             x = nn.relu(max_pool(x))  # as before the pooling, on a quarter of the numbers
@@ -57,7 +57,7 @@ class CNN(nn.Module):
 
 class ResNet(nn.Module):
     """The residual net for small images (arXiv 1512.03385, section 4.2): 6 `blocks` + 2 layers,
-    so that 3 blocks make ResNet-20. Where a group begins, the shortcut is a 1x1 convolution."""
+    so that 3 blocks make ResNet-20. Its blocks are the layers "block0", "block1" and so on."""
 
     classes: int
     blocks: int = 3  # in each group
@@ -67,22 +67,36 @@ class ResNet(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: jax.Array, training: Training | None = None) -> jax.Array:
-        x = inputs.astype(self.dtype)
+        x = _images(inputs).astype(self.dtype)
         x = nn.relu(BatchNorm()(_conv(self.stem, 3, 1, self.dtype)(x), training))
-        for width, stride in _blocks(self.channels, self.blocks):
-            shortcut = x
-            x = nn.relu(BatchNorm()(_conv(width, 3, stride, self.dtype)(x), training))
-            x = BatchNorm()(_conv(width, 3, 1, self.dtype)(x), training)
-            if shortcut.shape != x.shape:
-                shortcut = _conv(width, 1, stride, self.dtype)(shortcut)
-                shortcut = BatchNorm()(shortcut, training)
-            x = nn.relu(x + shortcut)
+        for number, (width, stride) in enumerate(_blocks(self.channels, self.blocks)):
+            x = ResidualBlock(width, stride, self.dtype, name=f"block{number}")(x, training)
         return _logits(x.mean(axis=(1, 2)), self.classes)
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions beside a shortcut, which is a 1x1 convolution where the shape changes;
+    [B, H, W, C] -> [B, H / stride, W / stride, width], after the last ReLU."""
+
+    width: int
+    stride: int
+    dtype: str
+
+    @nn.compact
+    def __call__(self, x: jax.Array, training: Training | None) -> jax.Array:
+        shortcut = x
+        x = nn.relu(BatchNorm()(_conv(self.width, 3, self.stride, self.dtype)(x), training))
+        x = BatchNorm()(_conv(self.width, 3, 1, self.dtype)(x), training)
+        if shortcut.shape != x.shape:
+            shortcut = _conv(self.width, 1, self.stride, self.dtype)(shortcut)
+            shortcut = BatchNorm()(shortcut, training)
+        return nn.relu(x + shortcut)
 
 
 class WideResNet(nn.Module):
     """The wide residual net (arXiv 1605.07146), normalised before each convolution: 6 `blocks` + 4
-    layers, so that 2 blocks and `widen` 2 make WRN-16-2."""
+    layers, so that 2 blocks and `widen` 2 make WRN-16-2. Its blocks are the layers "block0",
+    "block1" and so on."""
 
     classes: int
     blocks: int = 2  # in each of the three groups
@@ -92,18 +106,43 @@ class WideResNet(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: jax.Array, training: Training | None = None) -> jax.Array:
-        x = _conv(16, 3, 1, self.dtype)(inputs.astype(self.dtype))
+        x = _conv(16, 3, 1, self.dtype)(_images(inputs).astype(self.dtype))
         channels = tuple(self.widen * width for width in (16, 32, 64))
-        for width, stride in _blocks(channels, self.blocks):
-            shortcut, x = x, nn.relu(BatchNorm()(x, training))
-            if shortcut.shape[-1] != width or stride > 1:
-                shortcut = _conv(width, 1, stride, self.dtype)(x)
-            x = _conv(width, 3, stride, self.dtype)(x)
-            x = nn.relu(BatchNorm()(x, training))
-            x = Dropout(self.dropout)(x, training)
-            x = shortcut + _conv(width, 3, 1, self.dtype)(x)
+        for number, (width, stride) in enumerate(_blocks(channels, self.blocks)):
+            block = WideBlock(width, stride, self.dropout, self.dtype, name=f"block{number}")
+            x = block(x, training)
         x = nn.relu(BatchNorm()(x, training))
         return _logits(x.mean(axis=(1, 2)), self.classes)
+
+
+class WideBlock(nn.Module):
+    """Two convolutions, each after normalisation and ReLU, beside a shortcut, which is a 1x1
+    convolution where the shape changes; [B, H, W, C] -> [B, H / stride, W / stride, width]."""
+
+    width: int
+    stride: int
+    dropout: float
+    dtype: str
+
+    @nn.compact
+    def __call__(self, x: jax.Array, training: Training | None) -> jax.Array:
+        shortcut, x = x, nn.relu(BatchNorm()(x, training))
+        if shortcut.shape[-1] != self.width or self.stride > 1:
+            shortcut = _conv(self.width, 1, self.stride, self.dtype)(x)
+        x = _conv(self.width, 3, self.stride, self.dtype)(x)
+        x = nn.relu(BatchNorm()(x, training))
+        x = Dropout(self.dropout)(x, training)
+        return shortcut + _conv(self.width, 3, 1, self.dtype)(x)
+
+
+def _images(inputs: jax.Array, halvings: int = 0) -> jax.Array:
+    """The inputs, if they are images that can be halved so often."""
+    if inputs.ndim != 4:
+        raise ValueError("it needs examples of 3 axes, [height, width, channels]")
+    if min(inputs.shape[1:3]) < 2**halvings:
+        height, width = inputs.shape[1:3]
+        raise ValueError(f"{halvings} halvings leave nothing of {height} x {width} pixels")
+    return inputs
 
 
 def _blocks(channels: tuple[int, ...], blocks: int) -> list[tuple[int, int]]:

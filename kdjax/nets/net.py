@@ -12,6 +12,8 @@ import jax
 PyTree = Any
 Variables = dict[str, PyTree]  # {"params": ..., and the other collections}
 
+EVERY = "*"  # as a tap: every layer that is called once
+
 
 class Outputs(NamedTuple):
     """What a net makes of a batch.
@@ -30,8 +32,8 @@ class Training:
     """What a net may know of its batch while it trains; None in its place means evaluation.
 
     Attributes:
-      key: for dropout and whatever else is random; None if nothing is.
       places: [B] of the examples in the whole batch, of which this may be a part.
+      key: for dropout and whatever else is random; None if nothing is.
       mean: averages a pytree over the parts.
     """
 
@@ -52,7 +54,10 @@ class Net:
         asked for.
       name: for messages and reports.
       spec: plain data that tells this net from others; a stage directory keeps it.
-      splits: whether its results in training do not depend on how a batch is split over devices.
+      splits: whether its results in training do not depend on how a batch is split over devices;
+        None if `kdjax.nets.check.checked` is to find out.
+      variables: of a net that comes with them, such as a pure function; `init` returns them
+        whatever the key. None if the key decides.
     """
 
     init: Callable[[jax.Array, jax.Array], Variables]
@@ -61,4 +66,5 @@ class Net:
     ]
     name: str
     spec: Mapping[str, Any]
-    splits: bool
+    splits: bool | None = None
+    variables: Variables | None = None
