@@ -1,6 +1,7 @@
 """What a configuration value may be, said in words, and the one error a user's input raises."""
 
 import dataclasses
+import difflib
 import importlib
 import math
 import numbers
@@ -78,14 +79,16 @@ def resolve(reference: str, path: str) -> Any:
     says = f"{path} is {shown(reference)}"
     try:
         found = importlib.import_module(module)
-    except Exception as error:  # whatever a user's module raises
+    except (Exception, SystemExit) as error:  # whatever a user's module raises
         missing = error.name if isinstance(error, ModuleNotFoundError) else None
         if missing and f"{module}.".startswith(f"{missing}."):
             raise InputError(f"{says}; there is no module {missing!r} to import") from error
         raise InputError(f"{says}, whose module cannot be imported: {told(error)}") from error
     for name in attribute.split("."):
         if not hasattr(found, name):
-            raise InputError(f"{says}; module {module!r} has no {attribute!r}")
+            close = difflib.get_close_matches(attribute, dir(found), 1)
+            hint = f"; did you mean {module}:{close[0]}?" if close else ""
+            raise InputError(f"{says}; module {module!r} has no {attribute!r}{hint}")
         found = getattr(found, name)
     return found
 

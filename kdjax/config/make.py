@@ -6,11 +6,10 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from kdjax import nets
 from kdjax.config.parse import LABELS, _objective, mapping, no_others
 from kdjax.config.spec import ExperimentSpec, ModelSpec, StageSpec, hparam_rules
-from kdjax.nets import NETS
 from kdjax.optim import OptimizerSpec
-from kdjax.rules import choose, is_reference
 
 PLAIN = ("model", "objective", "members", "teacher", "name")  # fields of a stage made by hand
 
@@ -44,11 +43,8 @@ def stage(**fields: Any) -> ConfigDict:
     config = _filled(StageSpec, "stage", fields)
     model, members = (mapping(name, values) for name, values in own.items())
     name = model.get("name", ModelSpec.name)
-    defaults = {}
-    if not is_reference(str(name)):
-        defaults = NETS[choose(NETS, "model.name", name, "or module:attribute")].defaults
-        no_others("model", model, ("name", *defaults))
-    config["model"] = {"name": name} | defaults | model
+    values = nets.checked_arguments(name, {k: v for k, v in model.items() if k != "name"}, "model")
+    config["model"] = {"name": name} | values
     parts = _objective("objective", objective)
     config["objective"] = {
         part.name: ({"term": part.source} if part.source != part.name else {})

@@ -25,7 +25,7 @@ from kdjax.config.spec import (
 )
 from kdjax.data import RawSet
 from kdjax.losses import TERMS, Term
-from kdjax.nets import NETS
+from kdjax.nets import checked_arguments
 from kdjax.nets.net import Net
 from kdjax.rules import InputError, check
 from kdjax.teachers import Teacher, as_teacher
@@ -185,14 +185,7 @@ def _model(path: str, value: Any) -> ModelSpec:
         return ModelSpec(value.name, (), value)
     values = mapping(path, value)
     name = values.pop("name", ModelSpec.name)
-    if rules.is_reference(str(name)):
-        return ModelSpec(check(rules.text(), f"{path}.name", name), frozen(tuple(values.items())))
-    rules.choose(NETS, f"{path}.name", name, "or module:attribute")
-    row = NETS[name]
-    no_others(path, values, ("name", *row.arguments))
-    for key, given in values.items():
-        check(row.arguments[key], f"{path}.{key}", given)
-    return ModelSpec(name, frozen(tuple((row.defaults | values).items())))
+    return ModelSpec(name, frozen(tuple(checked_arguments(name, values, path).items())))
 
 
 def _objective(path: str, value: Any) -> tuple[TermSpec, ...]:

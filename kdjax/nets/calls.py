@@ -1,5 +1,6 @@
 """How a net that somebody else wrote is called: its arguments, its logits, its layers' outputs."""
 
+import contextlib
 import functools
 import inspect
 import typing
@@ -43,7 +44,7 @@ def arguments(
       InputError: the call needs another argument.
     """
     modes, whole = [], []
-    for parameter in _parameters(call)[positional:]:
+    for parameter in parameters(call)[positional:]:
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             continue
         if _takes_training(parameter.annotation):
@@ -65,18 +66,19 @@ def arguments(
 
 def takes(call: Callable[..., Any], argument: str) -> inspect.Parameter | None:
     """The argument of that name, if the call has one."""
-    return next((p for p in _parameters(call) if p.name == argument), None)
+    return next((p for p in parameters(call) if p.name == argument), None)
 
 
-def _parameters(call: Callable[..., Any]) -> list[inspect.Parameter]:
+def parameters(call: Callable[..., Any]) -> list[inspect.Parameter]:
+    """The arguments of a function or class, their annotations evaluated where that is possible."""
+    if isinstance(call, type):  # whose metaclass may hide its arguments
+        return parameters(call.__init__)[1:]
     try:
         signature = inspect.signature(call)
     except (TypeError, ValueError):  # a built-in function tells nothing of its arguments
         return []
-    try:
+    with contextlib.suppress(Exception):  # an annotation may name what is not imported
         signature = inspect.signature(call, eval_str=True)
-    except Exception:  # an annotation may name what only a type checker imports
-        pass
     return list(signature.parameters.values())
 
 
@@ -166,3 +168,10 @@ def features(
         others = [path for path, calls in outputs.items() if len(calls) == 1]
         raise InputError(f"{why}; features can be taken of: {', '.join(others) or 'none'}")
     return {path: once[path] for path in taps}
+
+
+def reason(error: Exception) -> str:
+    """The first line of an error that somebody else's code has raised."""
+    line = (str(error).strip().splitlines() or [""])[0]
+    plain = isinstance(error, ValueError | TypeError) and line
+    return line if plain else f"{type(error).__name__}: {line}".removesuffix(": ")

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import ShapeDtypeStruct
 
-from kdjax.nets import program
+from kdjax.nets import calls, program
 from kdjax.nets.net import EVERY, Net, Outputs, Training, Variables
 from kdjax.nets.trees import text
 from kdjax.rules import InputError, shown
@@ -66,7 +66,7 @@ def checked(
         except Exception as error:  # whatever a net does with a shape that it does not fit
             raise InputError(
                 f"{says}, which does not {what} examples of the shape {input_shape}: "
-                f"{_reason(error)}"
+                f"{calls.reason(error)}"
             ) from error
 
     _, variables = trace("take", net.init, key, batch(1))
@@ -194,10 +194,3 @@ def _check_unchanged(variables: Variables, after: Any, says: str) -> None:
                 f"{says}, whose variable {path} is {before.get(path, 'not there')} at the start "
                 f"and {now.get(path, 'not there')} after a step of training; it must stay the same"
             )
-
-
-def _reason(error: Exception) -> str:
-    """The first line of an error that somebody else's code has raised."""
-    line = (str(error).strip().splitlines() or [""])[0]
-    plain = isinstance(error, ValueError | TypeError) and line
-    return line if plain else f"{type(error).__name__}: {line}".removesuffix(": ")

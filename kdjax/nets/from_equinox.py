@@ -100,12 +100,10 @@ def equinox(constructor: Callable[..., Any], name: str = "") -> Net:
             features = calls.features(_without_state(record.outputs), taps, name) if taps else {}
             return Outputs(calls.logits(output, name), features), state
 
-        keys = None
+        keys, axis = (jax.random.key(0) if needs_key else None), None
         if takes_key and training is not None and training.key is not None:
-            keys = jax.vmap(jax.random.fold_in, (None, 0))(training.key, training.places)
-        elif needs_key:
-            keys = jax.random.split(jax.random.key(0), len(inputs))
-        mapped = jax.vmap(one, (0, 0, None), (0, None), axis_name=BATCH)
+            keys, axis = jax.vmap(jax.random.fold_in, (None, 0))(training.key, training.places), 0
+        mapped = jax.vmap(one, (0, axis, None), (0, None), axis_name=BATCH)
         outputs, state = mapped(inputs, keys, state)
         others = {kind: tree for kind, tree in variables.items() if kind != "params"}
         if state is not None:

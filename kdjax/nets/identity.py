@@ -9,6 +9,8 @@ import numpy as np
 
 Plain = Any  # None, truth, number, text, or a list or dict of those
 
+CLASSES = ("classes", "num_classes")  # how a net may call the number of classes, which data decide
+
 
 def reference(thing: Any) -> str:
     """`module:attribute` of a function or class, of what a partial calls, or of a value's class."""
@@ -37,6 +39,6 @@ def plain(value: Any) -> Plain:
 
 
 def fields(module: nn.Module) -> dict[str, Any]:
-    """The arguments that a Linen module was made with."""
-    names = [f for f in module.__dataclass_fields__ if f not in ("parent", "name")]
+    """The arguments that a Linen module was made with, but for the number of classes."""
+    names = [f for f in module.__dataclass_fields__ if f not in ("parent", "name", *CLASSES)]
     return {name: getattr(module, name) for name in names}

@@ -181,11 +181,6 @@ class Model:
     rank: int
     arguments: dict[str, Rule]
 
-    @property
-    def defaults(self) -> dict[str, object]:
-        """Each argument's default."""
-        return {name: getattr(self.module, name) for name in self.arguments}
-
 
 DTYPE = one_of(("float32", "bfloat16"))
 

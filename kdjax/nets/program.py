@@ -78,20 +78,23 @@ def _results(equation: Equation, given: list[int], prime: int) -> list[int]:
 
 def _mixes(equation: Equation, given: list[int], prime: int) -> bool:
     """Whether a result depends on several examples, or on an example's place in its part."""
-    axes = lambda variable: sum(
-        not n % prime and n > 0 for n in getattr(variable.aval, "shape", ())
-    )
-    before = [axes(v) for v in equation.invars]
-    after = [axes(v) for v in equation.outvars]
-    if equation.primitive.name in RANDOM:
-        by_place = equation.primitive.name == "random_fold_in" and PLACED in given[1:]
-        return max(after) > 0 and not before[0] and not by_place
-    if equation.primitive.name == "scan" and equation.params["num_carry"]:
-        first = equation.params["num_carry"] + equation.params["num_consts"]
-        if any(v.aval.shape[0] % prime == 0 for v in equation.invars[first:]):
+    name, params = equation.primitive.name, equation.params
+    before = [_batch_axes(v, prime) for v in equation.invars]
+    after = [_batch_axes(v, prime) for v in equation.outvars]
+    if name in RANDOM:
+        by_place = name == "random_fold_in" and any(flag & PLACED for flag in given[1:])
+        return any(after) and not before[0] and not by_place
+    if name == "scan" and params["num_carry"]:
+        over = equation.invars[params["num_consts"] + params["num_carry"] :]
+        if any(v.aval.shape[0] % prime == 0 for v in over):
             return True
     most = max(before, default=0)
     return most > 0 and (min(after, default=0) == 0 or max(after) > most)
+
+
+def _batch_axes(variable: Any, prime: int) -> int:
+    """How many axes of a variable are, or are made of, examples."""
+    return sum(n > 0 and n % prime == 0 for n in getattr(variable.aval, "shape", ()))
 
 
 def _equations(jaxpr: Jaxpr) -> Iterator[Equation]:
