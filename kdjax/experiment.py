@@ -50,8 +50,10 @@ def run_stages(
     workdir: str | Path,
     quiet: bool = False,
     stop: Callable[[], bool] = lambda: False,
+    temporary: bool = False,
 ) -> tuple[Report, dict[str, Stage]]:
-    """As `run`; returns the finished stages, too."""
+    """As `run`; returns the finished stages, too. Of a `temporary` workdir nothing is told, and no
+    report is written there."""
     workdir = files.expand(workdir)
     quiet = quiet or not processes.first()
     say = (lambda line: None) if quiet else print
@@ -62,12 +64,13 @@ def run_stages(
         jobs = prepare(spec, dataset, workdir)  # again: another run may have ended since
         processes.check_alike(_content(spec, dataset, jobs))
         checkpoint.write_claim(workdir, claim(spec, dataset))
-        say(f"workdir: {workdir}")
+        say("" if temporary else f"workdir: {workdir}")
         stages, evaluated = _train_all(jobs, spec, dataset, say, quiet, stop)
         result = findings.report_of(spec, dataset, jobs, stages, evaluated)
-        processes.by_first(report.write)(result, workdir)
-        processes.written(workdir / "report.json")
-    say(f"\n{result.table()}\n\nreport: {workdir / 'report.html'}")
+        if not temporary:
+            processes.by_first(report.write)(result, workdir)
+            processes.written(workdir / "report.json")
+    say(f"\n{result.table()}" + f"\n\nreport: {workdir / 'report.html'}" * (not temporary))
     return result, stages
 
 

@@ -22,8 +22,6 @@ from kdjax.views import preprocess
 
 BATCH = 1000  # examples of one prediction call, at most
 
-Taught = Callable[[Variables, jax.Array, tuple[str, ...]], Outputs]
-
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Stage:
@@ -81,34 +79,34 @@ class Stage:
         return Preprocessing(tuple(numbers["mean"]), tuple(numbers["scale"]))
 
     @functools.cached_property
-    def one(self) -> Taught:
-        """(variables of one member, preprocessed inputs [B, ...], paths of layers) -> Outputs of
-        the member, traceable. Only a net whose code is at hand has features."""
-        if self.net is not None:
-            net = self.net
-            return lambda v, x, taps: net.apply(v, x, None, taps)[0]
-        exported = export.load(self.program)
-
-        def forward(variables: Variables, inputs: jax.Array, taps: tuple[str, ...]) -> Outputs:
-            if taps:
-                raise InputError(
-                    f"{self.where} has no code at hand, so that its layers {', '.join(taps)} "
-                    "cannot be read; train it in the same experiment"
-                )
-            return Outputs(exported(variables, inputs), {})
-
-        return forward
+    def _exported(self) -> export.Forward:
+        return export.load(self.program)
 
     def forward(
         self, variables: Variables, inputs: jax.Array, taps: tuple[str, ...] = ()
     ) -> Outputs:
-        """(variables [M, ...], preprocessed inputs [B, ...]) -> Outputs [M, B, ...], traceable."""
+        """(variables [M, ...], preprocessed inputs [B, ...]) -> Outputs [M, B, ...], traceable.
+
+        The program of the directory is what computes, so that every process gives the same logits;
+        the net's own code does where layers are tapped, and where members are vmapped.
+
+        Raises:
+          InputError: layers are tapped, and the net's code is not at hand.
+        """
+        if taps and self.net is None:
+            raise InputError(
+                f"{self.where} is opened without its code, so that its layers {', '.join(taps)} "
+                "cannot be read; it must be trained in the same experiment"
+            )
         large = 2**62  # a forward pass alone is fastest member by member
         plan = choose_plan("auto", jax.default_backend(), self.meta["kind"], large)
-        how = plan.members
-        if how == "vmap" and self.net is None:  # which an exported program does not allow
-            how = "unroll"
-        return over_members(lambda v, x: self.one(v, x, taps), how, (0, None))(variables, inputs)
+        net = self.net
+        if net is not None and (taps or plan.members == "vmap"):
+            one = lambda v, x: net.apply(v, x, None, taps)[0]
+            return over_members(one, plan.members, (0, None))(variables, inputs)
+        how = "unroll" if plan.members == "vmap" else plan.members  # it cannot be vmapped
+        exported = lambda v, x: Outputs(self._exported(v, x), {})
+        return over_members(exported, how, (0, None))(variables, inputs)
 
     def healthy(self) -> "Stage":
         """The stage less the members that diverged.
@@ -251,6 +249,8 @@ def open_stage(path: str | Path, net: Net | None = None) -> Stage:
     variables, _, meta = checkpoint.open_variables(path)
     results, program = checkpoint.results(path), checkpoint.read_forward(path)
     try:
+        if checkpoint.digest(program) != results["forward"]:
+            raise ValueError("its forward.stablehlo is not the one that was written")
         opened = Stage(
             path=path,
             spec=meta["stage"],

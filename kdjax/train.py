@@ -226,6 +226,7 @@ def _results(setup: Setup, host: State, finals: dict, seconds: float) -> dict[st
         "layout": vars(setup.job.layout),
         **evaluation.serving_cost(setup.job.net, host.variables, setup.example),
         "teacher": setup.evaluated.ensemble,
+        "forward": checkpoint.digest(setup.program),
         "environment": versions.environment(),
     }
 
