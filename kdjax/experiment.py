@@ -42,21 +42,21 @@ def run(
       Diverged: every member of a stage has.
       Preempted: `stop` said so; the same call goes on from there.
     """
-    workdir = Path(workdir)
-    quiet = quiet or not processes.first()
+    workdir = files.expand(workdir)
+    quiet = quiet or not processes.is_primary()
     say = (lambda line: None) if quiet else print
     spec = parse(config)
     dataset = data.load(spec.dataset, spec.data_dir, spec.cache_dir)
     prepare(spec, dataset, workdir)  # all refusals, before anything is written
     with checkpoint.lock(workdir):
         jobs = prepare(spec, dataset, workdir)  # again: another run may have ended since
-        processes.check_alike(_content(spec, dataset, jobs))
+        processes.check_equal(_content(spec, dataset, jobs))
         checkpoint.write_claim(workdir, claim(spec, dataset))
         say(f"workdir: {workdir}")
         _train_all(jobs, spec, dataset, say, quiet, functools.partial(_end_if, stop))
         result = findings.report_of(complete(config).to_dict(), spec, dataset, jobs)
-        processes.by_first(report.write)(result, workdir)
-        processes.written(workdir / "report.json")
+        processes.primary_only(report.write)(result, workdir)
+        processes.wait_for(workdir / "report.json")
     parallel.forget_programs()
     say(f"\n{result.table()}\n\nreport: {workdir / 'report.html'}")
     return result
@@ -95,7 +95,7 @@ def _train_all(
     """Trains the stages that are not finished; each set of teachers sits one exam a run."""
     exam = functools.cache(lambda paths: evaluation.exam(dataset, open_teachers(paths)))
     for number, job in enumerate(jobs, 1):
-        if processes.agreed(job.status == "done"):
+        if processes.broadcast_int(job.status == "done"):
             say(f"{job.stage.name}: done before")
         else:
             track = lambda job, done: _display(job, done, spec, quiet)
@@ -110,6 +110,7 @@ def _end_if(stop: Callable[[], bool]) -> None:
 
 
 def _display(job: Job, done: int, spec: ExperimentSpec, quiet: bool) -> Displays:
-    bars = [] if quiet else [Progress(job, done)]
-    boards = [TensorBoard(job)] if spec.tensorboard and processes.first() else []
+    bars = [] if quiet else [Progress(job.stage.name, job.stage.steps, done)]
+    asked = spec.tensorboard and processes.is_primary()
+    boards = [TensorBoard(job.directory / "tensorboard")] if asked else []
     return Displays(*bars, *boards)

@@ -228,7 +228,7 @@ def _resolve(reference: str, earlier: dict[str, Job], path: str) -> tuple[str, P
     try:
         opened = open_stage(reference)
         opened.healthy()  # an InputError if it has no such member
-        return reference, Path(reference), opened
+        return reference, opened.path, opened
     except InputError as error:
         raise InputError(f"{path} is {reference!r}: {error}") from error
 

@@ -1,6 +1,7 @@
 """What a configuration value may be, said in words, and the one error a user's input raises."""
 
 import dataclasses
+import difflib
 import importlib
 import math
 import numbers
@@ -49,6 +50,12 @@ def shown(value: Any) -> str:
     """The value as a message has it: on one line, and not too long."""
     words = " ".join(repr(value).split())
     return words if len(words) <= 100 else f"{words[:97]}..."
+
+
+def did_you_mean(name: Any, known: Iterable[str]) -> str:
+    """ ", did you mean 'steps'" for "step", or nothing where no known name is close."""
+    close = difflib.get_close_matches(str(name), list(known), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def choose(table: Iterable[str], path: str, name: Any) -> str:

@@ -43,7 +43,7 @@ def set_up(job: Job, spec: ExperimentSpec, dataset: Dataset, exam: Exam) -> Setu
         validation = exam.splits["validation"]
         wrong = validation.teacher_logits.argmax(axis=2) != validation.labels
         mixing = mixing_matrix(stage, teachers.count, wrong.sum(axis=1), job.path)
-        mixing = processes.of_first(mixing)  # "best" may be another on another machine
+        mixing = processes.broadcast(mixing)  # "best" may be another on another machine
     recipe = Recipe(build_model(stage.model, dataset.classes), stage)
     hparams = population.hparams(grid(stage), mixing)
     live = LOSSES[stage.loss].teacher and stage.teacher_logits == "live"

@@ -17,7 +17,7 @@ from kdjax.config.spec import ModelSpec
 from kdjax.data.dataset import DIGITS, Preprocessing
 from kdjax.data.in_memory import shaped
 from kdjax.data.sources import numbered, one_line
-from kdjax.host import checkpoint
+from kdjax.host import checkpoint, files
 from kdjax.member import predict
 from kdjax.nets import cost
 from kdjax.nets.modules import MODELS
@@ -209,7 +209,7 @@ def open_stage(path: str | Path) -> Stage:
     Raises:
       InputError: there is no such directory, it is no stage, is not finished, or is damaged.
     """
-    path = Path(path)
+    path = files.expand(path)
     variables, _, meta = checkpoint.open_variables(path)
     results = checkpoint.results(path)
     try:

@@ -234,7 +234,8 @@ def _no_others(path: str, values: Mapping, allowed: Any) -> None:
     for name in values:
         if name not in allowed:
             raise InputError(
-                f"{path} has no field {rules.shown(name)}; it must be {rules.one_of(allowed).says}"
+                f"{path} has no field {rules.shown(name)}{rules.did_you_mean(name, allowed)}; it "
+                f"must be {rules.one_of(allowed).says}"
             )
 
 

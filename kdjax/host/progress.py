@@ -1,12 +1,11 @@
 """What a user sees while a stage trains."""
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
-
-from kdjax.prepare import Job
 
 QUIET = 60  # seconds between two lines where there is no terminal
 LINE = "{desc}: {n_fmt} of {total_fmt} steps in {elapsed}, {remaining} left{postfix}"
@@ -14,10 +13,15 @@ LINE = "{desc}: {n_fmt} of {total_fmt} steps in {elapsed}, {remaining} left{post
 
 class Progress:
     """A bar with loss, validation accuracy and time left; without a terminal, a line of them every
-    minute."""
+    minute.
 
-    def __init__(self, job: Job, done: int):
-        shown = dict(total=job.stage.steps, initial=done, desc=job.stage.name, unit="step")
+    Args:
+      name: of the stage.
+      total, done: steps, in all and before this run.
+    """
+
+    def __init__(self, name: str, total: int, done: int):
+        shown = dict(total=total, initial=done, desc=name, unit="step")
         if not sys.stderr.isatty():
             apart = dict.fromkeys(("mininterval", "maxinterval", "delay"), QUIET)
             shown |= dict(file=Lines(), bar_format=LINE, **apart)
@@ -56,12 +60,12 @@ class Lines:
 
 
 class TensorBoard:
-    """The same rows as TensorBoard scalars, one per member."""
+    """The same rows as TensorBoard scalars in a directory, one per member."""
 
-    def __init__(self, job: Job):
-        from tensorboardX import SummaryWriter
+    def __init__(self, directory: Path):
+        from tensorboardX import SummaryWriter  # here, for it is an extra
 
-        self._writer = SummaryWriter(str(job.directory / "tensorboard"))
+        self._writer = SummaryWriter(str(directory))
 
     def update(self, row: dict[str, Any]) -> None:
         for m, loss in enumerate(row["loss"]):
