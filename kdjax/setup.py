@@ -118,7 +118,7 @@ def _mixing(job: Job, evaluated: Evaluated) -> np.ndarray:
             "validation split, by which it is chosen; it must be 'all'"
         )
     mixing = mixing_matrix(members, job.stage.mixing, teacher.count, wrong, job.path)
-    return processes.of_first(mixing)  # "best" may be another on another machine
+    return processes.broadcast(mixing)  # "best" may be another on another machine
 
 
 def describe(setup: Setup) -> str:

@@ -117,7 +117,7 @@ def train(
             pending = step, losses, sums
             ending = stop()
             due = step == steps or time.monotonic() - saved_at > SAVE_SECONDS
-            if ending or processes.agreed(due):
+            if ending or processes.broadcast_int(due):
                 row, pending = complete(*pending), None
                 checkpoints.save(step, *items(setup, parallel.fetch_members(state, layout), row))
                 saved_at = time.monotonic()
