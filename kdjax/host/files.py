@@ -23,11 +23,6 @@ def user_cache() -> Path | None:
     return cache / "kdjax" if cache.is_absolute() else None
 
 
-def expand(path: str | Path) -> Path:
-    """A path as a user writes it, with ~ for the home directory."""
-    return Path(path).expanduser()
-
-
 def write(path: Path, content: str | bytes) -> None:
     """Writes the whole file; a kill or an error leaves what was there."""
     temporary = path.with_name(f".{path.name}.tmp")
