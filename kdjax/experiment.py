@@ -17,7 +17,7 @@ from kdjax.report import Report
 from kdjax.rules import choose
 from kdjax.stage import Stage, open_stage
 from kdjax.teachers import Teacher, of_stage, together
-from kdjax.train import train
+from kdjax.loop import train
 
 SPLITS = ("train", "validation", "test")
 
