@@ -12,12 +12,12 @@ from kdjax.config import parse
 from kdjax.config.spec import ExperimentSpec, plain
 from kdjax.host import checkpoint, files, processes, versions
 from kdjax.host.progress import Displays, Progress, TensorBoard
+from kdjax.loop import train
 from kdjax.prepare import Job, claim, prepare
 from kdjax.report import Report
 from kdjax.rules import choose
 from kdjax.stage import Stage, open_stage
 from kdjax.teachers import Teacher, of_stage, together
-from kdjax.loop import train
 
 SPLITS = ("train", "validation", "test")
 

@@ -200,7 +200,6 @@ def items(setup: Setup, host: State, row: Row) -> tuple[Any, ...]:
         "stage": plain(job.stage),
         "members": grid(job.stage),
         "model": job.net.name,
-        "kind": job.kind,
         "classes": dataset.classes,
         "class_names": list(dataset.class_names),
         "input_dtype": dataset.input_dtype,
@@ -226,7 +225,6 @@ def _results(setup: Setup, host: State, finals: dict, seconds: float) -> dict[st
         "layout": vars(setup.job.layout),
         **evaluation.serving_cost(setup.job.net, host.variables, setup.example),
         "teacher": setup.evaluated.ensemble,
-        "forward": checkpoint.digest(setup.program),
         "environment": versions.environment(),
     }
 

@@ -295,10 +295,9 @@ def truncate_metrics(directory: Path, step: int) -> None:
 
 
 def digest(tree: Any) -> str:
-    """The SHA-256 of bytes, or of all arrays: paths, dtypes, shapes and bytes; of a pytree of dicts
-    as of one of dataclasses and named tuples."""
+    """The SHA-256 of all arrays: paths, dtypes, shapes and bytes; of a pytree of dicts as of one of
+    dataclasses and named tuples."""
     names = functools.partial(jax.tree_util.keystr, simple=True, separator="/")
-    tree = np.frombuffer(tree, np.uint8) if isinstance(tree, bytes) else tree
     leaves = jax.tree.leaves_with_path(tree)
     arrays = {names(path): np.asarray(leaf) for path, leaf in leaves}
     total = hashlib.sha256()

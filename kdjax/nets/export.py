@@ -1,76 +1,139 @@
-"""A net's evaluation as a file that needs none of its code.
+"""A net's forward pass as a file that needs none of its code: StableHLO, by jax.export.
 
-The program is of one member; it may be called inside `jit`, `scan`, `lax.map` and `pmap`, and, as
-`jax.export` has no rule for it, not inside `vmap`.
+Axes: B examples, C classes.
 """
 
-from collections.abc import Callable, Sequence
+import hashlib
+import re
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
-import numpy as np
-from jax import export as jax_export
+import jax.export
+import jax.numpy as jnp
+from jax import ShapeDtypeStruct
 
+from kdjax.nets import calls
+from kdjax.nets.check import said
 from kdjax.nets.net import Net, Variables
 from kdjax.rules import InputError
 
 PLATFORMS = ("cpu", "cuda", "tpu")
-Forward = Callable[[Variables, jax.Array], jax.Array]
+CUSTOM_CALLS = ("shape_assertion", "ApproxTopK")  # XLA has these everywhere; others call the host
+
+Call = Callable[[Variables, jax.Array], jax.Array]
 
 
-def export(net: Net, variables: Variables, input_shape: Sequence[int]) -> bytes:
-    """`(variables, inputs [b, ...] float32, preprocessed) -> logits [b, C]` for any b, in
-    evaluation, on CPUs, GPUs and TPUs.
+class Forward(NamedTuple):
+    """A forward pass that was read from a file.
+
+    Attributes:
+      call: (variables of one member, preprocessed inputs [B, ...]) -> logits [B, C]. It runs within
+        jit, pmap, scan and `lax.map`, not vmap, and has no derivative.
+      kind: "convolutional" if it convolves, else "dense".
+    """
+
+    call: Call
+    kind: str
+
+
+def export(
+    net: Net, variables: Variables, input_shape: tuple[int, ...], path: str = "net"
+) -> bytes:
+    """The forward pass of one member in evaluation, for any number of examples.
 
     Args:
-      variables: of one member, or their shapes.
+      variables: of one member; shapes and dtypes are enough.
       input_shape: of one example.
+      path: of the net, for messages.
+
+    Returns:
+      What `jax.export.deserialize` reads: (variables, inputs [B, ...] float32) -> logits [B, C] on
+      CPU, CUDA and TPU, B at least 1. A digest, which it skips, is at the end.
 
     Raises:
-      InputError: the net's program depends on the size of a batch or on the kind of machine.
+      InputError: the net cannot be exported, such as one that calls back to Python.
     """
-    [size] = jax_export.symbolic_shape("b")
-    inputs = jax.ShapeDtypeStruct((size, *input_shape), np.float32)
-    batched = lambda v, x: net.apply(v, x, None, ())[0].logits.astype(np.float32)
-    # A net that asks for the size of its batch, as by `len(inputs)`, is told that it is one.
-    single = lambda v, x: jax.vmap(lambda one: batched(v, one[None])[0])(x)
-    failed: Exception | None = None
-    for function in (batched, single):
-        try:
-            exported = jax_export.export(jax.jit(function), platforms=PLATFORMS)(variables, inputs)
-            return bytes(exported.serialize())
-        except Exception as error:  # whatever a net does with a batch of unknown size
-            failed = error
-    why = (str(failed).strip().splitlines() or [type(failed).__name__])[0]
-    raise InputError(
-        f"the net {net.name} cannot be exported, so that its stage would not open without its "
-        f"code: {why}; it must compute the same for a batch of any size, on any machine"
-    ) from failed
+    whole: Call = lambda v, x: net.apply(v, x, None, ())[0].logits
+    each: Call = lambda v, x: jax.vmap(lambda example: whole(v, example[None])[0])(x)
+    try:
+        exported = _exported(whole, variables, input_shape)
+    except Exception as error:  # whatever the net's code, or a platform, does not do
+        try:  # a net may need to know how many examples there are: here, one
+            exported = _exported(each, variables, input_shape)
+        except Exception:
+            raise InputError(
+                f"{path} is {said(net)}, which cannot be exported: {calls.reason(error)}"
+            ) from error
+    data = bytes(exported.serialize())
+    return data + _digest(data)
 
 
-def load(program: bytes) -> Forward:
-    """What `export` wrote."""
-    return jax_export.deserialize(bytearray(program)).call
+def load(data: bytes, variables: Variables, input_shape: tuple[int, ...], classes: int) -> Forward:
+    """The forward pass that `export` has written; nothing is run.
+
+    Args:
+      data: the file's content.
+      variables: of one member; shapes and dtypes are enough.
+      input_shape: of one example.
+      classes: of the logits.
+
+    Raises:
+      ValueError: the file is damaged, or is of another net.
+    """
+    data, digest = data[: -len(_digest(b""))], data[-len(_digest(b"")) :]
+    if digest != _digest(data):  # XLA does not survive damage
+        raise ValueError("it is damaged, or no exported net")
+    try:
+        exported = jax.export.deserialize(bytearray(data))
+        program = exported.mlir_module()
+        _check_calls(exported)
+    except Exception as error:
+        raise ValueError(f"it is no exported net ({calls.reason(error)})") from error
+    described = lambda tree: jax.tree.map(lambda x: (tuple(x.shape), str(x.dtype)), tree)
+    structure = jax.tree.structure(((variables, 0), {}))
+    *leaves, inputs = exported.in_avals
+    if exported.in_tree != structure or described(leaves) != described(jax.tree.leaves(variables)):
+        raise ValueError("its variables are not those of the net")
+    outputs = exported.out_avals
+    batch = inputs.shape[0] if inputs.shape else 1
+    if not jax.export.is_symbolic_dim(batch) or inputs.shape[1:] != tuple(input_shape):
+        raise ValueError(f"its inputs are {inputs.str_short()}, and not [B, {input_shape}]")
+    if len(outputs) != 1 or outputs[0].shape != (batch, classes):
+        raise ValueError(f"its logits are not [B, {classes}]")
+    if exported.nr_devices != 1 or not jnp.issubdtype(outputs[0].dtype, jnp.floating):
+        raise ValueError("it is no forward pass of one net")
+    return Forward(
+        exported.call, "convolutional" if "stablehlo.convolution" in program else "dense"
+    )
 
 
-def check(
-    program: bytes,
-    variables: Variables,
-    members: int,
-    input_shape: Sequence[int],
-    classes: int,
-) -> None:
-    """Raises ValueError unless the program takes these variables, each leaf [M, ...], member by
-    member, and such inputs, and gives logits of these classes."""
-    exported = jax_export.deserialize(bytearray(program))
-    one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(np.shape(x)[1:], x.dtype), variables)
-    inputs = jax.ShapeDtypeStruct((1, *input_shape), np.float32)
-    leaves, structure = jax.tree.flatten(((one, inputs), {}))
-    if structure != exported.in_tree or {len(x) for x in jax.tree.leaves(variables)} != {members}:
-        raise ValueError("its arrays are not those of its program and members")
-    for leaf, wanted in zip(leaves[:-1], exported.in_avals[:-1], strict=True):
-        if (leaf.shape, leaf.dtype) != (wanted.shape, wanted.dtype):
-            raise ValueError("its arrays are not those of its program and members")
-    if exported.in_avals[-1].shape[1:] != inputs.shape[1:]:
-        raise ValueError("its program takes other inputs than it was trained on")
-    if [aval.shape[1:] for aval in exported.out_avals] != [(classes,)]:
-        raise ValueError("its program has other classes than it was trained on")
+def _exported(function: Call, variables: Variables, input_shape: tuple[int, ...]) -> Any:
+    (batch,) = jax.export.symbolic_shape("b")
+    shapes = jax.tree.map(lambda x: ShapeDtypeStruct(x.shape, x.dtype), variables)
+    inputs = ShapeDtypeStruct((batch, *input_shape), "float32")
+    option = "jax_traceback_in_locations_limit"
+    limit = getattr(jax.config, option)
+    jax.config.update(option, 0)  # else the paths of this machine's source files go into the file
+    try:
+        exported = jax.export.export(jax.jit(function), platforms=PLATFORMS)(shapes, inputs)
+    finally:
+        jax.config.update(option, limit)
+    _check_calls(exported)
+    return exported
+
+
+def _check_calls(exported: Any) -> None:
+    """Whether the program is XLA's alone, so that a file that somebody else wrote runs no code of
+    the host's."""
+    program = exported.mlir_module()
+    known = "|".join(CUSTOM_CALLS)
+    others = re.findall(rf"custom_call(?! @(?:{known})\()[^\n(]*", program)
+    if others:
+        raise ValueError(
+            f"it calls {others[0].removeprefix('custom_call').strip(' @')} on the host"
+        )
+
+
+def _digest(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()
