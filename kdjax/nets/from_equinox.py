@@ -53,8 +53,11 @@ def equinox(constructor: Callable[..., Any], name: str = "") -> Net:
         return eqx.nn.delete_init_state(made), eqx.nn.State(made)
 
     abstract, abstract_state = eqx.filter_eval_shape(make, jax.eval_shape(jax.random.key, 0))
-    if not isinstance(abstract, eqx.Module):
-        raise InputError(f"the constructor given to equinox makes {shown(abstract)}, no module")
+    if not isinstance(abstract, eqx.Module) or not callable(abstract):
+        raise InputError(
+            f"the constructor given to equinox makes {shown(abstract)}; it must be an Equinox "
+            "module that can be called"
+        )
     name = name or type(abstract).__name__
     call = type(abstract).__call__
     given = calls.arguments(call, name, positional=2, others=("key", "state"))

@@ -1,11 +1,10 @@
-"""An NNX module as a Net."""
+"""An NNX module as a Net; flax.nnx, which takes long to import, is imported when one is given."""
 
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import nnx as flax_nnx
 
 from kdjax.nets import calls, identity
 from kdjax.nets.net import Net, Outputs, PyTree, Training, Variables
@@ -13,7 +12,7 @@ from kdjax.nets.trees import Form, text
 from kdjax.rules import InputError, shown
 
 
-def nnx(constructor: Callable[..., flax_nnx.Module], name: str = "") -> Net:
+def nnx(constructor: Callable[..., Any], name: str = "") -> Net:
     """An NNX module as a Net.
 
     Args:
@@ -31,6 +30,8 @@ def nnx(constructor: Callable[..., flax_nnx.Module], name: str = "") -> Net:
       InputError: the constructor makes no NNX module, or its call needs an argument of another
         name.
     """
+    from flax import nnx as flax_nnx
+
     by_name = calls.takes(constructor, "rngs") is not None
 
     def make(key: jax.Array) -> Any:
@@ -43,8 +44,11 @@ def nnx(constructor: Callable[..., flax_nnx.Module], name: str = "") -> Net:
             f"{shown(constructor)}"
         )
     abstract = flax_nnx.eval_shape(make, jax.eval_shape(jax.random.key, 0))
-    if not isinstance(abstract, flax_nnx.Module):
-        raise InputError(f"the constructor given to nnx makes {shown(abstract)}, no NNX module")
+    if not isinstance(abstract, flax_nnx.Module) or not callable(abstract):
+        raise InputError(
+            f"the constructor given to nnx makes {shown(abstract)}; it must be an NNX module that "
+            "can be called"
+        )
     name = name or type(abstract).__name__
     call = type(abstract).__call__
     given = calls.arguments(call, name, positional=2, others=("rngs",))
@@ -81,8 +85,10 @@ def nnx(constructor: Callable[..., flax_nnx.Module], name: str = "") -> Net:
     return Net(init, apply, name, {"name": identity.reference(constructor), "arguments": {}})
 
 
-def _split(module: flax_nnx.Module) -> tuple[Any, PyTree, PyTree, PyTree]:
+def _split(module: Any) -> tuple[Any, PyTree, PyTree, PyTree]:
     """The graph, parameters, random state and all other variables; what a call sows is left out."""
+    from flax import nnx as flax_nnx
+
     graph, params, random, _, state = flax_nnx.split(
         module, flax_nnx.Param, flax_nnx.RngState, flax_nnx.Intermediate, ...
     )
@@ -91,6 +97,8 @@ def _split(module: flax_nnx.Module) -> tuple[Any, PyTree, PyTree, PyTree]:
 
 def _form(state: PyTree) -> Form:
     """As `Form.of`, but the names are those of the variables, without `value`."""
+    from flax import nnx as flax_nnx
+
     names = []
     is_variable = lambda node: isinstance(node, flax_nnx.Variable)
     for path, variable in jax.tree_util.tree_leaves_with_path(state, is_leaf=is_variable):

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import flax.linen as flax_linen
-from flax import nnx as flax_nnx
 
 from kdjax.nets import calls
 from kdjax.nets.from_equinox import equinox
@@ -102,13 +101,15 @@ def build(spec: Mapping[str, Any], classes: int, path: str = "model") -> Net:
     Raises:
       InputError: there is no such net, it has no such argument, or cannot be made.
     """
-    given = dict(spec)
-    name = given.pop("name")
-    arguments = _checked(name, given, path)
+    name, given = spec["name"], {k: v for k, v in spec.items() if k != "name"}
+    arguments = {**defaults(name, path), **given}
     if name in NETS:
+        _check_names(path, given, list(NETS[name].arguments))
+        for argument, rule in NETS[name].arguments.items():
+            check(rule, f"{path}.{argument}", arguments[argument])
         net = linen(NETS[name].module(classes=classes, **arguments), name)
     else:
-        net = _own(name, classes, arguments, path)
+        net = _own(name, given, classes, path)
     return dataclasses.replace(net, spec={"name": name, "arguments": plain(arguments)})
 
 
@@ -118,7 +119,7 @@ def defaults(name: str, path: str = "model") -> dict[str, Any]:
     Raises:
       InputError: there is no such net.
     """
-    if name in NETS:
+    if isinstance(name, str) and name in NETS:
         return NETS[name].defaults
     if not isinstance(name, str) or ":" not in name:
         rows = ", ".join(NETS)
@@ -133,28 +134,11 @@ def defaults(name: str, path: str = "model") -> dict[str, Any]:
     }
 
 
-def _checked(name: str, given: Mapping[str, Any], path: str) -> dict[str, Any]:
-    """All arguments of a net, those that are not given by their defaults."""
-    arguments = defaults(name, path) | given
-    if name in NETS:
-        allowed, needed = NETS[name].arguments, ()
-        open_to_others = False
-    else:
-        parameters = _arguments(resolve(name, f"{path}.name"))
-        named = [p for p in parameters if p.kind is not p.VAR_KEYWORD]
-        allowed, open_to_others = [p.name for p in named], len(named) < len(parameters)
-        needed = [p.name for p in named if p.default is p.empty]
+def _check_names(path: str, given: Mapping[str, Any], allowed: list[str]) -> None:
     for argument in given:
-        if argument not in allowed and not open_to_others:
+        if argument not in allowed:
             fields = one_of(("name", *allowed)).says
             raise InputError(f"{path} has no field {shown(argument)}; it must be {fields}")
-    for argument in needed:
-        if argument not in given:
-            raise InputError(f"{path} has no field {argument!r}, which {name} needs")
-    if name in NETS:
-        for argument, rule in NETS[name].arguments.items():
-            check(rule, f"{path}.{argument}", arguments[argument])
-    return arguments
 
 
 def _arguments(thing: Any) -> list[inspect.Parameter]:
@@ -166,25 +150,31 @@ def _arguments(thing: Any) -> list[inspect.Parameter]:
     return [p for p in calls.parameters(thing) if p.name not in ours and p.kind != places]
 
 
-def _own(name: str, classes: int, arguments: dict[str, Any], path: str) -> Net:
+def _own(name: str, given: Mapping[str, Any], classes: int, path: str) -> Net:
     """A net of the user's."""
     thing, short = resolve(name, f"{path}.name"), name.rpartition(":")[2]
+    named = [p for p in _arguments(thing) if p.kind is not p.VAR_KEYWORD]
+    if len(named) == len(_arguments(thing)):  # else it takes any
+        _check_names(path, given, [p.name for p in named])
+    for parameter in named:
+        if parameter.default is parameter.empty and parameter.name not in given:
+            raise InputError(f"{path} has no field {parameter.name!r}, which {name} needs")
     number = {word: classes for word in CLASSES if calls.takes(thing, word)}
     try:
-        return _made(thing, number | arguments, short)
+        return _made(thing, {**number, **given}, short)
     except InputError as error:
         raise InputError(f"{path}.name is {name!r}: {error}") from error
     except Exception as error:  # whatever the user's code raises
         raise InputError(
-            f"{path}.name is {name!r}, which cannot be made of {shown(arguments)}: "
+            f"{path}.name is {name!r}, which cannot be made of {shown(dict(given))}: "
             f"{calls.reason(error)}"
         ) from error
 
 
 def _made(thing: Any, arguments: dict[str, Any], name: str) -> Net:
     is_class = lambda base: isinstance(thing, type) and issubclass(thing, base)
-    eqx = sys.modules.get("equinox")  # there if the user's module has imported it
-    if is_class(flax_nnx.Module):
+    flax_nnx, eqx = map(sys.modules.get, ("flax.nnx", "equinox"))  # if a class is theirs, there
+    if flax_nnx is not None and is_class(flax_nnx.Module):
         return nnx(lambda rngs: thing(**arguments, rngs=rngs), name)
     if eqx is not None and is_class(eqx.Module):
         return equinox(lambda key: thing(**arguments, key=key), name)
