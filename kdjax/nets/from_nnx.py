@@ -36,7 +36,13 @@ def nnx(constructor: Callable[..., Any], name: str = "") -> Net:
 
     def make(key: jax.Array) -> Any:
         rngs = flax_nnx.Rngs(key)
-        return constructor(rngs=rngs) if by_name else constructor(rngs)
+        module = constructor(rngs=rngs) if by_name else constructor(rngs)
+        if not isinstance(module, flax_nnx.Module) or not callable(module):
+            raise InputError(
+                f"the constructor given to nnx makes {shown(module)}; it must be an NNX module "
+                "that can be called"
+            )
+        return module
 
     if isinstance(constructor, flax_nnx.Module) or not callable(constructor):
         raise InputError(
@@ -44,11 +50,6 @@ def nnx(constructor: Callable[..., Any], name: str = "") -> Net:
             f"{shown(constructor)}"
         )
     abstract = flax_nnx.eval_shape(make, jax.eval_shape(jax.random.key, 0))
-    if not isinstance(abstract, flax_nnx.Module) or not callable(abstract):
-        raise InputError(
-            f"the constructor given to nnx makes {shown(abstract)}; it must be an NNX module that "
-            "can be called"
-        )
     name = name or type(abstract).__name__
     call = type(abstract).__call__
     given = calls.arguments(call, name, positional=2, others=("rngs",))
