@@ -55,12 +55,15 @@ def nnx(constructor: Callable[..., Any], name: str = "") -> Net:
     given = calls.arguments(call, name, positional=2, others=("rngs",))
     takes_rngs = calls.takes(call, "rngs") is not None
     graph, params, random, state = _split(abstract)
-    forms = {"params": _form(params)} | ({"state": _form(state)} if jax.tree.leaves(state) else {})
+    param_form, state_form = _form(params), _form(state)
+
+    def others(state: PyTree) -> dict[str, PyTree]:
+        tree = state_form.nested(state)
+        return {"state": tree} if tree else {}
 
     def init(key: jax.Array, inputs: jax.Array) -> Variables:
         _, params, _, state = _split(make(key))
-        trees = {"params": params, "state": state}
-        return {kind: form.nested(trees[kind]) for kind, form in forms.items()}
+        return {"params": param_form.nested(params), **others(state)}
 
     def apply(
         variables: Variables,
@@ -69,8 +72,9 @@ def nnx(constructor: Callable[..., Any], name: str = "") -> Net:
         taps: tuple[str, ...] = (),
     ) -> tuple[Outputs, dict[str, PyTree]]:
         key = None if training is None else training.key
-        trees = [form.tree(variables[kind]) for kind, form in forms.items()]
-        module = flax_nnx.merge(graph, *trees, _random(random, key))
+        params, state = variables["params"], variables.get("state", {})
+        trees = param_form.tree(params), state_form.tree(state), _random(random, key)
+        module = flax_nnx.merge(graph, *trees)
         module.eval() if training is None else module.train()
         rngs = {"rngs": flax_nnx.Rngs(_fixed() if key is None else key)} if takes_rngs else {}
         record = calls.Record()
@@ -79,9 +83,7 @@ def nnx(constructor: Callable[..., Any], name: str = "") -> Net:
                 calls.record_calls(layer, "/".join(map(str, path)), record)
         output = module(inputs, **given(training), **rngs)
         features = calls.features(record.outputs, taps, name) if taps else {}
-        others = {"state": _split(module)[3]} if "state" in forms else {}
-        others = {kind: forms[kind].nested(tree) for kind, tree in others.items()}
-        return Outputs(calls.logits(output, name), features), others
+        return Outputs(calls.logits(output, name), features), others(_split(module)[3])
 
     return Net(init, apply, name, {"name": identity.reference(constructor), "arguments": {}})
 
