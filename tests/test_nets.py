@@ -1,5 +1,6 @@
 """Nets from Linen, NNX, Equinox and pure functions, trained as populations are."""
 
+import functools
 import inspect
 import re
 import sys
@@ -39,6 +40,7 @@ def training(key=1):
     return Training(jnp.arange(BATCH), jax.random.key(key))
 
 
+@functools.cache
 def init(net, seed=0):
     return jax.jit(net.init)(jax.random.key(seed), X[0, :1])
 
@@ -94,7 +96,7 @@ def test_a_net_is_the_same_to_the_bit_whichever_library_it_is_written_in(trained
 
 @EACH
 def test_a_population_trains_as_its_members_do_one_by_one(net):
-    start = population(net)
+    start = jax.jit(lambda: population(net))()
     inside, (logits, _) = jax.jit(jax.vmap(steps_of(net)))(start)
     outside, (mapped, _) = jax.jit(lambda v: jax.lax.map(steps_of(net), v))(start)
     np.testing.assert_allclose(logits, mapped, rtol=1e-3, atol=1e-4)
@@ -175,13 +177,14 @@ class OnlyDropout(eqx.Module):
 
 def test_our_own_layers_get_the_key_of_the_training_itself():
     net = MLP(CLASSES, (HIDDEN,), dropout=0.5)
-    variables = net.init(stream(3, "init"), X[0, :1])
-    assert_equal(linen(net).init(stream(3, "init"), X[0, :1]), variables)
-    now = Training(jnp.arange(BATCH), stream(3, "dropout", 7))
-    theirs = net.apply(variables, X[0], now, rngs={"dropout": stream(3, "dropout", 7)})
-    ours, _ = linen(net).apply(variables, X[0], now, ())
-    np.testing.assert_array_equal(ours.logits, theirs)
-    assert (ours.logits != linen(net).apply(variables, X[0], None, ())[0].logits).any()
+    start, dropout = stream(3, "init"), stream(3, "dropout", 7)
+    variables = jax.jit(net.init)(start, X[0, :1])
+    assert_equal(jax.jit(linen(net).init)(start, X[0, :1]), variables)
+    now = Training(jnp.arange(BATCH), dropout)
+    theirs = jax.jit(lambda v: net.apply(v, X[0], now, rngs={"dropout": dropout}))(variables)
+    ours = apply(linen(net), variables, training=now)[0].logits
+    np.testing.assert_array_equal(ours, theirs)
+    assert (ours != apply(linen(net), variables)[0].logits).any()
 
 
 def told(argument, annotation, kind="linen"):
@@ -357,7 +360,7 @@ def test_features_come_from_a_population_in_training_with_their_gradient(net, pa
         return (outputs.features[path] ** 2).mean(), outputs.features[path]
 
     one = lambda v: jax.grad(loss, has_aux=True)(v["params"], v)
-    gradient, features = jax.jit(jax.vmap(one))(population(net))
+    gradient, features = jax.jit(lambda: jax.vmap(one)(population(net)))()
     assert features.shape == (2, BATCH, HIDDEN) and (features != 0).any()
     leaves = jax.tree.leaves(gradient)
     assert sum(bool((leaf != 0).any()) for leaf in leaves) in (1, 2, 3, 4)
@@ -421,7 +424,7 @@ class SharedEquinox(eqx.Module):
 )
 def test_a_layer_that_cannot_be_tapped_is_named_with_those_that_can(net, path, says):
     with pytest.raises(InputError) as error:
-        apply(net, init(net), taps=(path,))
+        jax.eval_shape(lambda: apply(net, net.init(jax.random.key(0), X[0, :1]), taps=(path,)))
     assert re.search(says, str(error.value))
 
 
