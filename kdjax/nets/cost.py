@@ -29,11 +29,11 @@ def latency_ms(function: Callable[..., jax.Array], *arguments: Any) -> float:
     """
     program, arguments = jax.jit(function), jax.device_put(arguments, jax.local_devices()[0])
     program(*arguments).block_until_ready()
-    means, begin = [], time.perf_counter()
+    means: list[float] = []
+    begin = time.perf_counter()
     while len(means) < 3 or time.perf_counter() - begin < SECONDS:
         start = time.perf_counter()
-        for _ in range(CALLS):
-            result = program(*arguments)
-        result.block_until_ready()
+        results = [program(*arguments) for _ in range(CALLS)]
+        results[-1].block_until_ready()
         means.append((time.perf_counter() - start) / CALLS)
     return 1e3 * min(means)

@@ -48,13 +48,17 @@ def equinox(constructor: Callable[..., Any], name: str = "") -> Net:
 
     def make(key: jax.Array) -> tuple[Any, Any]:
         made = constructor(key=key) if by_name else constructor(key)
-        if isinstance(made, tuple):
-            return made
-        return eqx.nn.delete_init_state(made), eqx.nn.State(made)
+        module, state = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
+        if not isinstance(module, eqx.Module) or not callable(module):
+            raise InputError(
+                f"the constructor given to equinox makes {shown(module)}; it must be an Equinox "
+                "module that can be called"
+            )
+        if state is None:
+            module, state = eqx.nn.delete_init_state(module), eqx.nn.State(module)
+        return module, state
 
     abstract, abstract_state = eqx.filter_eval_shape(make, jax.eval_shape(jax.random.key, 0))
-    if not isinstance(abstract, eqx.Module):
-        raise InputError(f"the constructor given to equinox makes {shown(abstract)}, no module")
     name = name or type(abstract).__name__
     call = type(abstract).__call__
     given = calls.arguments(call, name, positional=2, others=("key", "state"))

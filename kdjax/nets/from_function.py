@@ -1,7 +1,7 @@
 """A pure function as a Net."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -63,9 +63,14 @@ def function(apply: Apply, params: PyTree, name: str = "") -> Net:
         trees = [form.tree(variables[kind]) for kind, form in forms(inputs).items()]
         first = lambda *leaves: next((leaf for leaf in leaves if leaf is not None), None)
         joined = jax.tree.map(first, *trees, is_leaf=lambda leaf: leaf is None)
-        output, features = apply(joined, inputs, **given(training)), {}
+        output = apply(joined, inputs, **given(training))
+        features: Mapping[str, jax.Array] = {}
         if isinstance(output, tuple) and len(output) == 2:
             output, features = output
+        if not isinstance(features, Mapping):
+            raise InputError(
+                f"{name} returns {shown(features)} beside its logits; it must be a dict of features"
+            )
         taken = calls.features({path: [x] for path, x in features.items()}, taps, name)
         others = {kind: tree for kind, tree in variables.items() if kind != "params"}
         return Outputs(calls.logits(output, name), taken), others
@@ -83,14 +88,16 @@ def _forms(params: PyTree, name: str) -> dict[str, Form]:
                 "they must be arrays"
             )
     floating, constants = _parted(params)
-    forms = {"params": Form.of(floating), "constants": Form.of(constants)}
-    return {kind: form for kind, form in forms.items() if kind == "params" or form.names}
+    forms = {"params": Form.of(floating)}
+    if jax.tree.leaves(constants):
+        forms["constants"] = Form.of(constants)
+    return forms
 
 
 def _variables(forms: dict[str, Form], params: PyTree) -> Variables:
-    trees = dict(zip(("params", "constants"), _parted(params), strict=True))
+    trees = [jax.tree.map(jnp.asarray, part) for part in _parted(params)]
     return {
-        kind: form.nested(jax.tree.map(jnp.asarray, trees[kind])) for kind, form in forms.items()
+        kind: form.nested(tree) for (kind, form), tree in zip(forms.items(), trees, strict=False)
     }
 
 

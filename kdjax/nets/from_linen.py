@@ -1,7 +1,7 @@
 """A Linen module as a Net."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import flax.core
 import flax.linen as nn
@@ -30,8 +30,11 @@ def linen(module: nn.Module, name: str = "") -> Net:
     Raises:
       InputError: it is no Linen module, or its call needs an argument of another name.
     """
-    if not isinstance(module, nn.Module):
-        raise InputError(f"linen takes a Linen module, such as TinyNet(); it is {shown(module)}")
+    if not isinstance(module, nn.Module) or not callable(module):
+        raise InputError(
+            f"linen takes a Linen module that can be called, such as TinyNet(); it is "
+            f"{shown(module)}"
+        )
     name = name or type(module).__name__
     given = calls.arguments(type(module).__call__, name, positional=2)
 
@@ -56,9 +59,9 @@ def linen(module: nn.Module, name: str = "") -> Net:
             capture_intermediates=_tapped(taps, outputs) if taps else False,
         )
         changed = dict(flax.core.unfreeze(changed))
-        for (*path, method), calls_ in flatten_dict(changed.pop("intermediates", {})).items():
+        for (*path, method), taken in flatten_dict(changed.pop("intermediates", {})).items():
             if method == "__call__":
-                outputs["/".join(path)] = list(calls_)
+                outputs["/".join(path)] = list(cast(tuple[Any, ...], taken))
         features = calls.features(outputs, taps, name) if taps else {}
         return Outputs(calls.logits(output, name), features), others | changed
 

@@ -1,11 +1,10 @@
-"""An NNX module as a Net."""
+"""An NNX module as a Net; flax.nnx, which takes long to import, is imported when one is given."""
 
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import nnx as flax_nnx
 
 from kdjax.nets import calls, identity
 from kdjax.nets.net import Net, Outputs, PyTree, Training, Variables
@@ -13,7 +12,7 @@ from kdjax.nets.trees import Form, text
 from kdjax.rules import InputError, shown
 
 
-def nnx(constructor: Callable[..., flax_nnx.Module], name: str = "") -> Net:
+def nnx(constructor: Callable[..., Any], name: str = "") -> Net:
     """An NNX module as a Net.
 
     Args:
@@ -31,11 +30,19 @@ def nnx(constructor: Callable[..., flax_nnx.Module], name: str = "") -> Net:
       InputError: the constructor makes no NNX module, or its call needs an argument of another
         name.
     """
+    from flax import nnx as flax_nnx
+
     by_name = calls.takes(constructor, "rngs") is not None
 
     def make(key: jax.Array) -> Any:
         rngs = flax_nnx.Rngs(key)
-        return constructor(rngs=rngs) if by_name else constructor(rngs)
+        module = constructor(rngs=rngs) if by_name else constructor(rngs)
+        if not isinstance(module, flax_nnx.Module) or not callable(module):
+            raise InputError(
+                f"the constructor given to nnx makes {shown(module)}; it must be an NNX module "
+                "that can be called"
+            )
+        return module
 
     if isinstance(constructor, flax_nnx.Module) or not callable(constructor):
         raise InputError(
@@ -43,19 +50,20 @@ def nnx(constructor: Callable[..., flax_nnx.Module], name: str = "") -> Net:
             f"{shown(constructor)}"
         )
     abstract = flax_nnx.eval_shape(make, jax.eval_shape(jax.random.key, 0))
-    if not isinstance(abstract, flax_nnx.Module):
-        raise InputError(f"the constructor given to nnx makes {shown(abstract)}, no NNX module")
     name = name or type(abstract).__name__
     call = type(abstract).__call__
     given = calls.arguments(call, name, positional=2, others=("rngs",))
     takes_rngs = calls.takes(call, "rngs") is not None
     graph, params, random, state = _split(abstract)
-    forms = {"params": _form(params)} | ({"state": _form(state)} if jax.tree.leaves(state) else {})
+    param_form, state_form = _form(params), _form(state)
+
+    def others(state: PyTree) -> dict[str, PyTree]:
+        tree = state_form.nested(state)
+        return {"state": tree} if tree else {}
 
     def init(key: jax.Array, inputs: jax.Array) -> Variables:
         _, params, _, state = _split(make(key))
-        trees = {"params": params, "state": state}
-        return {kind: form.nested(trees[kind]) for kind, form in forms.items()}
+        return {"params": param_form.nested(params), **others(state)}
 
     def apply(
         variables: Variables,
@@ -64,8 +72,9 @@ def nnx(constructor: Callable[..., flax_nnx.Module], name: str = "") -> Net:
         taps: tuple[str, ...] = (),
     ) -> tuple[Outputs, dict[str, PyTree]]:
         key = None if training is None else training.key
-        trees = [form.tree(variables[kind]) for kind, form in forms.items()]
-        module = flax_nnx.merge(graph, *trees, _random(random, key))
+        params, state = variables["params"], variables.get("state", {})
+        trees = param_form.tree(params), state_form.tree(state), _random(random, key)
+        module = flax_nnx.merge(graph, *trees)
         module.eval() if training is None else module.train()
         rngs = {"rngs": flax_nnx.Rngs(_fixed() if key is None else key)} if takes_rngs else {}
         record = calls.Record()
@@ -74,15 +83,15 @@ def nnx(constructor: Callable[..., flax_nnx.Module], name: str = "") -> Net:
                 calls.record_calls(layer, "/".join(map(str, path)), record)
         output = module(inputs, **given(training), **rngs)
         features = calls.features(record.outputs, taps, name) if taps else {}
-        others = {"state": _split(module)[3]} if "state" in forms else {}
-        others = {kind: forms[kind].nested(tree) for kind, tree in others.items()}
-        return Outputs(calls.logits(output, name), features), others
+        return Outputs(calls.logits(output, name), features), others(_split(module)[3])
 
     return Net(init, apply, name, {"name": identity.reference(constructor), "arguments": {}})
 
 
-def _split(module: flax_nnx.Module) -> tuple[Any, PyTree, PyTree, PyTree]:
+def _split(module: Any) -> tuple[Any, PyTree, PyTree, PyTree]:
     """The graph, parameters, random state and all other variables; what a call sows is left out."""
+    from flax import nnx as flax_nnx
+
     graph, params, random, _, state = flax_nnx.split(
         module, flax_nnx.Param, flax_nnx.RngState, flax_nnx.Intermediate, ...
     )
@@ -91,6 +100,8 @@ def _split(module: flax_nnx.Module) -> tuple[Any, PyTree, PyTree, PyTree]:
 
 def _form(state: PyTree) -> Form:
     """As `Form.of`, but the names are those of the variables, without `value`."""
+    from flax import nnx as flax_nnx
+
     names = []
     is_variable = lambda node: isinstance(node, flax_nnx.Variable)
     for path, variable in jax.tree_util.tree_leaves_with_path(state, is_leaf=is_variable):

@@ -15,6 +15,7 @@ Equation = Any
 
 MIXED, PLACED = 1, 2  # comes from several examples, or of one part alone; from `Training.places`
 LOOPS = ("scan", "while", "cond")
+MEAN = "mean_over_parts"
 RANDOM = ("random_bits", "random_split", "random_fold_in")
 
 
@@ -60,7 +61,7 @@ def _flow(jaxpr: Jaxpr, sources: Sequence[int], prime: int) -> list[int]:
 
 
 def _results(equation: Equation, given: list[int], prime: int) -> list[int]:
-    if equation.params.get("name") == mean_over_parts.__name__:
+    if equation.params.get("name") == MEAN:
         return [0] * len(equation.outvars)
     inner = list(_inner(equation))
     if len(inner) == 1 and equation.primitive.name not in LOOPS:

@@ -34,7 +34,8 @@ class Form:
 
     def nested(self, tree: PyTree) -> dict[str, Any]:
         """The leaves of a pytree of this form as nested dicts; ValueError if it has another."""
-        leaves, result = jax.tree.leaves(tree), {}
+        leaves = jax.tree.leaves(tree)
+        result: dict[str, Any] = {}
         if len(leaves) != len(self.names):
             raise ValueError(f"there are {len(leaves)} variables, but there were {len(self.names)}")
         for (*parents, last), leaf in zip(self.names, leaves, strict=True):
