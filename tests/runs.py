@@ -1,9 +1,13 @@
 """Small experiments on scikit-learn's digits, through the public interface."""
 
+import importlib
+
 from kdjax.config import experiment, stage
 
+TRAINING = importlib.import_module("kdjax.train")  # kdjax.train is the function of the same name
 NET = dict(model=dict(name="mlp", hidden=(16,)), steps=20, chunk=8, batch=40)
 TEACHERS = NET | dict(model=dict(name="mlp", hidden=(24,)), members=dict(seed=3))
+KD = dict(kl_divergence=1.0, cross_entropy=0.1)
 STUDENT = NET | dict(teacher="teachers", members=dict(seed=2))
 
 
@@ -14,9 +18,8 @@ def config(teachers=None, students=None, **fields):
             baseline=stage(**STUDENT),
             distilled=stage(
                 **STUDENT,
-                loss="distillation",
+                objective=KD,
                 temperature=4.0,
-                hard_weight=0.1,
                 teacher_logits="cached",
             ),
         )
