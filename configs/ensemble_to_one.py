@@ -166,10 +166,6 @@ OF_DIGITS = dict(
 GRIDS = dict(
     digits=OF_DIGITS,
     digits_few_labels=OF_DIGITS,
-    other=dict(
-        rates=(0.002, 0.005, 0.01), decays=(0.0, 0.03, 0.1, 0.3), temperatures=(2.0, 4.0)
-    ),
-    folder=dict(
-        rates=(0.001, 0.003, 0.01), decays=(0.01, 0.03, 0.3), temperatures=(1.0, 2.0, 4.0)
-    ),
+    other=dict(rates=(0.002, 0.005, 0.01), decays=(0.0, 0.03, 0.1, 0.3), temperatures=(2.0, 4.0)),
+    folder=dict(rates=(0.001, 0.003, 0.01), decays=(0.01, 0.03, 0.3), temperatures=(1.0, 2.0, 4.0)),
 )

@@ -108,7 +108,7 @@ def _run(
         report, stages = run_stages(config, workdir, quiet)
         return dataclasses.replace(stages[name], report=report)
     with tempfile.TemporaryDirectory(prefix="kdjax-") as directory:
-        report, stages = run_stages(config, directory, quiet)
+        report, stages = run_stages(config, directory, quiet, temporary=True)
         return dataclasses.replace(stages[name], report=report, path=None)
 
 

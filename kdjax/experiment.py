@@ -12,12 +12,12 @@ from kdjax.config import parse
 from kdjax.config.spec import ExperimentSpec, plain
 from kdjax.host import checkpoint, files, processes, versions
 from kdjax.host.progress import Displays, Progress, TensorBoard
+from kdjax.loop import train
 from kdjax.prepare import Job, claim, prepare
 from kdjax.report import Report
 from kdjax.rules import choose
 from kdjax.stage import Stage, open_stage
 from kdjax.teachers import Teacher, of_stage, together
-from kdjax.train import train
 
 SPLITS = ("train", "validation", "test")
 
@@ -50,24 +50,27 @@ def run_stages(
     workdir: str | Path,
     quiet: bool = False,
     stop: Callable[[], bool] = lambda: False,
+    temporary: bool = False,
 ) -> tuple[Report, dict[str, Stage]]:
-    """As `run`; returns the finished stages, too."""
+    """As `run`; returns the finished stages, too. Of a `temporary` workdir nothing is told, and no
+    report is written there."""
     workdir = files.expand(workdir)
-    quiet = quiet or not processes.first()
+    quiet = quiet or not processes.is_primary()
     say = (lambda line: None) if quiet else print
     spec = parse(config)
     dataset = load(spec)
     prepare(spec, dataset, workdir)  # all refusals, before anything is written
     with checkpoint.lock(workdir):
         jobs = prepare(spec, dataset, workdir)  # again: another run may have ended since
-        processes.check_alike(_content(spec, dataset, jobs))
+        processes.check_equal(_content(spec, dataset, jobs))
         checkpoint.write_claim(workdir, claim(spec, dataset))
-        say(f"workdir: {workdir}")
+        say("" if temporary else f"workdir: {workdir}")
         stages, evaluated = _train_all(jobs, spec, dataset, say, quiet, stop)
         result = findings.report_of(spec, dataset, jobs, stages, evaluated)
-        processes.by_first(report.write)(result, workdir)
-        processes.written(workdir / "report.json")
-    say(f"\n{result.table()}\n\nreport: {workdir / 'report.html'}")
+        if not temporary:
+            processes.primary_only(report.write)(result, workdir)
+            processes.wait_for(workdir / "report.json")
+    say(f"\n{result.table()}" + f"\n\nreport: {workdir / 'report.html'}" * (not temporary))
     return result, stages
 
 
@@ -117,7 +120,7 @@ def _train_all(
         return evaluation.evaluated(dataset, together(found) if found else None)
 
     for job in jobs:
-        if processes.agreed(job.status == "done"):
+        if processes.broadcast_int(job.status == "done"):
             say(f"{job.stage.name}: done before")
         else:
             source = stages[job.init_from] if isinstance(job.init_from, str) else job.init_from
@@ -129,5 +132,6 @@ def _train_all(
 
 def _display(job: Job, done: int, spec: ExperimentSpec, quiet: bool) -> Displays:
     bars = [] if quiet else [Progress(job.stage.name, job.stage.steps, done)]
-    boards = [TensorBoard(job.directory)] if spec.tensorboard and processes.first() else []
+    asked = spec.tensorboard and processes.is_primary()
+    boards = [TensorBoard(job.directory / "tensorboard")] if asked else []
     return Displays(*bars, *boards)

@@ -24,6 +24,10 @@ SOFT = 4.0  # temperature at which the teachers are shown beside a student of T 
 SHOWN = ("steps", "batch")  # fields that the report shows, though no stage changes them
 
 
+_mix = jax.jit(ensemble_logits, static_argnames="mean")
+_calibrations = jax.jit(jax.vmap(metrics.calibration, (0, None)))
+
+
 @dataclass(frozen=True)
 class Found:
     """A finished stage on the evaluated split.
@@ -212,9 +216,7 @@ def _missing(
         return
     unlabelled = found.stage.predict(validation.inputs)
     _, hparams, _ = checkpoint.open_variables(found.job.directory)
-    mixed = lambda m: ensemble_logits(
-        validation.teacher_logits, 1.0, stage.mean, hparams["mixing"][m]
-    )
+    mixed = lambda m: _mix(validation.teacher_logits, 1.0, stage.mean, hparams["mixing"][m])
     for label, here in found.places.items():
         if here:
             taught = np.stack([mixed(m) for m in here])
@@ -234,12 +236,12 @@ def _ensembles_calibration(rows: Sequence[Row], evaluated: EvaluatedSplit) -> li
     logits, bins = evaluated.teacher_logits, []
     for row in representatives(rows):
         size = row.cell.get("ensemble_size", len(logits))
-        bins.append(_bins(row, ensemble_logits(logits[:size], 1.0)[None], evaluated.labels))
+        bins.append(_bins(row, _mix(logits[:size], 1.0)[None], evaluated.labels))
     return bins
 
 
-def _bins(row: Row, logits: jax.Array | np.ndarray, labels: np.ndarray) -> dict[str, Any]:
-    found = jax.jit(jax.vmap(metrics.calibration, (0, None)))(logits, labels)
+def _bins(row: Row, logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+    found = _calibrations(logits, labels)
     return {"label": row.label} | files.strict(found)
 
 
@@ -279,7 +281,7 @@ def _soft_targets(
     """What teachers and their students say of a few examples, each of another class, that the
     teachers are least sure of."""
     teachers, job = evaluated.teacher_logits, found.job
-    mean = lambda logits, t: np.exp(np.asarray(ensemble_logits(logits, t)) / t)  # [N, C]
+    mean = lambda logits, t: np.exp(np.asarray(_mix(logits, t)) / t)  # [N, C]
     ranked = np.sort(mean(teachers[:, :AMONG], 1.0), axis=1)
     unsure = np.argsort(ranked[:, -1] - ranked[:, -2])
     _, first = np.unique(evaluated.labels[unsure], return_index=True)

@@ -1,55 +1,92 @@
-"""python -m kdjax.main --config FILE[:ARGUMENT] [--config.FIELD=VALUE ...] [--workdir DIR]
+"""Runs the experiment of a config file: its stages in order, then the report.
 
-In several processes, the same command in each: with --distributed where JAX finds out about the
-others, or with --coordinator_address HOST:PORT --num_processes N --process_id I.
+In several processes, give the same command in each: with --distributed where JAX finds out about
+the others, or with --coordinator_address, --num_processes and --process_id.
 """
 
+import argparse
 import errno
+import logging
 import os
-import re
 import sys
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
-from absl import app, flags, logging
-from ml_collections import ConfigDict, config_flags
-
+from kdjax.config import file
 from kdjax.experiment import run
-from kdjax.host import processes
-from kdjax.host.machine import use_machine
-from kdjax.rules import Diverged, InputError, Preempted
+from kdjax.host import machine, processes
+from kdjax.rules import Diverged, InputError, Preempted, did_you_mean
 
-CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment.", lock_config=True)
-WORKDIR = flags.DEFINE_string("workdir", None, "Default: runs/NAME in the current directory.")
-DISTRIBUTED = flags.DEFINE_bool("distributed", False, "Find the other processes.")
-COORDINATOR = flags.DEFINE_string("coordinator_address", None, "HOST:PORT of process 0.")
-COUNT = flags.DEFINE_integer("num_processes", None, "How many processes there are.")
-INDEX = flags.DEFINE_integer("process_id", None, "Which of them this is, from 0 on.")
 FAILED, BAD_INPUT, DIVERGED, DISK, INTERRUPTED, PREEMPTED = 1, 2, 3, 4, 130, 143  # exit codes
 DISK_FAILS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
-HELP = {"--help", "-help", "--helpfull", "--helpshort", "--helpxml", "-?", "-h"}
-LONGEST = 300  # characters of another program's message
+USAGE = "python -m kdjax.main --config FILE[:ARGUMENT] [--config.FIELD=VALUE ...] [--workdir DIR]"
+Override = tuple[str, str]  # "config.stages.student.steps", and the text of its value
 
 
-def main(arguments: list[str]) -> None:
-    """Runs the experiment."""
+def main(arguments: Sequence[str]) -> None:
+    """Runs the experiment that the command's arguments describe."""
     quiet()
-    use_machine()
+    machine.use_machine()
     try:
-        if not flags.FLAGS["config"].present:
-            raise InputError("--config is missing; try --config configs/ensemble_to_one.py")
-        if not Path(config_name()[0]).is_file():
-            raise InputError(f"--config is {config_name()[0]!r}; there is no such file")
-        if arguments[1:]:
-            raise InputError(f"{arguments[1]!r} is no flag; a flag starts with --")
-        where = DISTRIBUTED.value, COORDINATOR.value, COUNT.value, INDEX.value
+        asked, overrides = parse(arguments)
+        where = asked.distributed, asked.coordinator_address, asked.num_processes, asked.process_id
         processes.check_flags(*where)
         with processes.together(*where, verdict):
-            asked, raise_if_interrupted = processes.sigterm(), processes.sigint()
-            stopping = lambda: raise_if_interrupted() or asked()
-            run(read_config(), WORKDIR.value or default_workdir(), stop=stopping)
+            machine.check_devices()
+            sigterm, raise_if_interrupted = processes.sigterm(), processes.sigint()
+            config = file.read(asked.config)
+            for field, text in overrides:
+                file.override(config, field, text)
+            stopping = lambda: raise_if_interrupted() or sigterm()
+            run(config, asked.workdir or default_workdir(asked.config), stop=stopping)
     except (InputError, Diverged, Preempted, OSError, KeyboardInterrupt) as error:
-        stop(*verdict(error))
+        message, code = verdict(error)
+        print(message, file=sys.stderr)
+        sys.exit(code)
+
+
+def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[Override]]:
+    """The flags, and the overrides of the config in the order they were given.
+
+    Raises:
+      InputError: there is no such flag, or it has no such value.
+    """
+    parser = _Parser(usage=USAGE, description=__doc__, allow_abbrev=False)
+    add = parser.add_argument
+    add("--config", metavar="FILE[:ARGUMENT]", help="has get_config([ARGUMENT]) -> the config")
+    add("--workdir", metavar="DIR", help="default: runs/NAME in the current directory")
+    add("--distributed", action="store_true", help="find the other processes")
+    add("--coordinator_address", metavar="HOST:PORT", help="of process 0")
+    add("--num_processes", type=int, metavar="N", help="how many processes there are")
+    add("--process_id", type=int, metavar="I", help="which of them this is, from 0 on")
+    overrides, rest, left = [], [], iter(arguments)
+    for argument in left:
+        field, equals, text = argument.partition("=")
+        if not field.startswith("--config."):
+            rest.append(argument)
+            continue
+        text = text if equals else next(left, "--")
+        if not equals and text.startswith("--"):
+            raise InputError(f"{field} has no value; it must be {field}=VALUE")
+        overrides.append((field.removeprefix("--"), text))
+    asked, others = parser.parse_known_args(rest)
+    if others:
+        close = did_you_mean(others[0].partition("=")[0], parser.flags())
+        rule = "" if others[0].startswith("-") else "; a flag starts with --"
+        raise InputError(f"{others[0]!r} is no flag{close}{rule}")
+    if asked.config is None:
+        raise InputError("--config is missing; try --config configs/ensemble_to_one.py")
+    return asked, overrides
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise InputError(message)
+
+    def flags(self) -> list[str]:
+        return list(self._option_string_actions)
 
 
 def verdict(error: BaseException) -> tuple[str, int]:
@@ -66,80 +103,23 @@ def verdict(error: BaseException) -> tuple[str, int]:
     return f"{trace}kdjax: this process failed, or lost another; {go_on}", FAILED
 
 
-def read_config() -> ConfigDict:
-    """The config with its overrides; an InputError if its file does not make one."""
-    try:
-        hasattr(CONFIG.value, "stages")  # raises what kept the file from being read
-        return CONFIG.value
-    except Exception as error:  # whatever a program may raise
-        raise InputError(f"--config is {config_name()[0]!r}: {last_line(error)}") from error
-
-
-def last_line(error: BaseException) -> str:
-    """Of a message that may be a whole traceback, the line that says what is wrong."""
-    lines = message(error).splitlines()
-    return sentence(lines[-1].removeprefix("kdjax.rules.InputError: "))
-
-
-def message(error: BaseException) -> str:
-    return str(error.args[0] if error.args else "").strip() or type(error).__name__
-
-
-def sentence(text: str) -> str:
-    """Another program's words, in which a line's end may be written out, as one sentence."""
-    if re.fullmatch(r"(['\"])\\?['\"].*\1", text, re.DOTALL):  # quoted, and begins with a quotation
-        text = text[1:-1]
-    text = re.sub(r"(?:\. |\n|\\n)\s*([A-Z])", lambda match: f"; {match[1].lower()}", text)
-    return " ".join(text.replace("\\'", "'").split())[:LONGEST]
-
-
 def quiet() -> None:
-    """Only what is wrong is worth a line of the libraries below; and a letter that the terminal
-    lacks ends no run."""
-    sys.stdout.reconfigure(errors="replace")
-    logging.set_verbosity(logging.ERROR)
+    """Leaves of what the libraries below print the errors; a letter that the terminal lacks, or a
+    closed output, ends no run."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # the descriptor was closed; a file must not take its place
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+    if hasattr(sys.stdout, "reconfigure"):  # a notebook's has not
+        sys.stdout.reconfigure(errors="replace")
+    logging.getLogger("absl").setLevel(logging.ERROR)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 
-def config_name() -> tuple[str, str]:
-    """The config's file, and the text after its colon."""
-    file, _, argument = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")
-    return file, argument
-
-
-def default_workdir() -> Path:
+def default_workdir(config: str) -> Path:
     """runs/NAME, from the config's file name and argument."""
-    file, argument = config_name()
-    return Path("runs") / "-".join(filter(None, [Path(file).stem, argument.replace("/", "_")]))
-
-
-def parse(arguments: list[str]) -> list[str]:
-    """Reads the flags; what is wrong with them, or with an override, is one sentence."""
-    try:
-        return flags.FLAGS(arguments)
-    except (flags.Error, InputError) as error:
-        line = last_line(error)
-        ours = "parsing config file" not in str(error) or line.startswith("--config")
-        stop(f"kdjax: {'' if ours else '--config: '}{line}", BAD_INPUT)
-    except (Exception, SystemExit) as error:  # of the config file, or ml_collections on an override
-        if HELP & {*arguments}:
-            sys.exit(0)
-        why = sentence(message(error))
-        overrides = [a for a in arguments if a.startswith("--config.")]
-        if overrides and re.fullmatch(r"['\"]*\w*['\"]*", why):  # the key that was not found
-            why = "there is no such field"
-        wrong = [a for a in overrides if any(f"'{n}'" in why for n in _names(a))]
-        stop(f"kdjax: {', '.join(wrong or overrides) or '--config'}: {why}", BAD_INPUT)
-
-
-def _names(override: str) -> list[str]:
-    return override.partition("=")[0].split(".")[1:]
-
-
-def stop(message: str, code: int) -> None:
-    print(message, file=sys.stderr)
-    sys.exit(code)
+    name, _, argument = config.partition(":")
+    return Path("runs") / "-".join(filter(None, [Path(name).stem, argument.replace("/", "_")]))
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=parse)
+    main(sys.argv[1:])

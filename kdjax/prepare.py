@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from kdjax import nets, parallel
@@ -13,7 +14,8 @@ from kdjax.config.spec import ExperimentSpec, StageSpec, grid, plain, weighs_lab
 from kdjax.data import Dataset, fetch, numbered, subset
 from kdjax.host import checkpoint, memory
 from kdjax.mixing import mixing_matrix
-from kdjax.nets.net import Net
+from kdjax.nets.net import Net, Outputs
+from kdjax.objective import check_objective
 from kdjax.parallel import Layout
 from kdjax.rules import InputError, shown
 from kdjax.stage import Stage, open_stage
@@ -84,7 +86,8 @@ def _job(
     net = stage.model.net or nets.build(
         {"name": stage.model.name, **dict(stage.model.arguments)}, dataset.classes, f"{path}.model"
     )
-    found = nets.checked(net, dataset.input_shape, dataset.classes, f"{path}.model")
+    taps = tuple(dict.fromkeys(tap for part in stage.objective for tap in part.term.student))
+    found = nets.checked(net, dataset.input_shape, dataset.classes, f"{path}.model", taps)
     shapes = [leaf.shape for leaf in jax.tree.leaves(found.variables)]
     _check_memory(stage, shapes, dataset.input_shape, path)
     positions, labels = subset(
@@ -94,6 +97,9 @@ def _job(
     teachers = tuple(_teacher(t, earlier, dataset, f"{path}.teacher") for t in stage.teacher)
     init = _resolve(stage.init_from, earlier, f"{path}.init_from") if stage.init_from else None
     _check_init(stage, net, init, earlier, dataset, f"{path}.init_from")
+    if stage.taught or not teachers:
+        outputs = _teacher_outputs(stage, teachers, earlier, dataset, path)
+        check_objective(stage, found.outputs, outputs, dataset, f"{path}.objective")
     count = sum(_count(teacher, earlier) for teacher in teachers)
     if count:
         mixing_matrix(grid(stage), stage.mixing, count, np.zeros(count), path)
@@ -231,6 +237,38 @@ def _teacher(
     return reference
 
 
+def _teacher_outputs(
+    stage: StageSpec,
+    teachers: tuple[str | Teacher, ...],
+    earlier: dict[str, Job],
+    dataset: Dataset,
+    path: str,
+) -> Outputs | None:
+    """The shapes of what the teachers say of one example, [K, 1, ...]; nothing is computed."""
+    taps = tuple(dict.fromkeys(tap for part in stage.objective for tap in part.term.teacher))
+    example = jax.ShapeDtypeStruct((1, *dataset.input_shape), "float32")
+    found = []
+    for teacher in teachers:
+        if isinstance(teacher, str):
+            job = earlier[teacher]
+            facts = nets.checked(
+                job.net, dataset.input_shape, dataset.classes, f"{path}.teacher", taps
+            )
+            outputs, count = facts.outputs, len(grid(job.stage))
+            wide = lambda x, count=count: jax.ShapeDtypeStruct((count, *x.shape), x.dtype)
+            found.append(jax.tree.map(wide, outputs))
+        elif teacher.apply is not None:
+            apply = lambda v, x, apply=teacher.apply: apply(v, x, taps)
+            found.append(jax.eval_shape(apply, teacher.variables, example))
+        else:
+            count = teacher.count or len(grid(stage))
+            logits = jax.ShapeDtypeStruct((count, 1, dataset.classes), np.float32)
+            found.append(Outputs(logits, {}))
+    if not found:
+        return None
+    return jax.eval_shape(lambda *each: jax.tree.map(lambda *x: jnp.concatenate(x), *each), *found)
+
+
 def _check_sizes(teacher: Teacher, dataset: Dataset, path: str) -> None:
     """Whether logits are of this data set's examples and classes."""
     for split, (count, classes) in teacher.sizes.items():
@@ -243,7 +281,7 @@ def _check_sizes(teacher: Teacher, dataset: Dataset, path: str) -> None:
 
 
 def _check_outputs(teacher: Teacher, dataset: Dataset, path: str) -> None:
-    """Whether a function takes this data set's examples and has its classes; nothing is computed."""
+    """Whether a function takes this data set's examples and has its classes, by shapes alone."""
     example = jax.ShapeDtypeStruct((1, *dataset.input_shape), "float32")
     try:
         outputs = jax.eval_shape(lambda v, x: teacher.apply(v, x, ()), teacher.variables, example)

@@ -52,6 +52,12 @@ def shown(value: Any) -> str:
     return words if len(words) <= 100 else f"{words[:97]}..."
 
 
+def did_you_mean(name: Any, known: Iterable[str]) -> str:
+    """ ", did you mean 'steps'" for "step", or nothing where no known name is close."""
+    close = difflib.get_close_matches(str(name), list(known), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
 def choose(table: Iterable[str], path: str, name: Any, otherwise: str = "") -> str:
     """Returns `name` if the table has it, else raises InputError with the choices."""
     rule = one_of(table)

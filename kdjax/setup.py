@@ -72,15 +72,13 @@ def set_up(job: Job, spec: ExperimentSpec, dataset: Dataset, evaluated: Evaluate
     if live is not None:
         taps = recipe.teacher_taps
         outputs = jax.eval_shape(lambda v, x: live.apply(v, x, taps), live.variables, example)
-    elif scope == "index" or stage.teacher_logits != "live":
-        outputs = None
-    outputs_of_one = outputs and jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), outputs)
+        outputs = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), outputs)
     one = jax.eval_shape(
-        lambda h: member.init(recipe, h, example, outputs_of_one),
+        lambda h: member.init(recipe, h, example, outputs),
         jax.tree.map(lambda x: x[0], hparams),
     )
     state_bytes = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(one))
-    kinds = {job.kind} | ({s.meta["kind"] for s in live.stages} if live else set())
+    kinds = {job.kind} | ({stage.kind for stage in live.stages} if live else set())
     kind = "convolutional" if "convolutional" in kinds else "dense"
     plan = population.choose_plan(spec.execution.plan, jax.default_backend(), kind, state_bytes)
     if scope == "population" and plan.members == "map":
@@ -95,9 +93,9 @@ def set_up(job: Job, spec: ExperimentSpec, dataset: Dataset, evaluated: Evaluate
         live=live,
         peers=scope == "population",
         example=example,
-        teacher_example=outputs_of_one,
+        teacher_example=outputs,
         one=one,
-        program=export.export(job.net, one.variables, dataset.input_shape),
+        program=export.export(job.net, one.variables, dataset.input_shape, f"{job.path}.model"),
     )
 
 
@@ -118,7 +116,7 @@ def _mixing(job: Job, evaluated: Evaluated) -> np.ndarray:
             "validation split, by which it is chosen; it must be 'all'"
         )
     mixing = mixing_matrix(members, job.stage.mixing, teacher.count, wrong, job.path)
-    return processes.of_first(mixing)  # "best" may be another on another machine
+    return processes.broadcast(mixing)  # "best" may be another on another machine
 
 
 def describe(setup: Setup) -> str:

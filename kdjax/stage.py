@@ -22,8 +22,6 @@ from kdjax.views import preprocess
 
 BATCH = 1000  # examples of one prediction call, at most
 
-Taught = Callable[[Variables, jax.Array, tuple[str, ...]], Outputs]
-
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Stage:
@@ -66,6 +64,11 @@ class Stage:
         return self.spec["name"]
 
     @property
+    def kind(self) -> str:
+        """ "convolutional" or "dense", on which the plan depends."""
+        return self._exported.kind
+
+    @property
     def where(self) -> str:
         """How a message names it."""
         return str(self.path or f"the stage {self.name!r}")
@@ -81,34 +84,35 @@ class Stage:
         return Preprocessing(tuple(numbers["mean"]), tuple(numbers["scale"]))
 
     @functools.cached_property
-    def one(self) -> Taught:
-        """(variables of one member, preprocessed inputs [B, ...], paths of layers) -> Outputs of
-        the member, traceable. Only a net whose code is at hand has features."""
-        if self.net is not None:
-            net = self.net
-            return lambda v, x, taps: net.apply(v, x, None, taps)[0]
-        exported = export.load(self.program)
-
-        def forward(variables: Variables, inputs: jax.Array, taps: tuple[str, ...]) -> Outputs:
-            if taps:
-                raise InputError(
-                    f"{self.where} has no code at hand, so that its layers {', '.join(taps)} "
-                    "cannot be read; train it in the same experiment"
-                )
-            return Outputs(exported(variables, inputs), {})
-
-        return forward
+    def _exported(self) -> export.Forward:
+        one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), self.variables)
+        return export.load(self.program, one, tuple(self.meta["input_shape"]), self.meta["classes"])
 
     def forward(
         self, variables: Variables, inputs: jax.Array, taps: tuple[str, ...] = ()
     ) -> Outputs:
-        """(variables [M, ...], preprocessed inputs [B, ...]) -> Outputs [M, B, ...], traceable."""
+        """(variables [M, ...], preprocessed inputs [B, ...]) -> Outputs [M, B, ...], traceable.
+
+        The program of the directory is what computes, so that every process gives the same logits;
+        the net's own code does where layers are tapped, and where members are vmapped.
+
+        Raises:
+          InputError: layers are tapped, and the net's code is not at hand.
+        """
+        if taps and self.net is None:
+            raise InputError(
+                f"{self.where} is opened without its code, so that its layers {', '.join(taps)} "
+                "cannot be read; it must be trained in the same experiment"
+            )
         large = 2**62  # a forward pass alone is fastest member by member
-        plan = choose_plan("auto", jax.default_backend(), self.meta["kind"], large)
-        how = plan.members
-        if how == "vmap" and self.net is None:  # which an exported program does not allow
-            how = "unroll"
-        return over_members(lambda v, x: self.one(v, x, taps), how, (0, None))(variables, inputs)
+        plan = choose_plan("auto", jax.default_backend(), self.kind, large)
+        net = self.net
+        if net is not None and (taps or plan.members == "vmap"):
+            one = lambda v, x: net.apply(v, x, None, taps)[0]
+            return over_members(one, plan.members, (0, None))(variables, inputs)
+        how = "unroll" if plan.members == "vmap" else plan.members  # it cannot be vmapped
+        exported = lambda v, x: Outputs(self._exported.call(v, x), {})
+        return over_members(exported, how, (0, None))(variables, inputs)
 
     def healthy(self) -> "Stage":
         """The stage less the members that diverged.
@@ -279,9 +283,10 @@ def _check(stage: Stage) -> None:
     for name, numbers in meta["preprocessing"].items():
         check(tuple_of(number(-math.inf)), f"its preprocessing's {name}", numbers)
     check(one_of(("uint8", "uint16", "float32")), "its inputs' dtype", meta["input_dtype"])
-    check(one_of(("dense", "convolutional")), "its kind", meta["kind"])
     members = len(stage.members)
-    export.check(stage.program, stage.variables, members, meta["input_shape"], meta["classes"])
+    if {len(leaf) for leaf in jax.tree.leaves(stage.variables)} != {members}:
+        raise ValueError("its arrays are not one for each of its members")
+    _ = stage.kind  # a ValueError if its program takes other arrays
     names = meta.get("class_names", ())
     check(tuple_of(text()), "its classes' names", names)
     if len(names) not in (0, meta["classes"]):

@@ -108,7 +108,7 @@ def stages(*paths: str | Path) -> Teacher:
 
 
 def of_net(net: Net) -> Teacher:
-    """One net whose parameters are given, such as a pure function; it sees what the student sees."""
+    """A net whose parameters are given, such as a pure function; it sees what the student sees."""
     variables = net.variables
 
     def apply(variables: PyTree, inputs: jax.Array, taps: tuple[str, ...]) -> Outputs:

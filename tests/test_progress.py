@@ -24,18 +24,13 @@ def test_tensorboard_that_is_not_installed_is_refused(tmp_path, monkeypatch):
     assert not (tmp_path / "run").exists()
 
 
-class Job:
-    class stage:
-        steps, name = 20, "teachers"
-
-
 @pytest.mark.parametrize("terminal", [True, False])
 def test_means_of_the_healthy_members_are_shown(capsys, monkeypatch, terminal):
     row = {"step": 8, "bad": [False, True, False], "loss": [1.0, None, 2.0]}
     row["validation"] = {"accuracy": [0.5, None, 0.7]}
     monkeypatch.setattr("sys.stderr.isatty", lambda: terminal, raising=False)
     monkeypatch.setattr(progress, "QUIET", 0)
-    bar = progress.Progress(Job, 4)
+    bar = progress.Progress("teachers", total=20, done=4)
     bar.update(row)
     bar.close()
     shown = capsys.readouterr().err
@@ -46,6 +41,6 @@ def test_means_of_the_healthy_members_are_shown(capsys, monkeypatch, terminal):
 
 
 def test_a_short_stage_without_a_terminal_says_nothing(capsys):
-    bar = progress.Progress(Job, 0)
+    bar = progress.Progress("teachers", total=20, done=0)
     bar.close()
     assert capsys.readouterr().err == ""

@@ -327,7 +327,8 @@ def no_others(path: str, values: Mapping[str, Any], allowed: Iterable[str]) -> N
     for name in values:
         if name not in allowed:
             raise InputError(
-                f"{path} has no field {rules.shown(name)}; it must be {rules.one_of(allowed).says}"
+                f"{path} has no field {rules.shown(name)}{rules.did_you_mean(name, allowed)}; it "
+                f"must be {rules.one_of(allowed).says}"
             )
 
 

@@ -50,11 +50,12 @@ def cached(
       name, place: the set and where it comes from.
       state: all else that determines what `read` gives, as plain JSON; an OSError where it cannot
         be known.
-      cache_dir: "": `data` in kdjax's part of the user's cache; "none": no cache.
+      cache_dir: "": `data` in kdjax's part of the user's cache, if there is one; "none": no cache.
     """
-    if cache_dir == NOWHERE:
+    own = files.user_cache()
+    directory = files.expand(cache_dir) if cache_dir else own and own / "data"
+    if cache_dir == NOWHERE or directory is None:
         return read()
-    directory = Path(os.path.expanduser(cache_dir)) if cache_dir else files.user_cache() / "data"
     label = f"{re.sub(r'[^A-Za-z0-9.]', '_', name)[-40:]}-{_digest([name, place])}"
     before = _known(state)
     entry = directory / f"{label}-{before}"

@@ -16,6 +16,7 @@ from PIL import Image, ImageOps
 
 from kdjax.data import cache
 from kdjax.data.sources import FIELD, RawSet, all_of, one_line, printable
+from kdjax.host import files
 from kdjax.host.versions import installed
 from kdjax.rules import InputError
 
@@ -49,7 +50,7 @@ def read_images(paths: str | Path | Iterable[str | Path], shape: tuple[int, ...]
     """
     height, width, channels = shape
     paths = [paths] if isinstance(paths, str | Path) else paths
-    found = [Path(path).expanduser() for path in paths]
+    found = [files.expand(path) for path in paths]
     if not found:
         return np.zeros((0, *shape), np.uint8)
     return _decode(found, channels == 1, (width, height), "the images have ")
@@ -84,7 +85,7 @@ def from_folder(name: str, size: int, cache_dir: str) -> RawSet:
       size: of every image, pixels; 0: as they are.
       cache_dir: as of `cache.cached`.
     """
-    root = Path(name).expanduser().absolute()
+    root = files.expand(name).absolute()
     place = f"{root} at {size or 'its own size'}"
     return cache.cached(name, place, lambda: _state(root), lambda: _read(root, size), cache_dir)
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from kdjax.data.in_memory import checked
 from kdjax.data.sources import FIELD, RawSet, one_line
-from kdjax.host import memory
+from kdjax.host import files, memory
 from kdjax.rules import InputError
 
 
@@ -36,7 +36,7 @@ def from_npz(path: str) -> RawSet:
 def _read(path: str, says: str, names: list[str]) -> dict[str, np.ndarray]:
     """Those of the arrays that the file has; what they say of their size is checked first."""
     try:
-        path = os.path.abspath(os.path.expanduser(path))
+        path = os.path.abspath(files.expand(path))
         if os.path.exists(path) and not os.path.isfile(path):
             raise ValueError("it is no regular file")
         with zipfile.ZipFile(path) as archive:

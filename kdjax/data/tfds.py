@@ -14,6 +14,7 @@ import numpy as np
 
 from kdjax.data import cache
 from kdjax.data.sources import FIELD, RawSet, Split, all_of, one_line
+from kdjax.host import files
 from kdjax.host.versions import installed
 from kdjax.rules import InputError, shown
 
@@ -67,7 +68,7 @@ def from_tfds(name: str, data_dir: str, cache_dir: str) -> RawSet:
     """
     data_dir = data_dir or os.environ.get("TFDS_DATA_DIR", "") or "~/tensorflow_datasets"
     if "://" not in data_dir:
-        data_dir = os.path.abspath(os.path.expanduser(data_dir))
+        data_dir = os.path.abspath(files.expand(data_dir))
     if not re.fullmatch(r"\w+(/[\w.-]+)?(:[\d.*]+)?", name):
         raise _unknown(name, data_dir)
     state, read = lambda: _prepared(name, data_dir), lambda: _from_records(name, data_dir)

@@ -53,7 +53,7 @@ def lock(workdir: Path) -> Iterator[None]:
       InputError: it cannot be written, another run is at work there, or it is not the same
         directory in all processes.
     """
-    with _locked(workdir) if processes.first() else contextlib.nullcontext():
+    with _locked(workdir) if processes.is_primary() else contextlib.nullcontext():
         processes.check_shared(workdir)
         yield
 
@@ -98,8 +98,8 @@ def check_claim(workdir: Path, claim: dict) -> None:
 
 def write_claim(workdir: Path, claim: dict) -> None:
     """Notes which experiment `workdir` holds."""
-    processes.by_first(files.write)(workdir / EXPERIMENT, files.to_json(claim, indent=2))
-    processes.written(workdir / EXPERIMENT)
+    processes.primary_only(files.write)(workdir / EXPERIMENT, files.to_json(claim, indent=2))
+    processes.wait_for(workdir / EXPERIMENT)
 
 
 def prepare(directory: Path, identity: dict) -> str:
@@ -123,14 +123,14 @@ def prepare(directory: Path, identity: dict) -> str:
     return "done" if (directory / DONE).exists() else "unfinished"
 
 
-@processes.by_first
+@processes.primary_only
 def start(directory: Path, identity: dict) -> None:
     """Creates the stage directory and its config.json."""
     check_writable(directory)
     files.write(directory / CONFIG, files.to_json(identity, indent=2))
 
 
-@processes.by_first
+@processes.primary_only
 def write_forward(directory: Path, program: bytes) -> None:
     """Keeps the net's evaluation, exported, so that the directory opens without its code."""
     files.write(directory / FORWARD, program)
@@ -150,8 +150,8 @@ def read_forward(directory: Path) -> bytes:
 
 def finish(directory: Path, results: dict) -> None:
     """Marks the stage as done; last of all, when its `Checkpoints` are closed."""
-    processes.by_first(files.write)(directory / DONE, files.to_json(results, indent=2))
-    processes.written(directory / DONE)
+    processes.primary_only(files.write)(directory / DONE, files.to_json(results, indent=2))
+    processes.wait_for(directory / DONE)
 
 
 def results(directory: Path) -> dict:
@@ -161,21 +161,25 @@ def results(directory: Path) -> dict:
 
 
 class Checkpoints(contextlib.AbstractContextManager):
-    """The checkpoints of a stage that runs; the end of their `with` waits for the last save.
+    """The checkpoints of a stage that runs, for a `with`, the end of which waits for the last save.
 
     Whatever writes raises OSError if the disk does; the steps before stay.
     """
 
     def __init__(self, directory: Path):
         self._path = directory / CHECKPOINTS
-        processes.by_first(self._path.mkdir)(parents=True, exist_ok=True)
-        processes.written(self._path)
-        self._manager = _manager(self._path, write=processes.first())
-        self._deaf = contextlib.ExitStack()
-        self._deaf.enter_context(disk_errors.deaf_to_closed_loops())
+
+    def __enter__(self) -> "Checkpoints":
+        processes.primary_only(self._path.mkdir)(parents=True, exist_ok=True)
+        processes.wait_for(self._path)
+        with contextlib.ExitStack() as opened:
+            opened.enter_context(disk_errors.quiet())
+            self._manager = _manager(self._path, write=processes.is_primary())
+            self._opened = opened.pop_all()
+        return self
 
     def __exit__(self, *_: Any) -> None:
-        with self._deaf:
+        with self._opened:
             self.wait()
             self._manager.close()
 
@@ -184,7 +188,7 @@ class Checkpoints(contextlib.AbstractContextManager):
         with disk_errors.as_os_error(self._path):
             self._manager.wait_until_finished()
 
-    @processes.by_first
+    @processes.primary_only
     def save(self, step: int, variables: Any, opt: Any, hparams: Any, meta: dict) -> None:
         """Waits for the save before, then starts to write a step, above all before it.
 
@@ -208,7 +212,7 @@ class Checkpoints(contextlib.AbstractContextManager):
 
         That there are steps, but none can be read, is an InputError.
         """
-        step = processes.agreed(self._newest() if processes.first() else NO_STEP)
+        step = processes.broadcast_int(self._newest() if processes.is_primary() else NO_STEP)
         return None if step == NO_STEP else step
 
     def _newest(self) -> int:
@@ -237,7 +241,7 @@ class Checkpoints(contextlib.AbstractContextManager):
                 raise ValueError("arrays of the optimizer have other shapes than the model's")
         except Exception as error:
             raise _unreadable(self._path / str(step), error) from error
-        if processes.first():
+        if processes.is_primary():
             for later in [s for s in self._manager.all_steps() if s > step]:
                 self._manager.delete(later)
         return read["variables"], read["opt"], read["hparams"], read["meta"]
@@ -250,14 +254,17 @@ def open_variables(directory: Path) -> tuple[Any, dict, dict]:
         if not (directory / name).exists():
             raise InputError(f"{directory} {problem}; it must be the directory of a finished stage")
     try:
-        with contextlib.closing(_manager(directory / CHECKPOINTS, write=False)) as manager:
+        with (
+            disk_errors.quiet(),
+            contextlib.closing(_manager(directory / CHECKPOINTS, write=False)) as manager,
+        ):
             read = _read(manager, manager.latest_step())
     except Exception as error:
         raise _unreadable(directory / CHECKPOINTS, error) from error
     return read["variables"], read["hparams"], read["meta"]
 
 
-@processes.by_first
+@processes.primary_only
 def append_metrics(directory: Path, row: dict) -> None:
     """Adds `row` as one line to the stage's metrics; its key "step" says when it was."""
     with (directory / METRICS).open("a") as file:
@@ -280,7 +287,7 @@ def read_metrics(directory: Path) -> list[dict]:
     return rows
 
 
-@processes.by_first
+@processes.primary_only
 def truncate_metrics(directory: Path, step: int) -> None:
     """Drops the rows after `step`, which the run will write again, and a torn last line."""
     rows = [row for row in read_metrics(directory) if row["step"] <= step]
@@ -325,7 +332,7 @@ def _read(manager: ocp.CheckpointManager, step: int, **more: Any) -> Any:
     items = {"variables": variables, "hparams": hparams, "meta": ocp.args.JsonRestore()} | more
     arrays = [Path(manager.directory) / str(step) / name for name in items.keys() - {"meta"}]
     memory.check("its arrays are", (size for item in arrays for size in _declared(item)))
-    with disk_errors.deaf_to_closed_loops():
+    with disk_errors.quiet():
         read = manager.restore(step, args=ocp.args.Composite(**items))
     for name in items.keys() - {"meta"}:
         if digest(read[name]) != read["meta"]["digests"][name]:

@@ -11,14 +11,16 @@ import jax
 import numpy as np
 
 
-def user_cache() -> Path:
-    """Where kdjax keeps what it can make again: kdjax in $XDG_CACHE_HOME, else in ~/.cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kdjax"
-
-
 def expand(path: str | Path) -> Path:
-    """A path as a user writes it, with ~ for the home directory."""
-    return Path(path).expanduser()
+    """A path that a user gave, with the home directory in place of a ~ at its start."""
+    return Path(os.path.expanduser(path))
+
+
+def user_cache() -> Path | None:
+    """Where kdjax puts what it can make again: kdjax in $XDG_CACHE_HOME, else in ~/.cache; None
+    where the user has no home."""
+    cache = expand(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    return cache / "kdjax" if cache.is_absolute() else None
 
 
 def write(path: Path, content: str | bytes) -> None:

@@ -1,5 +1,6 @@
-"""What JAX must be told before it computes: devices, how to compile, where programs are kept."""
+"""What JAX must be told before it computes: devices, how to compile, where programs are cached."""
 
+import contextlib
 import math
 import os
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import jax
 
 from kdjax.host.files import user_cache
+from kdjax.rules import InputError
 
 XLA_CPU = (  # results change by rounding
     "--xla_cpu_copy_insertion_use_region_analysis=true",  # else every step copies the state
@@ -18,15 +20,32 @@ TRIED = (0, 13)  # XLA ends the process at a flag that it does not know: JAX bel
 
 
 def use_machine() -> None:
-    """A CPU device per core, programs compiled for speed and kept for the next run, unless set."""
+    """A CPU device per core, programs compiled for speed and cached for the next run, unless set.
+
+    Where JAX has its devices already, as after `jax.devices()`, it goes on with those.
+    """
     given = os.environ.get("XLA_FLAGS", "")
     if jax.__version_info__ < TRIED:
         os.environ["XLA_FLAGS"] = " ".join([*XLA_CPU, given]).strip()  # the last decides
     if jax.config.jax_num_cpu_devices < 1 and DEVICES not in given:
-        jax.config.update("jax_num_cpu_devices", cores())
-    if jax.config.jax_compilation_cache_dir is None:
-        jax.config.update("jax_compilation_cache_dir", str(user_cache() / "programs"))
+        with contextlib.suppress(RuntimeError):  # JAX has its devices
+            jax.config.update("jax_num_cpu_devices", cores())
+    cache = user_cache()
+    if jax.config.jax_compilation_cache_dir is None and cache is not None:
+        jax.config.update("jax_compilation_cache_dir", str(cache / "programs"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
+def check_devices() -> None:
+    """An InputError where JAX cannot open the platforms that it is told to."""
+    try:
+        jax.local_devices()
+    except Exception as error:  # RuntimeError, AssertionError, ...
+        why = " ".join(str(error).split())[:200] or type(error).__name__
+        raise InputError(
+            f"JAX_PLATFORMS is {jax.config.jax_platforms!r}, which JAX cannot open ({why}); it "
+            "must name platforms of this machine, such as cpu, or be unset"
+        ) from error
 
 
 def cores() -> int:

@@ -20,7 +20,6 @@ from typing import Any, NoReturn
 
 import jax
 import numpy as np
-from jax._src.distributed import global_state  # its client reaches processes that compute
 from jax.experimental import multihost_utils
 
 from kdjax.rules import Diverged, InputError, Preempted
@@ -33,32 +32,32 @@ UNSEEN = 90  # seconds for which a network file system may hide a new file
 END = "kdjax/end"  # the key that holds the exit code of all
 
 
-def first() -> bool:
+def is_primary() -> bool:
     """Whether this is process 0, which writes and prints."""
     return jax.process_index() == 0
 
 
-def by_first(function: Callable) -> Callable:
+def primary_only(function: Callable) -> Callable:
     """`function` in process 0; in the others nothing, and None."""
 
     @functools.wraps(function)
-    def alone(*arguments: Any, **named: Any) -> Any:
-        return function(*arguments, **named) if first() else None
+    def wrapped(*arguments: Any, **named: Any) -> Any:
+        return function(*arguments, **named) if is_primary() else None
 
-    return alone
+    return wrapped
 
 
-def of_first(array: np.ndarray) -> np.ndarray:
+def broadcast(array: np.ndarray) -> np.ndarray:
     """The array of process 0, in every process."""
     return np.asarray(multihost_utils.broadcast_one_to_all(array))
 
 
-def agreed(value: int) -> int:
+def broadcast_int(value: int) -> int:
     """The value of process 0, below 2^31, in every process."""
-    return int(of_first(np.int32(value)))
+    return int(broadcast(np.int32(value)))
 
 
-def check_alike(content: str) -> None:
+def check_equal(content: str) -> None:
     """An InputError, in all processes, unless the content is the same in all."""
     number = int.from_bytes(hashlib.sha256(content.encode()).digest()[:4]) >> 1
     found = multihost_utils.process_allgather(np.int32(number)).ravel()
@@ -70,12 +69,12 @@ def check_alike(content: str) -> None:
         )
 
 
-def anywhere(flag: bool) -> bool:
+def any_process(flag: bool) -> bool:
     """Whether the flag is true in any process; in every process the same."""
     return bool(multihost_utils.process_allgather(np.array(flag)).any())
 
 
-def written(path: Path, seconds: float = UNSEEN) -> None:
+def wait_for(path: Path, seconds: float = UNSEEN) -> None:
     """Waits until process 0 is here too, and every process sees the file that it wrote.
 
     Raises:
@@ -83,7 +82,7 @@ def written(path: Path, seconds: float = UNSEEN) -> None:
     """
     if jax.process_count() == 1:
         return
-    agreed(0)
+    broadcast_int(0)
     given_up = time.monotonic() + seconds
     while not path.exists() and time.monotonic() < given_up:
         time.sleep(0.02)
@@ -99,12 +98,12 @@ def check_shared(directory: Path) -> None:
     """An InputError unless all processes see the same directory."""
     if jax.process_count() == 1:
         return
-    token = directory / f".shared-{agreed(secrets.randbits(31))}"
-    by_first(token.touch)()
+    token = directory / f".shared-{broadcast_int(secrets.randbits(31))}"
+    primary_only(token.touch)()
     try:
-        written(token, seconds=10)
+        wait_for(token, seconds=10)
     finally:
-        by_first(token.unlink)()
+        primary_only(token.unlink)()
 
 
 def sigterm() -> Callable[[], bool]:
@@ -112,7 +111,7 @@ def sigterm() -> Callable[[], bool]:
     process, and must be called by all."""
     received = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: received.set())
-    return lambda: anywhere(received.is_set())
+    return lambda: any_process(received.is_set())
 
 
 def sigint() -> Callable[[], None]:
@@ -189,6 +188,8 @@ def together(
     if not distributed and address is None:
         yield
         return
+    from jax._src.distributed import global_state  # its client reaches processes that compute
+
     _join(address, count, index)
     client, ending, arrived = global_state.client, threading.Event(), threading.Event()
 
@@ -211,7 +212,7 @@ def together(
     except BaseException as error:
         if isinstance(error, Diverged | Preempted):  # all raise it, process 0 when it has saved
             with contextlib.suppress(jax.errors.JaxRuntimeError):  # a process is gone
-                anywhere(True)
+                any_process(True)
         message, code = verdict(error)
         told = ending.is_set()
         try:

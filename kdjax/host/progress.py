@@ -13,7 +13,12 @@ LINE = "{desc}: {n_fmt} of {total_fmt} steps in {elapsed}, {remaining} left{post
 
 class Progress:
     """A bar with loss, validation accuracy and time left; without a terminal, a line of them every
-    minute."""
+    minute.
+
+    Args:
+      name: of the stage.
+      total, done: steps, in all and before this run.
+    """
 
     def __init__(self, name: str, total: int, done: int):
         shown = dict(total=total, initial=done, desc=name, unit="step")
@@ -55,12 +60,12 @@ class Lines:
 
 
 class TensorBoard:
-    """The same rows as TensorBoard scalars, one per member."""
+    """The same rows as TensorBoard scalars in a directory, one per member."""
 
     def __init__(self, directory: Path):
-        from tensorboardX import SummaryWriter
+        from tensorboardX import SummaryWriter  # here, for it is an extra
 
-        self._writer = SummaryWriter(str(directory / "tensorboard"))
+        self._writer = SummaryWriter(str(directory))
 
     def update(self, row: dict[str, Any]) -> None:
         for m, loss in enumerate(row["loss"]):

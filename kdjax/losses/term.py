@@ -61,7 +61,7 @@ class Term:
 
     function: Callable[[Context], jax.Array]
     needs: frozenset[str] = frozenset()
-    hparams: Mapping[str, float | None | tuple[float | None, Rule]] = field(default_factory=dict)
+    hparams: Mapping[str, float | tuple[float | None, Rule] | None] = field(default_factory=dict)
     aux: Callable[[jax.Array, Outputs, Outputs | None], PyTree] | None = None
     student: tuple[str, ...] = ()
     teacher: tuple[str, ...] = ()

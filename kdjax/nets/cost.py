@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-CALLS = 50  # timed, after as many to warm up
+CALLS, SECONDS = 20, 0.03  # in a row; of all rows
 
 
 def parameters(tree: Any) -> int:
@@ -22,11 +22,18 @@ def flops(function: Callable[..., jax.Array], *arguments: Any) -> float:
 
 
 def latency_ms(function: Callable[..., jax.Array], *arguments: Any) -> float:
-    """The least wall time of a call, compiled for one device: what else runs only adds to it."""
+    """The wall time of a call, compiled for one device: the least mean of some calls in a row.
+
+    The thread that runs a single call of a small net is sometimes asleep when the call comes, and
+    to wake it takes longer than the call; among calls in a row it is awake.
+    """
     program, arguments = jax.jit(function), jax.device_put(arguments, jax.local_devices()[0])
-    times = []
-    for _ in range(2 * CALLS):
-        begin = time.perf_counter()
-        program(*arguments).block_until_ready()
-        times.append(time.perf_counter() - begin)
-    return 1e3 * min(times[CALLS:])
+    program(*arguments).block_until_ready()
+    means, begin = [], time.perf_counter()
+    while len(means) < 3 or time.perf_counter() - begin < SECONDS:
+        start = time.perf_counter()
+        for _ in range(CALLS):
+            result = program(*arguments)
+        result.block_until_ready()
+        means.append((time.perf_counter() - start) / CALLS)
+    return 1e3 * min(means)

@@ -1,25 +1,139 @@
-"""A net's evaluation as a file that needs none of its code."""
+"""A net's forward pass as a file that needs none of its code: StableHLO, by jax.export.
 
-from typing import Any
+Axes: B examples, C classes.
+"""
+
+import hashlib
+import re
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
-from jax import export as jax_export
+import jax.export
+import jax.numpy as jnp
+from jax import ShapeDtypeStruct
 
-from kdjax.nets.net import Net
+from kdjax.nets import calls
+from kdjax.nets.check import said
+from kdjax.nets.net import Net, Variables
+from kdjax.rules import InputError
 
 PLATFORMS = ("cpu", "cuda", "tpu")
+CUSTOM_CALLS = ("shape_assertion", "ApproxTopK")  # XLA has these everywhere; others call the host
+
+Call = Callable[[Variables, jax.Array], jax.Array]
 
 
-def export(net: Net, variables: Any, input_shape: tuple[int, ...]) -> bytes:
-    batch = jax_export.symbolic_shape("b")[0]
-    inputs = jax.ShapeDtypeStruct((batch, *input_shape), "float32")
-    program = jax.jit(lambda v, x: net.apply(v, x, None, ())[0].logits)
-    return jax_export.export(program, platforms=PLATFORMS)(variables, inputs).serialize()
+class Forward(NamedTuple):
+    """A forward pass that was read from a file.
+
+    Attributes:
+      call: (variables of one member, preprocessed inputs [B, ...]) -> logits [B, C]. It runs within
+        jit, pmap, scan and `lax.map`, not vmap, and has no derivative.
+      kind: "convolutional" if it convolves, else "dense".
+    """
+
+    call: Call
+    kind: str
 
 
-def load(program: bytes):
-    return jax_export.deserialize(bytearray(program)).call
+def export(
+    net: Net, variables: Variables, input_shape: tuple[int, ...], path: str = "net"
+) -> bytes:
+    """The forward pass of one member in evaluation, for any number of examples.
+
+    Args:
+      variables: of one member; shapes and dtypes are enough.
+      input_shape: of one example.
+      path: of the net, for messages.
+
+    Returns:
+      What `jax.export.deserialize` reads: (variables, inputs [B, ...] float32) -> logits [B, C] on
+      CPU, CUDA and TPU, B at least 1. A digest, which it skips, is at the end.
+
+    Raises:
+      InputError: the net cannot be exported, such as one that calls back to Python.
+    """
+    whole: Call = lambda v, x: net.apply(v, x, None, ())[0].logits
+    each: Call = lambda v, x: jax.vmap(lambda example: whole(v, example[None])[0])(x)
+    try:
+        exported = _exported(whole, variables, input_shape)
+    except Exception as error:  # whatever the net's code, or a platform, does not do
+        try:  # a net may need to know how many examples there are: here, one
+            exported = _exported(each, variables, input_shape)
+        except Exception:
+            raise InputError(
+                f"{path} is {said(net)}, which cannot be exported: {calls.reason(error)}"
+            ) from error
+    data = bytes(exported.serialize())
+    return data + _digest(data)
 
 
-def check(program, variables, members, input_shape, classes) -> None:
-    pass
+def load(data: bytes, variables: Variables, input_shape: tuple[int, ...], classes: int) -> Forward:
+    """The forward pass that `export` has written; nothing is run.
+
+    Args:
+      data: the file's content.
+      variables: of one member; shapes and dtypes are enough.
+      input_shape: of one example.
+      classes: of the logits.
+
+    Raises:
+      ValueError: the file is damaged, or is of another net.
+    """
+    data, digest = data[: -len(_digest(b""))], data[-len(_digest(b"")) :]
+    if digest != _digest(data):  # XLA does not survive damage
+        raise ValueError("it is damaged, or no exported net")
+    try:
+        exported = jax.export.deserialize(bytearray(data))
+        program = exported.mlir_module()
+        _check_calls(exported)
+    except Exception as error:
+        raise ValueError(f"it is no exported net ({calls.reason(error)})") from error
+    described = lambda tree: jax.tree.map(lambda x: (tuple(x.shape), str(x.dtype)), tree)
+    structure = jax.tree.structure(((variables, 0), {}))
+    *leaves, inputs = exported.in_avals
+    if exported.in_tree != structure or described(leaves) != described(jax.tree.leaves(variables)):
+        raise ValueError("its variables are not those of the net")
+    outputs = exported.out_avals
+    batch = inputs.shape[0] if inputs.shape else 1
+    if not jax.export.is_symbolic_dim(batch) or inputs.shape[1:] != tuple(input_shape):
+        raise ValueError(f"its inputs are {inputs.str_short()}, and not [B, {input_shape}]")
+    if len(outputs) != 1 or outputs[0].shape != (batch, classes):
+        raise ValueError(f"its logits are not [B, {classes}]")
+    if exported.nr_devices != 1 or not jnp.issubdtype(outputs[0].dtype, jnp.floating):
+        raise ValueError("it is no forward pass of one net")
+    return Forward(
+        exported.call, "convolutional" if "stablehlo.convolution" in program else "dense"
+    )
+
+
+def _exported(function: Call, variables: Variables, input_shape: tuple[int, ...]) -> Any:
+    (batch,) = jax.export.symbolic_shape("b")
+    shapes = jax.tree.map(lambda x: ShapeDtypeStruct(x.shape, x.dtype), variables)
+    inputs = ShapeDtypeStruct((batch, *input_shape), "float32")
+    option = "jax_traceback_in_locations_limit"
+    limit = getattr(jax.config, option)
+    jax.config.update(option, 0)  # else the paths of this machine's source files go into the file
+    try:
+        exported = jax.export.export(jax.jit(function), platforms=PLATFORMS)(shapes, inputs)
+    finally:
+        jax.config.update(option, limit)
+    _check_calls(exported)
+    return exported
+
+
+def _check_calls(exported: Any) -> None:
+    """Whether the program is XLA's alone, so that a file that somebody else wrote runs no code of
+    the host's."""
+    program = exported.mlir_module()
+    known = "|".join(CUSTOM_CALLS)
+    others = re.findall(rf"custom_call(?! @(?:{known})\()[^\n(]*", program)
+    if others:
+        raise ValueError(
+            f"it calls {others[0].removeprefix('custom_call').strip(' @')} on the host"
+        )
+
+
+def _digest(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()

@@ -117,7 +117,7 @@ def train(
             pending = step, losses, sums
             ending = stop()
             due = step == steps or time.monotonic() - saved_at > SAVE_SECONDS
-            if ending or processes.agreed(due):
+            if ending or processes.broadcast_int(due):
                 row, pending = complete(*pending), None
                 checkpoints.save(step, *items(setup, parallel.fetch_members(state, layout), row))
                 saved_at = time.monotonic()
@@ -200,7 +200,6 @@ def items(setup: Setup, host: State, row: Row) -> tuple[Any, ...]:
         "stage": plain(job.stage),
         "members": grid(job.stage),
         "model": job.net.name,
-        "kind": job.kind,
         "classes": dataset.classes,
         "class_names": list(dataset.class_names),
         "input_dtype": dataset.input_dtype,

@@ -1,0 +1,89 @@
+"""The config that a file makes, and what a command changes in it."""
+
+import ast
+import os
+import sys
+import types
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from kdjax.host import files
+from kdjax.rules import InputError, did_you_mean, shown, told
+
+
+def read(name: str) -> dict[str, Any]:
+    """Runs a config file, and returns what its `get_config` does, as plain dicts.
+
+    Args:
+      name: FILE, or FILE:ARGUMENT where `get_config` takes an argument, which is text.
+
+    Raises:
+      InputError: there is no such file, it raises an error, or it makes no config.
+    """
+    path, colon, argument = name.partition(":")
+    says = f"--config is {path!r}"
+    path = str(files.expand(path))
+    if not os.path.isfile(path):
+        raise InputError(f"{says}; there is no such file")
+    module = types.ModuleType(f"kdjax_config_{Path(path).stem}")
+    module.__file__ = path
+    sys.modules[module.__name__] = module  # where dataclasses of the file look for it
+    try:
+        exec(compile(Path(path).read_bytes(), path, "exec"), vars(module))
+        if not hasattr(module, "get_config"):
+            raise InputError(
+                f"{says}, which has no get_config; it must be a function that returns the config"
+            )
+        config = module.get_config(argument) if colon else module.get_config()
+    except InputError:
+        raise
+    except (Exception, SystemExit) as error:  # whatever a program may raise
+        raise InputError(f"{says}, which raised {told(error)}") from error
+    if not isinstance(config, Mapping | ConfigDict):
+        raise InputError(
+            f"{says}, whose get_config returned {shown(config)}; it must be a dict of fields"
+        )
+    return _plain(config)
+
+
+def override(config: dict[str, Any], field: str, text: str) -> None:
+    """Sets a field, such as "config.stages.student.steps", to the Python value that `text` is, or
+    to the text itself; whether it is a field and may have that value, `parse` says.
+
+    Raises:
+      InputError: there is no such dict of fields.
+    """
+    *path, name = field.split(".")[1:]
+    here, says = config, "config"
+    for key in path:
+        if not isinstance(here.get(key), dict):
+            dicts = [known for known, value in here.items() if isinstance(value, dict)]
+            raise InputError(
+                f"--{field}: {says} has no dict of fields {key!r}{did_you_mean(key, dicts)}; "
+                f"it has {', '.join(dicts) or 'none'}"
+            )
+        here, says = here[key], f"{says}.{key}"
+    here[name] = _value(text, here.get(name))
+
+
+def _value(text: str, now: Any) -> Any:
+    if isinstance(now, str):
+        return text
+    try:
+        value = ast.literal_eval({"true": "True", "false": "False"}.get(text, text))
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return text
+    if type(now) is float and type(value) is int and abs(value) < 2**53:
+        return float(value)
+    if type(now) is int and type(value) is float and value.is_integer():
+        return int(value)
+    return value
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping | ConfigDict):
+        return {key: _plain(part) for key, part in value.items()}
+    return value
