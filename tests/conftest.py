@@ -8,10 +8,9 @@ from pathlib import Path
 
 import jax
 import pytest
-from runs import TRAINING
 from stages import write_stage
 
-from kdjax import report
+from kdjax import loop, report
 from kdjax.host.machine import use_machine
 
 CACHE = tempfile.TemporaryDirectory()  # gone with the session
@@ -51,7 +50,7 @@ def undrawn():
 @pytest.fixture
 def saving(monkeypatch):
     """Every chunk is saved, however short."""
-    monkeypatch.setattr(TRAINING, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(loop, "SAVE_SECONDS", 0.0)
 
 
 @pytest.fixture(scope="module")

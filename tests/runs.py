@@ -1,10 +1,7 @@
 """Small experiments on scikit-learn's digits, through the public interface."""
 
-import importlib
-
 from kdjax.config import experiment, stage
 
-TRAINING = importlib.import_module("kdjax.train")  # kdjax.train is the function of the same name
 NET = dict(model=dict(name="mlp", hidden=(16,)), steps=20, chunk=8, batch=40)
 TEACHERS = NET | dict(model=dict(name="mlp", hidden=(24,)), members=dict(seed=3))
 KD = dict(kl_divergence=1.0, cross_entropy=0.1)

@@ -62,9 +62,10 @@ def test_a_chunk_equals_the_members_step_in_a_python_loop(optimizer):
     recipe, hparams = recipe_of(spec), pick(hparams_of(spec), 0)
     images, labels = arrays()
     state = member.init(recipe, hparams, jnp.zeros((1, 8, 8, 1)))
+    step = jax.jit(lambda state, batch: member.train_step(recipe, Shards(), state, hparams, batch, None))
     for index in order(0, len(labels), spec.batch, 0, spec.steps):
         batch = Batch(jnp.asarray(images[index] / 16, jnp.float32), jnp.asarray(labels[index]))
-        state, _ = member.train_step(recipe, Shards(), state, hparams, batch, None)
+        state, _ = step(state, batch)
     chex.assert_trees_all_close(pick(train(spec)[0], 0), jax.device_get(state), **CLOSE)
 
 
