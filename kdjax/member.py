@@ -174,7 +174,7 @@ def train_step(
         average = jax.tree.map(
             lambda old, new: recipe.average * old + (1 - recipe.average) * new, average, now
         )
-    bad = state.bad | ~jnp.isfinite(loss) | ~jnp.isfinite(optax.global_norm(gradient))
+    bad = state.bad | ~jnp.isfinite(loss) | ~jnp.isfinite(optax.tree.norm(gradient))
     new = State(state.step, params, dict(collections), aux, opt_state, average, bad)
     new = jax.tree.map(lambda before, after: jnp.where(bad, before, after), state, new)
     return new.replace(step=state.step + 1, bad=bad), loss

@@ -10,7 +10,7 @@ import jax
 import pytest
 from stages import write_stage
 
-from kdjax import parallel, report
+from kdjax import loop, report
 from kdjax.host.machine import use_machine
 
 CACHE = tempfile.TemporaryDirectory()  # gone with the session
@@ -21,7 +21,6 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_compilation_cache_dir", CACHE.name)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 use_machine()  # the rest as the command does
-parallel.forget_programs = lambda: None  # once a module, below, takes less time
 
 
 def pytest_collection_modifyitems(items):
@@ -46,6 +45,12 @@ def undrawn():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(report, "write", lambda *_: None)
         yield
+
+
+@pytest.fixture
+def saving(monkeypatch):
+    """Every chunk is saved, however short."""
+    monkeypatch.setattr(loop, "SAVE_SECONDS", 0.0)
 
 
 @pytest.fixture(scope="module")

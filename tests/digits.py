@@ -4,14 +4,14 @@ import jax
 import numpy as np
 from sklearn.datasets import load_digits
 
-from kdjax import member, parallel, population
+from kdjax import member, nets, optim, parallel, population
 from kdjax.config import experiment, parse, stage
 from kdjax.config.spec import StageSpec, grid
 from kdjax.data import Preprocessing, order
-from kdjax.member import Recipe, State
+from kdjax.member import Hparams, Recipe, State
+from kdjax.mixing import peers_matrix
 from kdjax.parallel import Layout
-from kdjax.population import Data, Examples, Plan
-from kdjax.stage import build_model
+from kdjax.population import Data, Examples, Plan, Teach
 
 UNIT = Preprocessing(mean=(0.0,), scale=(1 / 16,))
 VMAP = Plan("vmap", scan=True)
@@ -40,46 +40,83 @@ def teacher_logits() -> np.ndarray:
     return np.einsum("nd,kdc->nkc", images.reshape(N, -1) / 16, weights).astype(np.float32)
 
 
+def recipe_of(spec: StageSpec, **fields) -> Recipe:
+    """What the members of a stage have in common, of ten classes."""
+    net = spec.model.net
+    return Recipe(
+        net=net or nets.build({"name": spec.model.name, **dict(spec.model.arguments)}, 10),
+        objective={part.name: part.term for part in spec.objective},
+        optimizer=lambda h: optim.build(spec.optimizer, spec.steps, h),
+        mean=spec.mean,
+        **fields,
+    )
+
+
+def hparams_of(spec: StageSpec, teachers: int = 1, members: list | None = None) -> Hparams:
+    """The numbers of all members [M], each of whom learns from all teachers alike."""
+    members = members or grid(spec)
+    return population.hparams(members, np.full((len(members), teachers), 1 / teachers))
+
+
 def train(
     spec: StageSpec,
     layout: Layout = ONE,
     plan: Plan = VMAP,
     logits: np.ndarray | None = None,
     members: list | None = None,
-    teach=None,
+    teach: Teach | None = None,
+    taught: member.Outputs | None = None,
+    peers: bool = False,
+    average: float | None = None,
 ) -> tuple[State, np.ndarray]:
-    """The host state [M, ...] and losses [M, S] after the stage's steps, in one chunk."""
+    """The host state [M, ...] and losses [M, S] after the stage's steps, in one chunk.
+
+    Args:
+      logits: of three teachers, cached; or `teach`, which has three as well.
+      taught: of `teach`, one example's outputs [3, 1, ...], for projections of features.
+      peers, average: whether the members, or their own averages, teach.
+    """
     members = members or grid(spec)
-    recipe = Recipe(build_model(spec.model, 10), spec)
-    teachers = 0 if logits is None and teach is None else 3
-    mixing = np.full((len(members), teachers), 1 / max(teachers, 1))
-    hparams = parallel.split_members(population.hparams(members, mixing), layout)
+    recipe = recipe_of(spec, average=average)
+    hparams = hparams_of(spec, 1 if logits is None and teach is None else 3, members)
+    if peers:
+        hparams["mixing"] = peers_matrix(len(members))
+    hparams = parallel.place_members(hparams, layout)
     example = np.zeros((1, 8, 8, 1), np.float32)
-    state = parallel.pmap(
-        population.over_members(lambda h: member.init(recipe, h, example), plan.members, (0,)),
-        layout,
-    )(hparams)
+    one = lambda h: member.init(recipe, h, example, taught)
+    state = parallel.pmap(population.over_members(one, plan.members, (0,)), layout)(hparams)
     images, labels = arrays()
     data = parallel.replicate(Data(images, labels, logits), layout)
-    chunk = population.train_chunk(recipe, plan, parallel.shards(layout), UNIT, teach)
+    shards = parallel.shards(layout)
+    chunk = population.train_chunk(
+        recipe, plan, shards, UNIT, spec.augment, spec.order, teach, peers=peers
+    )
     chunk = parallel.pmap(chunk, layout, donate=(0,))
-    steps = np.arange(spec.steps, dtype=np.int32)
-    if spec.order == "shared":
-        index = parallel.split_batch(order(0, N, spec.batch, 0, spec.steps), layout, axis=1)
-        step = np.broadcast_to(steps, (layout.devices, spec.steps))
-        examples = Examples(index, index, step, np.zeros_like(step))
-    else:
-        index = np.stack([order(m["seed"], N, spec.batch, 0, spec.steps) for m in members])
-        index = parallel.split_batch(index, layout, axis=2, by_member=True)
-        seeds = np.array([m["seed"] for m in members], np.int32)
-        own = np.tile(steps, (len(members), 1)), np.tile(seeds[:, None], (1, spec.steps))
-        examples = Examples(index, index, *parallel.split_members(own, layout))
-    parts = [examples]
-    if not plan.scan:
-        axis = 1 if spec.order == "shared" else 2
-        parts = [jax.tree.map(lambda x, s=s: np.take(x, [s], axis), examples) for s in steps]
     losses = []
-    for part in parts:
-        state, loss = chunk(state, hparams, data, (), part)
-        losses.append(parallel.join_members(loss, layout))
-    return parallel.join_members(state, layout), np.concatenate(losses, axis=1)
+    for examples in examples_of(spec, layout, plan, members):
+        state, loss = chunk(state, hparams, data, (), examples)
+        losses.append(parallel.fetch_members(loss, layout))
+    return parallel.fetch_members(state, layout), np.concatenate(losses, axis=1)
+
+
+def examples_of(
+    spec: StageSpec, layout: Layout, plan: Plan, members: list | None = None
+) -> list[Examples]:
+    """What the stage's steps train on, in one call, or in a call for each step."""
+    steps, members = np.arange(spec.steps, dtype=np.int32), members or grid(spec)
+    calls = [steps] if plan.scan else [steps[s : s + 1] for s in steps]
+    return [_call(spec, layout, members, part) for part in calls]
+
+
+def _call(spec: StageSpec, layout: Layout, members: list, steps: np.ndarray) -> Examples:
+    where = N, spec.batch, int(steps[0]), len(steps)
+    if spec.order == "shared":
+        index = parallel.place_batch(order(0, *where), layout, axis=1)
+        return Examples(
+            index, index, *parallel.replicate((steps, np.zeros_like(steps)), layout)
+        )
+    index = np.stack([order(m["seed"], *where) for m in members])
+    index = parallel.place_batch(index, layout, axis=2, by_member=True)
+    seeds = np.array([m["seed"] for m in members], np.int32)
+    own = np.tile(steps, (len(members), 1)), np.tile(seeds[:, None], (1, len(steps)))
+    return Examples(index, index, *parallel.place_members(own, layout))

@@ -4,6 +4,7 @@ from kdjax.config import experiment, stage
 
 NET = dict(model=dict(name="mlp", hidden=(16,)), steps=20, chunk=8, batch=40)
 TEACHERS = NET | dict(model=dict(name="mlp", hidden=(24,)), members=dict(seed=3))
+KD = dict(kl_divergence=1.0, cross_entropy=0.1)
 STUDENT = NET | dict(teacher="teachers", members=dict(seed=2))
 
 
@@ -14,9 +15,8 @@ def config(teachers=None, students=None, **fields):
             baseline=stage(**STUDENT),
             distilled=stage(
                 **STUDENT,
-                loss="distillation",
+                objective=KD,
                 temperature=4.0,
-                hard_weight=0.1,
                 teacher_logits="cached",
             ),
         )

@@ -2,7 +2,6 @@
 
 import contextlib
 from pathlib import Path
-from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -27,11 +26,11 @@ def make(seed: int, optimizer: str = "adamw") -> dict:
             "bias": random.normal(size=(MEMBERS, 32)).astype(jnp.bfloat16),
         }
     }
-    hparams = SimpleNamespace(learning_rate=0.1, weight_decay=0.0, momentum=0.9)
+    hparams = {"learning_rate": 0.1, "weight_decay": 0.0, "momentum": 0.9}
     rule = build(OptimizerSpec(name=optimizer, clip_norm=1.0), 100, hparams)
     state = jax.tree.map(np.array, jax.vmap(rule.init)(params))
     return {
-        "variables": {"params": params, "model_state": {}},
+        "variables": {"params": params},
         "opt": {
             "opt_state": jax.tree.map(
                 lambda x: (x + random.normal(size=x.shape)).astype(x.dtype), state

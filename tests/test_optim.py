@@ -1,7 +1,5 @@
 """Schedules, the rising momentum and the limit on a unit's weights, against their formulas."""
 
-from types import SimpleNamespace
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,8 +13,7 @@ STEPS = 300
 
 
 def hparams(**values):
-    defaults = {"learning_rate": 0.1, "weight_decay": 0.0, "momentum": 0.9}
-    return SimpleNamespace(**defaults | values)
+    return {"learning_rate": 0.1, "weight_decay": 0.0, "momentum": 0.9} | values
 
 
 def parameters(scale=1.0):

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kdjax import parallel
+from kdjax.nets.net import Outputs
 from kdjax.parallel import ExecutionSpec, Layout
 from kdjax.population import Plan
 from kdjax.rules import InputError
@@ -23,9 +24,8 @@ PLANS = (VMAP, MAP, Plan("unroll", scan=False))
 @pytest.fixture(scope="module")
 def spec():
     return a_stage(
-        loss="distillation",
+        objective=dict(kl_divergence=1.0, cross_entropy=0.5),
         teacher="teachers",
-        hard_weight=0.5,
         augment=dict(shift=1, flip=True),
         batch=24,
         optimizer=dict(max_squared_norm=1.0),
@@ -71,10 +71,10 @@ def test_layouts_agree_on_shared_batches(shards):
     [((8, 1), VMAP), ((4, 1), MAP), ((2, 4), MAP), ((2, 2), PLANS[2])],
 )
 def test_member_shards_share_the_work_of_live_teachers(shards, plan):
-    fields = dict(loss="kl_divergence", teacher="teachers", order="shared", augment=dict(shift=1))
-    spec = a_stage(**fields, batch=24, steps=9, members=dict(seed=8))
+    fields = dict(objective=dict(kl_divergence=1.0), teacher="teachers", order="shared")
+    spec = a_stage(**fields, augment=dict(shift=1), batch=24, steps=9, members=dict(seed=8))
     weights = np.float32(np.random.default_rng(0).normal(size=(3, 64, 10)))
-    teach = lambda _, x: jnp.einsum("bd,kdc->kbc", x.reshape(len(x), -1), weights)
+    teach = lambda _, x: Outputs(jnp.einsum("bd,kdc->kbc", x.reshape(len(x), -1), weights), {})
     one = train(spec, ONE, teach=teach)
     result = train(spec, Layout(*shards), plan, teach=teach)
     chex.assert_trees_all_close(result, one, rtol=1e-4, atol=1e-5)
@@ -94,14 +94,14 @@ def test_batch_statistics_do_not_depend_on_how_the_batch_is_split(plan):
     net = dict(name="resnet", blocks=1, stem=4, channels=(4,))
     spec = a_stage(model=net, batch=24, steps=4, members=dict(seed=2))
     one = train(spec, ONE, PLANS[2])
-    assert jax.tree.leaves(one[0].model_state)
+    assert jax.tree.leaves(one[0].collections)
     split = train(spec, Layout(2, 2), plan)
     chex.assert_trees_all_close(split, one, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("shards", [(4, 1), (2, 2)])
 def test_a_diverged_member_stays_alone_on_its_devices(shards):
-    fields = dict(loss="logit_matching", teacher="teachers", steps=12, batch=24)
+    fields = dict(objective=dict(logit_matching=1.0), teacher="teachers", steps=12, batch=24)
     rates = dict(seed=1, learning_rate=(1e-3, 1e3, 1e-2, 2e-2))
     spec = a_stage(**fields, optimizer=dict(name="sgd"), members=rates)
     state, _ = train(spec, Layout(*shards), logits=teacher_logits())
@@ -163,14 +163,14 @@ def test_a_layout_that_does_not_divide_is_refused_with_the_numbers(execution, wo
 def test_splitting_and_joining_are_inverse(shards):
     layout = Layout(*shards)
     tree = {"a": np.arange(24.0, dtype=np.float32).reshape(8, 3), "b": np.arange(8) > 3}
-    split = parallel.split_members(tree, layout)
+    split = parallel.place_members(tree, layout)
     assert split["a"].shape == (layout.devices, 8 // shards[0], 3)
-    chex.assert_trees_all_equal(parallel.join_members(split, layout), tree)
+    chex.assert_trees_all_equal(parallel.fetch_members(split, layout), tree)
 
 
 def test_joined_arrays_are_private_copies():
-    split = parallel.split_members(np.zeros((2, 3), np.float32), ONE)
-    joined = parallel.join_members(split, ONE)
+    split = parallel.place_members(np.zeros((2, 3), np.float32), ONE)
+    joined = parallel.fetch_members(split, ONE)
     add = parallel.pmap(lambda x: x + 1, ONE, donate=(0,))
     add(split).block_until_ready()
     np.testing.assert_array_equal(joined, 0)
@@ -180,18 +180,18 @@ def test_joined_arrays_are_private_copies():
 def test_every_device_gets_its_part_of_members_and_batch():
     layout = Layout(2, 2)
     index = np.arange(4 * 3 * 6).reshape(4, 3, 6)  # [M, S, B]
-    split = parallel.split_batch(index, layout, axis=2, by_member=True)
+    split = parallel.place_batch(index, layout, axis=2, by_member=True)
     np.testing.assert_array_equal(split[1], index[:2, :, 3:])  # member shard 0, data shard 1
     np.testing.assert_array_equal(split[2], index[2:, :, :3])
-    shared = parallel.split_batch(index[0], layout, axis=1)
+    shared = parallel.place_batch(index[0], layout, axis=1)
     np.testing.assert_array_equal(shared[3], index[0, :, 3:])
 
 
 def test_copies_of_the_last_member_fill_the_last_shard_and_are_dropped_again():
     layout = Layout(2, 2, copies=1)
     index = np.arange(3 * 2 * 4).reshape(3, 2, 4)  # [M, S, B]
-    split = parallel.split_batch(index, layout, axis=2, by_member=True)
+    split = parallel.place_batch(index, layout, axis=2, by_member=True)
     np.testing.assert_array_equal(split[3], index[[2, 2], :, 2:])
-    members = parallel.split_members(np.float32(index), layout)
-    np.testing.assert_array_equal(parallel.join_members(members, layout), index)
-    np.testing.assert_array_equal(parallel.sum_shards(members, layout), 2 * index)
+    members = parallel.place_members(np.float32(index), layout)
+    np.testing.assert_array_equal(parallel.fetch_members(members, layout), index)
+    np.testing.assert_array_equal(parallel.fetch_sums(members, layout), 2 * index)

@@ -5,16 +5,28 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from digits import ONE, VMAP, a_stage, arrays, teacher_logits, train
+from digits import (
+    ONE,
+    UNIT,
+    VMAP,
+    a_stage,
+    arrays,
+    examples_of,
+    hparams_of,
+    recipe_of,
+    teacher_logits,
+    train,
+)
 
 from kdjax import member, population
 from kdjax.config.spec import grid
 from kdjax.data import order
-from kdjax.member import Batch, Recipe, Shards
-from kdjax.nets.modules import MODELS
-from kdjax.population import PLANS, Plan, choose_plan
-from kdjax.stage import build_model
+from kdjax.member import Batch, Shards
+from kdjax.nets.net import Outputs
+from kdjax.population import PLANS, Data, Plan, choose_plan
 
+SOFT = dict(kl_divergence=1.0)
+KD = dict(kl_divergence=1.0, cross_entropy=0.5)
 CLOSE = dict(rtol=2e-5, atol=2e-6)
 
 
@@ -25,9 +37,8 @@ def pick(tree, m):
 @pytest.mark.parametrize("order_of_batches", ["own", "shared"])
 def test_a_population_equals_its_members_one_by_one(order_of_batches):
     spec = a_stage(
-        loss="distillation",
+        objective=KD,
         teacher="teachers",
-        hard_weight=0.5,
         order=order_of_batches,
         members=dict(seed=2, temperature=(1.0, 4.0)),
     )
@@ -48,13 +59,13 @@ def test_a_population_equals_its_members_one_by_one(order_of_batches):
 )
 def test_a_chunk_equals_the_members_step_in_a_python_loop(optimizer):
     spec = a_stage(members=dict(seed=1), optimizer=optimizer)
-    recipe = Recipe(build_model(spec.model, 10), spec)
+    recipe, hparams = recipe_of(spec), pick(hparams_of(spec), 0)
     images, labels = arrays()
-    hparams = pick(population.hparams(grid(spec), np.zeros((1, 0))), 0)
     state = member.init(recipe, hparams, jnp.zeros((1, 8, 8, 1)))
+    step = jax.jit(lambda state, batch: member.train_step(recipe, Shards(), state, hparams, batch, None))
     for index in order(0, len(labels), spec.batch, 0, spec.steps):
         batch = Batch(jnp.asarray(images[index] / 16, jnp.float32), jnp.asarray(labels[index]))
-        state, _ = member.train_step(recipe, Shards(), state, hparams, batch, None)
+        state, _ = step(state, batch)
     chex.assert_trees_all_close(pick(train(spec)[0], 0), jax.device_get(state), **CLOSE)
 
 
@@ -62,7 +73,7 @@ def test_a_chunk_equals_the_members_step_in_a_python_loop(optimizer):
 @pytest.mark.parametrize("order_of_batches", ["own", "shared"])
 def test_every_plan_gives_the_same_result(plan, order_of_batches):
     spec = a_stage(
-        loss="kl_divergence", teacher="teachers", order=order_of_batches, members=dict(seed=3)
+        objective=SOFT, teacher="teachers", order=order_of_batches, members=dict(seed=3)
     )
     expected = train(spec, logits=teacher_logits())
     chex.assert_trees_all_close(train(spec, plan=plan, logits=teacher_logits()), expected, **CLOSE)
@@ -71,10 +82,10 @@ def test_every_plan_gives_the_same_result(plan, order_of_batches):
 @pytest.mark.parametrize("order_of_batches", ["own", "shared"])
 def test_live_teachers_give_the_results_of_their_cached_logits(order_of_batches):
     spec = a_stage(
-        loss="kl_divergence", teacher="teachers", order=order_of_batches, members=dict(seed=3)
+        objective=SOFT, teacher="teachers", order=order_of_batches, members=dict(seed=3)
     )
     weights = jnp.asarray(np.random.default_rng(0).normal(size=(3, 64, 10)), jnp.float32)
-    teach = lambda _, x: jnp.einsum("bd,kdc->kbc", x.reshape(len(x), -1), weights)
+    teach = lambda _, x: Outputs(jnp.einsum("bd,kdc->kbc", x.reshape(len(x), -1), weights), {})
     expected = train(spec, logits=teacher_logits())
     for plan in (VMAP, Plan("map", True), Plan("unroll", False)):
         chex.assert_trees_all_close(train(spec, plan=plan, teach=teach), expected, **CLOSE)
@@ -91,7 +102,8 @@ def test_permuted_members_give_permuted_results():
 
 
 def test_a_diverged_member_stops_is_marked_and_leaves_the_others_as_they_were():
-    fields = dict(loss="logit_matching", teacher="teachers", steps=12, optimizer=dict(name="sgd"))
+    fields = dict(teacher="teachers", steps=12, optimizer=dict(name="sgd"))
+    fields |= dict(objective=dict(logit_matching=1.0))
     spec = a_stage(**fields, members=dict(seed=1, learning_rate=(1e-3, 1e3, 1e-2)))
     state, losses = train(spec, logits=teacher_logits())
     np.testing.assert_array_equal(state.bad, [False, True, False])
@@ -129,29 +141,16 @@ def test_the_plan_follows_the_table_and_can_be_asked_for():
     assert choose_plan("auto", "cpu", "dense", 2**30) == Plan("map", scan=True)
     assert choose_plan("auto", "cpu", "convolutional", 2**10) == Plan("unroll", scan=False)
     assert choose_plan("vmap", "cpu", "dense", 2**30) == Plan("vmap", scan=True)
-    assert {m.kind for m in MODELS.values()} <= {"dense", "convolutional"}
 
 
 def test_a_convolutional_population_on_the_cpu_has_no_loop_in_its_program():
     spec = a_stage(model=dict(name="cnn", channels=(4,), dense=8), members=dict(seed=2))
-    recipe = Recipe(build_model(spec.model, 10), spec)
-    hparams = population.hparams(grid(spec), np.zeros((2, 0)))
-    plan = PLANS["cpu, convolutional"]
+    recipe, hparams, plan = recipe_of(spec), hparams_of(spec), PLANS["cpu, convolutional"]
     init = lambda h: member.init(recipe, h, jnp.zeros((1, 8, 8, 1)))
     state = population.over_members(init, plan.members, (0,))(hparams)
-    images, labels = arrays()
-    from digits import UNIT
-
-    from kdjax.population import Data, Examples
-
-    chunk = population.train_chunk(recipe, plan, Shards(), UNIT, None)
-    index = np.stack([order(s, len(labels), 20, 0, 1) for s in (0, 1)])
-    one = np.zeros((2, 1), np.int32)
-    text = str(
-        jax.make_jaxpr(chunk)(
-            state, hparams, Data(images, labels, None), (), Examples(index, index, one, one)
-        )
-    )
+    chunk = population.train_chunk(recipe, plan, Shards(), UNIT, spec.augment, spec.order, None)
+    examples = jax.tree.map(lambda x: x[0], examples_of(spec, ONE, plan)[0])
+    text = str(jax.make_jaxpr(chunk)(state, hparams, Data(*arrays(), None), (), examples))
     assert "conv_general_dilated" in text
     assert "scan" not in text and "while" not in text
     vmapped, _ = train(spec)
@@ -159,8 +158,13 @@ def test_a_convolutional_population_on_the_cpu_has_no_loop_in_its_program():
     chex.assert_trees_all_close(vmapped, unrolled, rtol=1e-4, atol=1e-5)
 
 
-def test_hparams_have_a_field_for_every_number_of_the_grid():
-    spec = a_stage()
-    fields = set(member.Hparams.__dataclass_fields__)
-    assert fields == set(grid(spec)[0]) | {"mixing"}
-    assert ONE.devices == 1
+def test_the_numbers_of_members_are_those_that_the_stage_reads():
+    spec = a_stage(objective=KD, teacher="teachers", members=dict(seed=2, temperature=(1.0, 3.0)))
+    numbers = hparams_of(spec, teachers=3)
+    assert set(numbers) == {
+        *("learning_rate", "weight_decay", "temperature", "ensemble_size", "seed", "mixing"),
+        *("kl_divergence.weight", "cross_entropy.weight", "cross_entropy.label_smoothing"),
+    }
+    assert numbers["seed"].dtype == numbers["ensemble_size"].dtype == np.int32
+    np.testing.assert_array_equal(numbers["temperature"], np.float32([1, 1, 3, 3]))
+    assert numbers["mixing"].shape == (4, 3)
