@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from kdjax.nets import calls, identity
 from kdjax.nets.net import Net, Outputs, PyTree, Training, Variables
@@ -89,9 +90,13 @@ def _forms(params: PyTree, name: str) -> dict[str, Form]:
 
 def _variables(forms: dict[str, Form], params: PyTree) -> Variables:
     trees = dict(zip(("params", "constants"), _parted(params), strict=True))
-    return {
-        kind: form.nested(jax.tree.map(jnp.asarray, trees[kind])) for kind, form in forms.items()
-    }
+    return {kind: form.nested(jax.tree.map(_array, trees[kind])) for kind, form in forms.items()}
+
+
+def _array(leaf: Any) -> jax.Array | np.ndarray:
+    """A leaf as an array, which does not go to a device yet: a module may make a net before
+    `use_machine` says which devices there are."""
+    return leaf if isinstance(leaf, jax.Array) else np.asarray(leaf, jnp.result_type(leaf))
 
 
 def _parted(tree: PyTree) -> tuple[PyTree, PyTree]:
