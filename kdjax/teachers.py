@@ -206,7 +206,7 @@ def as_teacher(value: Any, path: str) -> Teacher:
         return value
     if isinstance(value, Stage):
         return of_stage(value)
-    if isinstance(value, Net) and value.params is not None:
+    if isinstance(value, Net) and value.variables is not None:
         return of_net(value)
     raise InputError(
         f"{path} is {shown(value)}; it must be a Stage, a Teacher, or kdjax.function(apply, params)"

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from kdjax.nets import calls, identity
 from kdjax.nets.net import Net, Outputs, PyTree, Training, Variables
@@ -95,10 +96,16 @@ def _forms(params: PyTree, name: str) -> dict[str, Form]:
 
 
 def _variables(forms: dict[str, Form], params: PyTree) -> Variables:
-    trees = [jax.tree.map(jnp.asarray, part) for part in _parted(params)]
+    trees = [jax.tree.map(_array, part) for part in _parted(params)]
     return {
         kind: form.nested(tree) for (kind, form), tree in zip(forms.items(), trees, strict=False)
     }
+
+
+def _array(leaf: Any) -> jax.Array | np.ndarray:
+    """A leaf as an array, which does not go to a device yet: a module may make a net before
+    `use_machine` says which devices there are."""
+    return leaf if isinstance(leaf, jax.Array) else np.asarray(leaf, jnp.result_type(leaf))
 
 
 def _parted(tree: PyTree) -> tuple[PyTree, PyTree]:

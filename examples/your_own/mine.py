@@ -1,0 +1,121 @@
+"""What a user of kdjax brings: nets, a teacher, losses and data, each as it would be written for any
+other training loop. `notebook_door.py` uses them as values, `config.py` names them."""
+
+import equinox as eqx
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from sklearn.datasets import load_digits
+from sklearn.kernel_ridge import KernelRidge
+
+import kdjax
+from kdjax import losses
+
+# Data: any arrays in memory, [N, ...] and [N]. Here floats from 0 to 1, taken as they are.
+
+images, labels = load_digits(return_X_y=True)
+images = images.reshape(-1, 8, 8).astype("float32") / 16
+digits = kdjax.arrays(train=(images[:1000], labels[:1000]), test=(images[1000:], labels[1000:]))
+
+
+# Nets: a module of Linen, NNX or Equinox. In a config kdjax gives `classes`, `rngs` and `key`.
+
+
+class LinenNet(nn.Module):
+    classes: int = 10
+    width: int = 64
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        x = nn.Dense(self.width)(x.reshape(len(x), -1))
+        x = nn.relu(nn.BatchNorm(use_running_average=not train)(x))
+        x = nn.Dropout(0.1, deterministic=not train)(x)
+        return nn.Dense(self.classes)(x)
+
+
+class NnxNet(nnx.Module):
+    def __init__(self, classes=10, width=32, *, rngs):
+        self.hidden = nnx.Linear(64, width, rngs=rngs)
+        self.dropout = nnx.Dropout(0.1, rngs=rngs)
+        self.logits = nnx.Linear(width, classes, rngs=rngs)
+
+    def __call__(self, x):
+        return self.logits(self.dropout(nnx.relu(self.hidden(x.reshape(len(x), -1)))))
+
+
+class EquinoxNet(eqx.Module):
+    layers: list
+
+    def __init__(self, classes=10, width=32, *, key):
+        first, second = jax.random.split(key)
+        self.layers = [eqx.nn.Linear(64, width, key=first), eqx.nn.Linear(width, classes, key=second)]
+
+    def __call__(self, x):  # one example
+        return self.layers[1](jax.nn.relu(self.layers[0](x.ravel())))
+
+
+# A teacher: any pure function of parameters and inputs. Here a kernel machine of scikit-learn.
+
+
+def kernel_machine(params, x):
+    distance = (x.reshape(len(x), 1, -1) - params["examples"]) ** 2
+    return jnp.exp(-0.2 * distance.sum(axis=-1)) @ params["weights"]
+
+
+flat = images[:1000].reshape(1000, -1)
+fitted = KernelRidge(alpha=0.1, kernel="rbf", gamma=0.2).fit(flat, 10 * np.eye(10)[labels[:1000]])
+machine = kdjax.function(kernel_machine, {"examples": flat, "weights": fitted.dual_coef_})
+
+
+# Losses: a Term is a function of one member and one batch, and says what it reads.
+
+
+def _skew(context):
+    """KL(t || a t + (1 - a) s), t of the teachers and s of the student (arXiv 2402.03898)."""
+    temperature, a = context.hparams["temperature"], context.hparams["skew"]
+    targets = context.targets(temperature)
+    t, s = (jax.nn.log_softmax(z / temperature) for z in (targets, context.student.logits))
+    mixture = jnp.logaddexp(jnp.log(a) + t, jnp.log1p(-a) + s)
+    return temperature**2 * losses.kl_divergence(mixture, t, 1.0)
+
+
+skew_kl = kdjax.Term(
+    _skew, needs={"targets"}, hparams={"temperature": None, "skew": 0.1}, name="skew_kl"
+)
+
+
+def fitnet(student: str, teacher: str):
+    """FitNet (arXiv 1412.6550): a layer of the student, projected, against one of each teacher."""
+
+    def projection(key, student_outputs, teacher_outputs):
+        f, g = student_outputs.features[student], teacher_outputs.features[teacher]
+        scale = f.shape[1] ** -0.5
+        return scale * jax.random.normal(key, (len(g), f.shape[1], g.shape[2]))
+
+    def function(context):
+        f, g = context.student.features[student], context.teacher.features[teacher]
+        return ((jnp.einsum("bf,kfg->kbg", f, context.aux) - g) ** 2).mean(axis=(0, 2))
+
+    taps = {"student": (student,), "teacher": (teacher,)}
+    return kdjax.Term(function, needs={"teacher"}, aux=projection, **taps, name="fitnet")
+
+
+def _dist(context):
+    """1 - Pearson's correlation of the rows, and of the columns, of two [B, C] (arXiv 2205.10536)."""
+    temperature = context.hparams["temperature"]
+    logits = context.student.logits, context.targets(temperature)
+    s, t = (jax.nn.softmax(context.gather(z) / temperature) for z in logits)
+    relation = lambda axis: 1 - _correlation(s, t, axis).mean()
+    return temperature**2 * (relation(1) + context.hparams["intra"] * relation(0))
+
+
+def _correlation(x, y, axis):
+    x, y = (z - z.mean(axis, keepdims=True) for z in (x, y))
+    return (x * y).sum(axis) / jnp.sqrt((x**2).sum(axis) * (y**2).sum(axis) + 1e-12)
+
+
+dist = kdjax.Term(
+    _dist, needs={"targets"}, hparams={"temperature": None, "intra": 1.0}, name="dist"
+)
