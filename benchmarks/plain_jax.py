@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-SEEDS, BATCH, CLASSES = 10, 100, 10
+SEEDS, BATCH, CLASSES, BRIGHTEST = 10, 100, 10, 16
 TEACHER_STEPS, STUDENT_STEPS = 2500, 3000
 
 
@@ -110,8 +110,8 @@ def train(
 
 def main(path: str) -> None:
     data = np.load(path)
-    x, x_test = (jnp.asarray(data[f"{split}_inputs"], jnp.float32) / 16 for split in ("train", "test"))
-    y, y_test = (jnp.asarray(data[f"{split}_labels"]) for split in ("train", "test"))
+    x, x_test = (data[f"{split}_inputs"].astype(np.float32) / BRIGHTEST for split in ("train", "test"))
+    y, y_test = (data[f"{split}_labels"] for split in ("train", "test"))
     large, small = MLP((256, 256), dropout_input=0.1, dropout=0.5), MLP((32,))
 
     def report(name: str, logits: jax.Array) -> None:
