@@ -1,25 +1,17 @@
-"""Students: taught by cached and live targets, swept in one program, and served."""
+"""Students: taught by cached and live targets, and swept in one program."""
 
 import itertools
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-import jax
-import jax.numpy as jnp
 
 from benchmarks import populations
 from benchmarks.data_sets import dataset
+from benchmarks.populations import finished
 from benchmarks.rows import microseconds
 from benchmarks.session import Session
-from benchmarks.teachers import finished
 from benchmarks.timing import Case, Row, measure, row
 from benchmarks.work import DIGITS, IMAGES, Work
-from kdjax import member
-from kdjax.mixing import ensemble_logits
-from kdjax.stage import open_stage
-from kdjax.teachers import open_teachers
 
 TEACHER, STUDENT = Work(IMAGES, (1200, 1200)), Work(IMAGES, (800, 800))
 STUDENTS, TEACHERS = 10, 10
@@ -28,7 +20,6 @@ SMALL_STUDENT = Work(DIGITS, (32,), optimizer="adamw", examples=800)
 TEMPERATURES = tuple(1.0 + 0.5 * i for i in range(40))
 SWEEP_STEPS = 1000
 SINGLE = 4  # runs of one temperature in a repeat
-SERVED = (1, 100)  # examples of a call
 
 
 def targets(session: Session) -> list[Row]:
@@ -86,30 +77,3 @@ def sweep(session: Session) -> list[Row]:
     own, of = timings["sweep"], f"{SMALL_STUDENT.name}, {SWEEP_STEPS} steps"
     unit = "s per student"
     return [row("sweep40_vs_runs", own, timings["single runs"], own.median, unit, of=of)]
-
-
-def latency(session: Session) -> list[Row]:
-    """Logits of one student against those of its teachers as one classifier, on one device."""
-    data = dataset(IMAGES)
-    teachers = open_teachers([Path(finished(session, TEACHER, data, TEACHERS))])
-    student = open_stage(finished(session, STUDENT, data, STUDENTS))
-    first, rows = jax.tree.map(lambda x: x[0], student.variables), []
-    one = lambda v, x: member.predict(student.model, v, x)
-    every = lambda v, x: ensemble_logits(teachers.teach(v, x), 1.0)
-    for batch in SERVED:
-        inputs = jnp.zeros((batch, *data.input_shape))
-        cases = [
-            _call("student", one, first, inputs),
-            _call("ensemble", every, teachers.variables, inputs),
-        ]
-        timings = measure(cases, session.repeats)
-        own, base = timings["student"], timings["ensemble"]
-        name = "student_vs_ensemble_latency" + f", {batch} examples" * (batch > 1)
-        rows.append(row(name, own, base, 1e3 * own.median, "ms", of=f"{STUDENT.name} K={TEACHERS}"))
-    return rows
-
-
-def _call(name: str, forward: Callable, variables: Any, inputs: jax.Array) -> Case:
-    program = jax.jit(forward)
-    variables, inputs = jax.device_put((variables, inputs), jax.local_devices()[0])
-    return Case(name, lambda: program(variables, inputs).block_until_ready(), 1)

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 from benchmarks import populations
 from benchmarks.data_sets import dataset
+from benchmarks.populations import finished
 from benchmarks.rows import UNIT, microseconds
 from benchmarks.session import Session
-from benchmarks.teachers import finished
 from benchmarks.timing import Case, Row, measure, row, tell
 from benchmarks.work import IMAGES, Work
 from kdjax.data.sources import numbered

@@ -9,6 +9,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from benchmarks.data_sets import dataset
+from benchmarks.session import Session
 from benchmarks.timing import Case
 from benchmarks.work import (
     DROPOUT,
@@ -70,6 +71,15 @@ def finish(stage: ConfigDict, data: Dataset, directory: Path) -> Path:
     track = lambda job, done: Displays()
     train.train(job, spec, data, exam, lambda line: None, track, lambda: None)
     return job.directory
+
+
+def finished(session: Session, work: Work, data: Dataset, members: int) -> str:
+    """The directory of a finished stage of so many nets, trained once a session. It trains for one
+    step, which makes nets as good as any for what is measured."""
+    directory = session.directory / f"{work.name} M={members} C={data.classes}"
+    if not directory.exists():
+        finish(stage(work, members, steps=1, chunk=1), data, directory)
+    return str(directory / STAGE)
 
 
 def _prepared(

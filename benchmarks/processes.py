@@ -10,16 +10,16 @@ import shlex
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from benchmarks import one_stage, populations
 from benchmarks.data_sets import on_disk
 from benchmarks.session import Session
 from benchmarks.timing import Row, Timing, row, row_of, tell
 from benchmarks.work import IMAGES, Work
-from kdjax.host.checkpoint import EXPERIMENT, METRICS
 
 ROOT = Path(__file__).parents[1]
 NET = Work(IMAGES, (1200, 1200), optimizer="adamw")  # as in `one_stage.py`
@@ -29,6 +29,7 @@ MEMBERS = (1, 5, 10, 20)
 MEMORY_STEPS = dict(steps=4, chunk=2)  # two checkpoints, for a save takes memory
 STARTS, PEAKS = 3, 2  # most repeats
 GIB = 2**30
+EXPERIMENT, METRICS = "experiment.json", "metrics.jsonl"  # of a workdir, and of a stage in it
 # Linux counts the most that a process had before it became a command among the command's own, and
 # this process is large: a small one starts the command, and prints what it took.
 LAUNCH = """
@@ -39,6 +40,16 @@ seconds = time.time() - began
 peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
 print(json.dumps([code, began, seconds, peak]))
 """
+
+
+class Ran(NamedTuple):
+    """A Python process that has ended: when it began (seconds since the epoch), the seconds it
+    took, the most memory it had in bytes, and what it printed."""
+
+    began: float
+    seconds: float
+    peak: int
+    printed: str
 
 
 @dataclass(frozen=True)
@@ -60,7 +71,7 @@ def start_up(session: Session) -> list[Row]:
             for found in processes.values():
                 found.append(command(session, Path(cache)))
         for module, seconds in imports.items():
-            seconds.append(run(["-c", f"import {module}"], {})[1])
+            seconds.append(run(["-c", f"import {module}"]).seconds)
     jax, kdjax = (Timing(tuple(seconds)) for seconds in imports.values())
     cold, warm = (Timing(tuple(p.ready for p in found)) for found in processes.values())
     cold_step, warm_step = (
@@ -106,21 +117,37 @@ def command(session: Session, cache: Path, fields: dict[str, object] | None = No
         flags["dataset.name"], _ = on_disk(IMAGES, session.directory)
         arguments = ["-m", "kdjax.main", f"--config={one_stage.__file__}", f"--workdir={workdir}"]
         arguments += [f"--config.{name}={value}" for name, value in flags.items()]
-        fonts = str(session.directory / "matplotlib")  # what it finds is no part of the cache
-        began, seconds, peak = run(arguments, {"XDG_CACHE_HOME": str(cache), "MPLCONFIGDIR": fonts})
-        tell(f"kdjax.main: {seconds:.1f} s")
+        ran = run(arguments, caches(session, cache))
+        tell(f"kdjax.main: {ran.seconds:.1f} s")
         ready, first = Path(workdir, EXPERIMENT), Path(workdir, one_stage.STAGE, METRICS)
-        return Process(ready.stat().st_mtime - began, first.stat().st_mtime - began, peak)
+        return Process(ready.stat().st_mtime - ran.began, first.stat().st_mtime - ran.began, ran.peak)
 
 
-def run(arguments: Sequence[str], environment: dict[str, str]) -> tuple[float, float, int]:
-    """A Python process of its own: when it began, its seconds, and its peak memory in bytes."""
+def caches(session: Session, cache: Path) -> dict[str, str]:
+    """The environment of a process that keeps its data and programs in `cache`. The fonts that
+    Matplotlib finds are no part of it."""
+    return {"XDG_CACHE_HOME": str(cache), "MPLCONFIGDIR": str(session.directory / "matplotlib")}
+
+
+def run(
+    arguments: Sequence[str], environment: Mapping[str, str] | None = None, root: Path = ROOT
+) -> Ran:
+    """Runs Python with these arguments in a process of its own.
+
+    Args:
+      environment: is added to this process's.
+      root: the checkout that the process is of. It runs there and imports from there.
+
+    Raises:
+      RuntimeError: the process failed; the message has the last line that it printed.
+    """
     inherited = {k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"}
+    imported = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
     command = [sys.executable, *arguments]
     done = subprocess.run(
         [sys.executable, "-I", "-S", "-c", LAUNCH, *command],
-        cwd=ROOT,
-        env=inherited | environment,
+        cwd=root,
+        env=inherited | {"PYTHONPATH": imported} | dict(environment or {}),
         capture_output=True,
         text=True,
         errors="replace",
@@ -130,4 +157,4 @@ def run(arguments: Sequence[str], environment: dict[str, str]) -> tuple[float, f
     if code:
         said = done.stderr.strip().splitlines() or ["nothing"]
         raise RuntimeError(f"{shlex.join(command)} has failed: {said[-1]}")
-    return began, seconds, peak * 1024  # Linux counts it in KiB
+    return Ran(began, seconds, peak * 1024, done.stderr)  # Linux counts memory in KiB

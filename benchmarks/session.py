@@ -18,10 +18,12 @@ class Curve:
 
 @dataclass(frozen=True)
 class Session:
-    """`directory` is for whatever is written, and gone after the session."""
+    """`directory` is for whatever is written, and gone after the session. `against` is another
+    checkout of kdjax, which the default job is compared with."""
 
     repeats: int
     directory: Path
+    against: Path | None = None
     curves: list[Curve] = field(default_factory=list)
 
     def few(self, most: int) -> int:

@@ -3,7 +3,16 @@ first. Add a function, and its name to `BENCHMARKS`."""
 
 from collections.abc import Callable
 
-from benchmarks import convolutions, dense, distillation, growth, processes, saving
+from benchmarks import (
+    convolutions,
+    default_job,
+    dense,
+    distillation,
+    growth,
+    processes,
+    saving,
+    serving,
+)
 from benchmarks.session import Session
 from benchmarks.timing import Row
 
@@ -14,7 +23,8 @@ BENCHMARKS: dict[str, Callable[[Session], list[Row]]] = {
     "convolutional": convolutions.convolutional,
     "targets": distillation.targets,
     "sweep": distillation.sweep,
-    "latency": distillation.latency,
+    "predict": serving.predict,
+    "latency": serving.latency,
     "start_up": processes.start_up,
     "memory": processes.memory,
     "adamw": dense.adamw,
@@ -24,6 +34,7 @@ BENCHMARKS: dict[str, Callable[[Session], list[Row]]] = {
     "plans": dense.plans,
     "grid": dense.grid,
     "accelerator": dense.accelerator,
+    "default_job": default_job.default_job,
 }
-LONG = ("grid", "accelerator")  # each takes longer on two cores than all others together
+LONG = ("grid", "accelerator", "default_job")  # run by name alone, for they take long
 DEFAULT = [name for name in BENCHMARKS if name not in LONG]

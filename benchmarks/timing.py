@@ -1,7 +1,8 @@
 """The protocol: warmed up, interleaved, repeated; ratios are of neighbours in time.
 
-The cases of one comparison take turns (A, B, A, B, ...), so that a shared machine's drift hits
-all of them, and a ratio is the median of the ratios of the repeats, not a ratio of medians.
+The cases of one comparison take turns (A, B, then B, A, then A, B, ...), so that a shared
+machine's drift hits all of them, and a ratio is the median of the ratios of the repeats, not a
+ratio of medians.
 """
 
 import os
@@ -77,7 +78,7 @@ def measure(
         tell(f"{case.name}: first call {first[case.name]:.1f} s")
     for i in range(repeats):
         began = clock()
-        for case in cases:
+        for case in cases if i % 2 == 0 else reversed(cases):
             seconds[case.name].append(_repeat(case, clock))
         tell(f"round {i + 1} of {repeats}: {clock() - began:.1f} s")
     later = {case.name: case.units * statistics.median(seconds[case.name]) for case in cases}
