@@ -10,7 +10,7 @@ raw data of an experiment are `examples(config, split) -> (inputs, labels)`.
 
 from kdjax.experiment import examples, run
 from kdjax.host.machine import use_machine
-from kdjax.report.report import Report
+from kdjax.report import Report
 from kdjax.stage import Stage, open_stage
 
 __all__ = ["Report", "Stage", "examples", "open_stage", "run", "use_machine"]

@@ -7,14 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from kdjax import data, evaluation, parallel, report
+from kdjax import data, evaluation, findings, parallel, report
 from kdjax.config.parse import complete, parse
 from kdjax.config.spec import ExperimentSpec, plain
 from kdjax.host import checkpoint, files, processes, versions
 from kdjax.host.progress import Displays, Progress, TensorBoard
 from kdjax.prepare import Job, claim, prepare
-from kdjax.report import findings
-from kdjax.report.report import Report
+from kdjax.report import Report
 from kdjax.rules import Preempted, choose
 from kdjax.teachers import open_teachers
 from kdjax.train import train

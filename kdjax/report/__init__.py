@@ -1,5 +1,7 @@
 """What a run found: rows with error bars, figures, pages."""
 
-from kdjax.report.report import ENSEMBLE, METRICS, Report, Row, representatives, summarise, write
+from kdjax.report.page import write
+from kdjax.report.report import Report
+from kdjax.report.rows import ENSEMBLE, METRICS, Row, representatives, summarise
 
 __all__ = ["ENSEMBLE", "METRICS", "Report", "Row", "representatives", "summarise", "write"]

@@ -1,40 +1,13 @@
 """How the rows of a report read as tables: numbers in human units, and Markdown."""
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
-Columns = list[tuple[str, list[str]]]  # (heading, cells), the first naming its row
+from kdjax.report.rows import Row, Statistics
 
-
-def of_rows(rows: Sequence[Any]) -> str:
-    """One Markdown table of these `report.Row`s, without what applies to none of them."""
-    measured = ((heading, lambda r, m=m: _mean(r, *m)) for heading, *m in METRICS)
-    return markdown(_columns(rows, (*NAMES, *measured, *COSTS)))
-
-
-def results(rows: Sequence[Any]) -> Columns:
-    """What the members do: every metric with its s.d."""
-    measured = ((heading, lambda r, m=m: _spread(r, *m)) for heading, *m in METRICS)
-    return _columns(rows, (*NAMES, *measured))
-
-
-def costs(rows: Sequence[Any]) -> Columns:
-    """What one member, or an ensemble of all, costs to serve, and what training took."""
-    return _columns(rows, (NAMES[0], *COSTS))
-
-
-def markdown(columns: Sequence[tuple[str, list[str]]]) -> str:
-    """A GitHub table of named columns, aligned: the first to the left, numbers to the right."""
-    columns = [[cell.replace("|", r"\|") for cell in (name, *cells)] for name, cells in columns]
-    widths = [max(map(len, (*cells, "---"))) for cells in columns]
-    rules = [":" + "-" * (widths[0] - 1), *("-" * (width - 1) + ":" for width in widths[1:])]
-    header, *lines = zip(*columns, strict=True)
-    sides = "<" + ">" * (len(columns) - 1)
-    return "\n".join(
-        "| " + " | ".join(map(format, line, map("{}{}".format, sides, widths))) + " |"
-        for line in (header, rules, *lines)
-    )
+Columns = list[tuple[str, list[str]]]  # (heading, cells); the first column names the rows
+Kinds = Sequence[tuple[str, Callable[[Row], str]]]  # (heading, the cell of a row)
+UNITS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
 def number(value: float | None, form: str) -> str:
@@ -42,60 +15,66 @@ def number(value: float | None, form: str) -> str:
     return "-" if value is None or not math.isfinite(value) else format(value, form)
 
 
-def errors(row: Any) -> str:
-    """Mean ± s.d., or the number of the one net there is."""
-    mean, std = row.mean("errors"), row.std("errors")
-    return number(mean, ".10g") if std is None else f"{mean:.1f} ± {std:.1f}"
+def spread(found: Statistics, form: str, scale: float = 1, alone: str = "") -> str:
+    """Mean ± s.d. in one format, or the mean in the format `alone` where there is no s.d."""
+    mean, std = (None if found[k] is None else scale * found[k] for k in ("mean", "std"))
+    if std is None:
+        return number(mean, alone or form)
+    return f"{number(mean, form)} ± {number(std, form)}"
 
 
-def _columns(rows: Sequence[Any], kinds: Sequence[tuple[str, Any]]) -> Columns:
-    columns = [(heading, [text(row) for row in rows]) for heading, text in kinds]
-    return [column for column in columns if set(column[1]) != {"-"}]
+def errors(row: Row) -> str:
+    """Mean ± s.d. of the count of errors, or the count of the one net that there is."""
+    return spread(row.metrics["errors"], ".1f", alone=".10g")
 
 
-def _mean(row: Any, metric: str, scale: float, form: str) -> str:
-    mean = row.mean(metric)
-    if metric == "errors":
-        return errors(row)
-    return number(None if mean is None else scale * mean, form)
+def columns(rows: Sequence[Row], kinds: Kinds) -> Columns:
+    """One of RESULTS, COSTS and SUMMARY for these rows, without what applies to none of them."""
+    found = [(heading, [text(row) for row in rows]) for heading, text in kinds]
+    return [column for column in found if set(column[1]) != {"-"}]
 
 
-def _spread(row: Any, metric: str, scale: float, form: str) -> str:
-    mean, std = _mean(row, metric, scale, form), row.std(metric)
-    return mean if std is None or metric == "errors" else f"{mean} ± {scale * std:{form}}"
+def markdown(columns: Columns) -> str:
+    """A GitHub table of named columns, aligned: the first to the left, numbers to the right."""
+    texts = [[cell.replace("|", r"\|") for cell in (name, *cells)] for name, cells in columns]
+    widths = [max(map(len, (*cells, "---"))) for cells in texts]
+    rules = [":" + "-" * (widths[0] - 1), *("-" * (width - 1) + ":" for width in widths[1:])]
+    header, *lines = zip(*texts, strict=True)
+    forms = [f"{side}{width}" for side, width in zip("<" + ">" * len(widths), widths, strict=False)]
+    return "\n".join(
+        f"| {' | '.join(map(format, line, forms))} |" for line in (header, rules, *lines)
+    )
 
 
-def _three_digits(value: float | None) -> str:
-    """1234.5 as 1,230 and 0.012345 as 0.0123."""
-    rounded = number(value, ".3g")
-    return rounded if rounded == "-" else f"{float(rounded):,.10g}"
+def _rounded(value: float | None, units: Sequence[tuple[float, str]] = ()) -> str:
+    """Three digits: 1234.5 as 1,230 or, in units, as 1.23 k; 0.012345 as 0.0123."""
+    if (text := number(value, ".3g")) == "-":
+        return text
+    size, unit = next((u for u in units if float(text) >= u[0]), (1, ""))
+    return f"{float(text) / size:,.10g} {unit}".strip()
 
 
-def _units(value: float | None) -> str:
-    """1234567 as 1.23 M."""
-    rounded = number(value, ".3g")
-    for size, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if rounded != "-" and float(rounded) >= size:
-            return f"{float(rounded) / size:.3g} {unit}"
-    return rounded
-
-
-NAMES = (
+METRICS = (  # heading, metric, format, unit
+    ("accuracy %", "accuracy", ".2f", 100),
+    ("nll", "nll", ".3f", 1),
+    ("ece", "ece", ".3f", 1),
+    ("brier", "brier", ".3f", 1),
+    ("agreement %", "agreement", ".2f", 100),
+    ("teacher KL", "teacher_kl", ".3f", 1),
+)
+NAMES: Kinds = (
     ("stage", lambda r: r.label),
     ("n", lambda r: f"{r.n} ({r.diverged} diverged)" if r.diverged else f"{r.n}"),
+    ("errors", errors),
 )
-METRICS = (  # heading, metric, unit, format
-    ("errors", "errors", 1, ".1f"),
-    ("accuracy %", "accuracy", 100, ".2f"),
-    ("nll", "nll", 1, ".3f"),
-    ("ece", "ece", 1, ".3f"),
-    ("brier", "brier", 1, ".3f"),
-    ("agreement %", "agreement", 100, ".2f"),
-    ("teacher KL", "teacher_kl", 1, ".3f"),
-)
-COSTS = (
+MEANS = [(h, lambda r, m=m, f=f: spread({**r.metrics[m], "std": None}, *f)) for h, m, *f in METRICS]
+SPREADS = [(h, lambda r, m=m, f=f: spread(r.metrics[m], *f)) for h, m, *f in METRICS]
+RESULTS: Kinds = (*NAMES, *SPREADS)  # what the members do
+COSTS: Kinds = (  # what one member, or an ensemble of all, costs to serve, and to train
+    ("stage", lambda r: r.label),
     ("parameters", lambda r: number(r.parameters, ",")),
-    ("FLOPs per example", lambda r: _units(r.flops_per_example)),
-    ("latency ms", lambda r: _three_digits(r.latency_ms)),
-    ("seconds", lambda r: _three_digits(r.seconds)),
+    ("FLOPs per example", lambda r: _rounded(r.flops_per_example, UNITS)),
+    ("latency ms", lambda r: _rounded(r.latency_ms)),
+    ("seconds", lambda r: _rounded(r.seconds)),
 )
+SUMMARY: Kinds = (*NAMES, *MEANS, *COSTS[1:])  # all on one line

@@ -1,7 +1,7 @@
-"""What the finished stages of an experiment say: its report, and all that goes into it."""
+"""What the finished stages of an experiment say: its report, and all that is computed for it."""
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from kdjax import evaluation, metrics
+from kdjax import config as configs
+from kdjax import evaluation, metrics, missing
 from kdjax.config.spec import ExperimentSpec, cells, grid
 from kdjax.data.dataset import Dataset
 from kdjax.evaluation import Examined
@@ -18,22 +19,23 @@ from kdjax.host.versions import environment
 from kdjax.losses.logits import LOSSES
 from kdjax.mixing import ensemble_logits
 from kdjax.prepare import Job
-from kdjax.report import missing
-from kdjax.report.report import ENSEMBLE, METRICS, Report, Row, representatives, summarise
-from kdjax.stage import open_stage
-from kdjax.teachers import open_teachers
+from kdjax.report import ENSEMBLE, METRICS, Report, Row, representatives, summarise
+from kdjax.report.rows import AMONG
+from kdjax.stage import Stage, open_stage
+from kdjax.teachers import Teachers, open_teachers
 
-PICTURED = 4  # examples whose soft targets the report shows, chosen among the first
-AMONG = 500
+PICTURED = 4  # examples whose soft targets the report shows, chosen among the first AMONG
 SOFT = 4.0  # temperature at which the teachers are shown beside a student of T = 1
+SHOWN = ("steps", "batch")  # fields that the report shows, though no stage changes them
 
 
 @dataclass(frozen=True)
 class Found:
-    """A finished stage on the examined split.
+    """A finished stage on the evaluated split.
 
     Attributes:
       result: what its directory says.
+      stage: the stage, opened.
       rows: one for each cell of its grid.
       places: label of a row to where its members stand in the grid, less those that diverged.
       logits: [M, N, C].
@@ -41,6 +43,7 @@ class Found:
 
     job: Job
     result: dict[str, Any]
+    stage: Stage
     rows: list[Row]
     places: dict[str, list[int]]
     logits: np.ndarray
@@ -51,10 +54,11 @@ def report_of(
 ) -> Report:
     """The report of finished stages, on the split that the experiment evaluates."""
     inputs, labels = dataset.whole(spec.evaluate)
-    taught = lambda paths: open_teachers(paths).predict(inputs) if paths else None
+    teachers = functools.cache(open_teachers)
+    taught = lambda paths: teachers(paths).predict(inputs) if paths else None
     exam = functools.cache(lambda paths: Examined(inputs, labels, taught(paths)))
-    learners = [job for job in jobs if LOSSES[job.stage.loss].teacher]
-    pictured, soft_targets = max(learners, key=_reads_temperature, default=None), None
+    students = [job for job in jobs if _reads_teachers(job)]
+    pictured, soft_targets = max(students, key=_reads_temperature, default=None), None
     names: dict[tuple[Path, ...], str] = {(): ""}
     rows, curves, calibration, lacking, environments, layouts = [], {}, [], [], {}, {}
     for job in jobs:
@@ -62,14 +66,16 @@ def report_of(
             name = "+".join(path.name for path in job.teachers)
             name = "+".join(map(str, job.teachers)) if name in names.values() else name
             names[job.teachers] = name
-            ensembles = _ensembles(name, job, jobs, exam(job.teachers), dataset, spec.evaluate)
-            calibration += _ensembles_calibration(ensembles, exam(job.teachers))
+            alike = [other for other in jobs if other.teachers == job.teachers]
+            split = exam(job.teachers)
+            ensembles = _ensembles(name, alike, teachers(job.teachers), split, dataset, spec)
+            calibration += _ensembles_calibration(ensembles, split)
             rows += ensembles
         found = _open(job, inputs, spec.evaluate)
         rows += found.rows
         curves |= _curves(found)
         calibration += _calibration(found, labels)
-        lacking += _missing(found, labels, dataset)
+        lacking += _missing(found, teachers(job.teachers), labels, dataset)
         if "environment" in found.result:
             environments[job.stage.name] = found.result["environment"]
         layouts[job.stage.name] = found.result.get("layout")
@@ -77,11 +83,21 @@ def report_of(
             soft_targets = _soft_targets(found, exam(job.teachers), dataset.class_names)
     return Report(
         rows=tuple(rows),
+        dataset=spec.dataset.name,
+        evaluate=spec.evaluate,
+        examples={name: len(dataset.splits[name]) for name in ("train", "validation", "test")},
+        class_names=dataset.class_names,
         environment=environment(),
         environments=environments,
         config=config,
-        evaluate=spec.evaluate,
-        examples={name: len(dataset.splits[name]) for name in ("train", "validation", "test")},
+        settings=changed_settings(config["stages"]),
+        taught=frozenset(job.stage.name for job in students),
+        teaching=frozenset(
+            job.stage.name for job in jobs if any(job.directory in j.teachers for j in jobs)
+        ),
+        mixtures={
+            job.stage.name: "arithmetic" for job in jobs if job.teachers
+        },  # as eval_step does
         curves=curves,
         calibration=tuple(calibration),
         soft_targets=soft_targets,
@@ -90,9 +106,42 @@ def report_of(
     )
 
 
+def changed_settings(stages: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """{stage: {field: value}} of the fields in which any stage is not as `config.stage` makes it,
+    and of SHOWN; inner fields as "optimizer.learning_rate"."""
+    default = _flat(configs.stage().to_dict())
+    given = {name: _flat(fields) for name, fields in stages.items()}
+    changed = {
+        field: None
+        for fields in given.values()
+        for field, value in fields.items()
+        if field in SHOWN or value != default.get(field)
+    }
+    ordered = sorted(changed, key=list(dict.fromkeys(f for g in given.values() for f in g)).index)
+    return {n: {f: fields[f] for f in ordered if f in fields} for n, fields in given.items()}
+
+
+def _flat(fields: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+    """{"optimizer.learning_rate": 0.1, ...} from nested fields."""
+    flat = {}
+    for name, value in fields.items():
+        inner = isinstance(value, Mapping)
+        flat |= _flat(value, f"{path}{name}.") if inner else {path + str(name): value}
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in flat.items()}
+
+
+def _reads_teachers(job: Job) -> bool:
+    return LOSSES[job.stage.loss].teacher
+
+
+def _reads_temperature(job: Job) -> bool:
+    return "temperature" in LOSSES[job.stage.loss].hparams
+
+
 def _open(job: Job, inputs: np.ndarray, split: str) -> Found:
     """The stage, with a row for each cell of its grid, over its seeds."""
-    result, count = checkpoint.results(job.directory), len(grid(job.stage))
+    result, members = checkpoint.results(job.directory), grid(job.stage)
+    stage = open_stage(job.directory)
     rows, healthy = [], {}
     for here, places in cells(job.stage):
         measured = {
@@ -102,74 +151,69 @@ def _open(job: Job, inputs: np.ndarray, split: str) -> Found:
         row = Row(
             stage=job.stage.name,
             cell=here,
-            seeds=tuple(grid(job.stage)[i]["seed"] for i in places),
+            seeds=tuple(members[i]["seed"] for i in places),
             members=len(places),
             diverged=sum(result["diverged"][i] for i in places),
             metrics=measured[split],
             validation_errors=measured["validation"]["errors"]["mean"],
             **_cost(result),
-            seconds=result["seconds"] * len(places) / count,
+            seconds=result["seconds"] * len(places) / len(members),
         )
         rows.append(row)
         healthy[row.label] = [i for i in places if not result["diverged"][i]]
-    return Found(job, result, rows, healthy, open_stage(job.directory).predict(inputs))
+    return Found(job, result, stage, rows, healthy, stage.predict(inputs))
 
 
 def _ensembles(
-    name: str, job: Job, jobs: tuple[Job, ...], exam: Examined, dataset: Dataset, split: str
+    name: str,
+    jobs: Sequence[Job],
+    teachers: Teachers,
+    exam: Examined,
+    dataset: Dataset,
+    spec: ExperimentSpec,
 ) -> list[Row]:
-    """The job's teachers as one classifier: all of them and, where students of theirs learn from
-    the first so many, the first so many."""
-    seconds = sum(checkpoint.results(path)["seconds"] for path in job.teachers)
-    whole, teachers = checkpoint.results(job.directory)["teacher"], open_teachers(job.teachers)
-    count = teachers.count
-    alike = [other for other in jobs if other.teachers == job.teachers]
-    sizes = {member["ensemble_size"] or count for other in alike for member in grid(other.stage)}
-    if sizes == {count}:
-        return [_ensemble_row(name, {}, whole, split, seconds)]
+    """The teachers of these jobs as one classifier: all of them and, where students of theirs learn
+    from the first so many, the first so many."""
+    seconds = sum(checkpoint.results(path)["seconds"] for path in jobs[0].teachers)
+    whole, count = checkpoint.results(jobs[0].directory)["teacher"], teachers.count
+    sizes = {member["ensemble_size"] or count for job in jobs for member in grid(job.stage)}
     rows = []
     for size in sorted(sizes | {count}):
         measured = whole
         if size < count:
             logits = exam.teacher_logits[:size]
             measured = evaluation.ensemble_cost(teachers.first(size), evaluation.example(dataset))
-            measured["metrics"] = {split: evaluation.ensemble_metrics(logits, exam.labels)}
-        cell = {"ensemble_size": size}
-        rows.append(_ensemble_row(name, cell, measured, split, seconds * size / count))
+            measured["metrics"] = {spec.evaluate: evaluation.ensemble_metrics(logits, exam.labels)}
+        values = {metric: [v] for metric, v in measured["metrics"][spec.evaluate].items()}
+        row = Row(
+            stage=name + ENSEMBLE,
+            cell={} if sizes == {count} else {"ensemble_size": size},
+            seeds=(),
+            members=1,
+            diverged=0,
+            metrics=_summaries(values, [0], [False]),
+            validation_errors=None,
+            **_cost(measured),
+            seconds=seconds * size / count,
+        )
+        rows.append(row)
     return rows
 
 
-def _ensemble_row(
-    name: str, cell: dict[str, int], measured: dict[str, Any], split: str, seconds: float
-) -> Row:
-    values = {name: [value] for name, value in measured["metrics"][split].items()}
-    return Row(
-        stage=name + ENSEMBLE,
-        cell=cell,
-        seeds=(),
-        members=1,
-        diverged=0,
-        metrics=_summaries(values, [0], [False]),
-        validation_errors=None,
-        **_cost(measured),
-        seconds=seconds,
-    )
-
-
-def _missing(found: Found, labels: np.ndarray, dataset: Dataset) -> Iterator[dict[str, Any]]:
+def _missing(
+    found: Found, teachers: Teachers, labels: np.ndarray, dataset: Dataset
+) -> Iterator[dict[str, Any]]:
     """What each cell of a stage with teachers makes of the classes that its subset left out."""
-    job = found.job
-    classes = missing.missing_classes(job.stage.subset, dataset.classes)
-    if not classes or not job.teachers:
+    classes = missing.missing_classes(found.job.stage.subset, dataset.classes)
+    if not classes or not teachers.count:
         return
     inputs, _ = dataset.whole("validation")
-    teachers = open_teachers(job.teachers).predict(inputs)
-    unlabelled = open_stage(job.directory).predict(inputs)
-    _, hparams, _ = checkpoint.open_variables(job.directory)
+    taught, unlabelled = teachers.predict(inputs), found.stage.predict(inputs)
+    _, hparams, _ = checkpoint.open_variables(found.job.directory)
     for label, here in found.places.items():
         if here:
-            taught = [ensemble_logits(teachers, 1.0, weights=hparams["mixing"][m]) for m in here]
-            students = unlabelled[here], np.stack(taught), found.logits[here]
+            mixed = [ensemble_logits(taught, 1.0, weights=hparams["mixing"][m]) for m in here]
+            students = unlabelled[here], np.stack(mixed), found.logits[here]
             yield {"label": label, **missing.examine(*students, labels, classes)}
 
 
@@ -197,7 +241,7 @@ def _cost(result: dict[str, Any]) -> dict[str, Any]:
     return {name: result[name] for name in ("parameters", "flops_per_example", "latency_ms")}
 
 
-def _summaries(values: dict[str, list], places: list[int], diverged: list[bool]) -> dict[str, dict]:
+def _summaries(values: dict[str, list], places: list[int], diverged: list[bool]) -> dict[str, Any]:
     return {
         name: summarise(
             [values[name][i] if name in values and not diverged[i] else None for i in places]
@@ -221,10 +265,6 @@ def _curves(found: Found) -> dict[str, dict[str, list]]:
         }
         for row, (_, places) in zip(found.rows, cells(found.job.stage), strict=True)
     }
-
-
-def _reads_temperature(job: Job) -> bool:
-    return "temperature" in LOSSES[job.stage.loss].hparams
 
 
 def _soft_targets(
