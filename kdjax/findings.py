@@ -28,6 +28,10 @@ PICTURED = 4  # examples whose soft targets the report shows, chosen among the f
 SOFT = 4.0  # temperature at which the teachers are shown beside a student of T = 1
 SHOWN = ("steps", "batch")  # fields that the report shows, though no stage changes them
 
+# Compiled once for all stages of equal shapes.
+_mixed = jax.jit(ensemble_logits)
+_calibration_of_members = jax.jit(jax.vmap(metrics.calibration, (0, None)))
+
 
 @dataclass(frozen=True)
 class Found:
@@ -212,7 +216,7 @@ def _missing(
     _, hparams, _ = checkpoint.open_variables(found.job.directory)
     for label, here in found.places.items():
         if here:
-            mixed = [ensemble_logits(taught, 1.0, weights=hparams["mixing"][m]) for m in here]
+            mixed = [_mixed(taught, 1.0, weights=hparams["mixing"][m]) for m in here]
             students = unlabelled[here], np.stack(mixed), found.logits[here]
             yield {"label": label, **missing.examine(*students, labels, classes)}
 
@@ -228,13 +232,12 @@ def _ensembles_calibration(rows: Sequence[Row], exam: Examined) -> list[dict[str
     logits, bins = exam.teacher_logits, []
     for row in representatives(rows):
         size = row.cell.get("ensemble_size", len(logits))
-        bins.append(_bins(row, ensemble_logits(logits[:size], 1.0)[None], exam.labels))
+        bins.append(_bins(row, _mixed(logits[:size], 1.0)[None], exam.labels))
     return bins
 
 
 def _bins(row: Row, logits: jax.Array | np.ndarray, labels: np.ndarray) -> dict[str, Any]:
-    found = jax.jit(jax.vmap(metrics.calibration, (0, None)))(logits, labels)
-    return {"label": row.label} | files.strict(found)
+    return {"label": row.label} | files.strict(_calibration_of_members(logits, labels))
 
 
 def _cost(result: dict[str, Any]) -> dict[str, Any]:
@@ -273,7 +276,7 @@ def _soft_targets(
     """What teachers and their students say of a few examples, each of another class, that the
     teachers are least sure of."""
     teachers, job = exam.teacher_logits, found.job
-    mean = lambda logits, t: np.exp(np.asarray(ensemble_logits(logits, t)) / t)  # [N, C]
+    mean = lambda logits, t: np.exp(np.asarray(_mixed(logits, t)) / t)  # [N, C]
     ranked = np.sort(mean(teachers[:, :AMONG], 1.0), axis=1)
     unsure = np.argsort(ranked[:, -1] - ranked[:, -2])
     _, first = np.unique(exam.labels[unsure], return_index=True)

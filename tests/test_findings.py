@@ -10,6 +10,7 @@ from kdjax.config import complete, stage
 from kdjax.teachers import Teachers
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_grid_has_a_row_for_each_cell_and_trains_in_one_program(tmp_path, capsys):
     grid = dict(seed=2, temperature=(1.0, 4.0), ensemble_size=(1, 3))
     students = dict(
@@ -85,6 +86,7 @@ def assert_soft_targets_are_what_the_nets_say(report, workdir):
     assert title == f"{best.label}\nn = 2, T = {t:g}"
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_student_that_never_saw_a_class_learns_it_from_its_teacher(tmp_path):
     teachers = dict(steps=300, chunk=100, optimizer=dict(learning_rate=0.005))
     fields = STUDENT | dict(steps=600, chunk=200, model=dict(name="mlp", hidden=(32,)))

@@ -10,7 +10,6 @@ from kdjax.report.report import Report
 from kdjax.report.rows import AMONG, count_members, summarise, swept
 from kdjax.report.table import Columns
 
-REPAIRS = ("as_trained", "matched", "best")
 PROCESS = {  # what is told of the process that trained a stage, or wrote the report
     "command": lambda env: env["command"],
     "devices": lambda env: f"{env['devices']} x {env['device']}, {env['cpus']} CPU cores",
@@ -63,7 +62,11 @@ def _missing(report: Report) -> list[dict[str, Any]]:
         "percent": 100 * np.mean(found[repair]["errors"]) / found["of"],
         **{name: summarise(values) for name, values in found[repair].items()},
     }
-    return [line(found, repair) for found in report.missing for repair in REPAIRS]
+    return [
+        line(found, repair)
+        for found in report.missing
+        for repair in ("as_trained", "matched", "best")
+    ]
 
 
 def _settings(settings: Mapping[str, Mapping[str, Any]]) -> Columns:

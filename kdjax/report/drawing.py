@@ -27,10 +27,8 @@ SPREAD = "mean over the n members; band: ± 1 s.d."
 DPI, NOTEBOOK_DPI = 160, 120  # a notebook keeps its figures in its file
 FONT, LONGEST = "DejaVu Sans", 24  # that of Matplotlib's default style; letters of a name
 # The SVG follows its reader's theme: what is black or grey on white becomes light on the page.
-DARK = {
-    **{"#000000": "#e4e4e4", INK: "#d4d4d4", MUTED: "#a0a0a0", GRID: "#3a3f45"},
-    **{"#ffffff": "none", "#0072b2": "#3d9bd6"},
-}
+DARK = {"#000000": "#e4e4e4", INK: "#d4d4d4", MUTED: "#a0a0a0", GRID: "#3a3f45"}
+DARK |= {"#ffffff": "none", "#0072b2": "#3d9bd6"}
 
 
 class Picture(Figure):
