@@ -140,7 +140,9 @@ class TestErrorsAgainstParameters:
             if not r.is_ensemble
         ]
         together = study.row("teachers/ensemble").mean("errors")
-        assert {*names, f"teachers/ensemble: {together:g}"} <= {*words(figure)}
+        assert {*names, f"teachers/ensemble: {together:g}"} <= {
+            w.replace("\n", " ") for w in words(figure)
+        }
         assert axes.get_xscale() == "log" and "parameters" in axes.get_xlabel()
         assert axes.get_ylabel().startswith("test errors (of 797)")
 
@@ -186,6 +188,13 @@ class TestErrorsAgainstParameters:
         assert {f"{r.label}: {r.mean('errors'):g}" for r in rows} <= {*words(figure)}
         (line,) = (line for line in figure.axes[0].lines if len(line.get_xdata()) == 5)
         assert list(line.get_ydata()) == [39, 38, 37, 36, 35]
+        assert_legible(figure)
+
+    def test_long_names_are_broken(self):
+        cell = dict.fromkeys(("temperature", "learning_rate", "soft_weight", "weight_decay"), 0.125)
+        rows = [row(f"a_student_of_a_long_name_{i}", [40 + i, 44], cell) for i in range(6)]
+        figure = figures.errors_against_parameters(a_report(*rows, row("t/ensemble", [20])))
+        assert sum(text.count("\n") >= 2 for text in words(figure)) == 6
         assert_legible(figure)
 
     def test_one_row_and_equal_rows_and_many_rows_and_diverged_rows(self):

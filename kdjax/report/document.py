@@ -30,9 +30,9 @@ def contents(report: Report, figures: Collection[str]) -> dict[str, Any]:
         "among": AMONG,
         "n": count_members(shown),
         "grids": any(row.cell for row in shown),
-        "best": min(taught, key=lambda row: row.validation_errors, default=None),
+        "best": min(taught, key=lambda row: row.validation_errors or 0, default=None),
         "ensemble": ensembles[-1] if len({row.stage for row in ensembles}) == 1 else None,
-        "guesses": [row.label for row in shown if row.mean("errors") > 0.95 * guessing],
+        "guesses": [row.label for row in shown if (row.mean("errors") or 0) > 0.95 * guessing],
         "sweeps": {a: rows for a, rows in swept(report.rows).items() if f"sweep_{a}" in figures},
         "results": table.columns(report.rows, table.RESULTS),
         "differences": _differences(report),
@@ -46,9 +46,11 @@ def contents(report: Report, figures: Collection[str]) -> dict[str, Any]:
 def _differences(report: Report) -> list[dict[str, Any]]:
     """Every row's errors less those of the baseline; none without one to compare."""
     base = report.baseline
-    rows = [row for row in report.rows if not row.is_ensemble and row.std("errors") is not None]
-    others = [row for row in rows if base and row is not base]
-    return [{"stage": row.label, **report.difference(row.label, base.label)} for row in others]
+    if base is None:
+        return []
+    rows = [row for row in report.rows if not row.is_ensemble and row is not base]
+    rows = [row for row in rows if row.std("errors") is not None]
+    return [{"stage": row.label, **report.difference(row.label, base.label)} for row in rows]
 
 
 def _missing(report: Report) -> list[dict[str, Any]]:

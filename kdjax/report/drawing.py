@@ -12,8 +12,7 @@ from typing import Any
 import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.axis import XAxis, YAxis
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
 from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, MaxNLocator, NullLocator
@@ -46,9 +45,7 @@ def fixed_style() -> AbstractContextManager:
 
 def new_figure(width: float, height: float) -> Picture:
     """An empty figure of so many inches."""
-    figure = Picture(figsize=(width, height), layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
-    return figure
+    return Picture(figsize=(width, height), layout="constrained", facecolor="white")
 
 
 def panels(count: int, columns: int, height: float) -> tuple[Picture, list[Axes]]:
@@ -119,7 +116,7 @@ def is_wide(values: Any) -> bool:
     return bool(len(values)) and values.min() > 0 and values.max() / values.min() > WIDE
 
 
-def log_axis(axis: Axis) -> None:
+def log_axis(axis: XAxis | YAxis) -> None:
     """A logarithmic axis with plain numbers (0.02, 5, 20k) at its ticks; draw and limit before."""
     {"x": axis.axes.set_xscale, "y": axis.axes.set_yscale}[axis.axis_name]("log")
     low, high = axis.get_view_interval()
@@ -131,7 +128,7 @@ def log_axis(axis: Axis) -> None:
     axis.set_major_formatter(FuncFormatter(lambda v, _: thousands(v) if v >= 1000 else f"{v:g}"))
 
 
-def count_axis(axis: Axis) -> None:
+def count_axis(axis: XAxis | YAxis) -> None:
     """Ticks at whole numbers."""
     axis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10], integer=True))
 
@@ -166,11 +163,12 @@ def name_points(axes: Axes, points: Sequence[tuple[float, float, str, str]]) -> 
     Args:
       points: (x, y, text, colour) of each; the axes have their limits.
     """
-    points, i = sorted(points, key=lambda point: point[1]), np.arange(len(points))
-    line = 15 / (72 * axes.figure.get_figheight())  # as heights are, of 1
-    low, high = axes.get_ylim()
-    heights = (np.array([y for _, y, *_ in points]) - low) / (high - low) - line * i
-    heights = np.minimum(np.maximum.accumulate(heights), 1 - line * max(i)) + line * i
+    points, (low, high) = sorted(points, key=lambda point: point[1]), axes.get_ylim()
+    wanted = (np.array([y for _, y, *_ in points]) - low) / (high - low)  # heights, of 1
+    point = axes.figure.dpi / 72 / axes.figure.bbox.height
+    sizes = point * np.array([4 + 11 * (1 + text.count("\n")) for *_, text, _ in points])
+    above = np.cumsum(sizes) - (sizes[0] + sizes) / 2
+    heights = np.minimum(np.maximum.accumulate(wanted - above), 1 - above[-1]) + above
     for (x, y, text, colour), height in zip(points, heights, strict=True):
         style = {"arrowstyle": "-", "color": colour, "lw": 0.6, "ls": ":", "relpos": (0, 0.5)}
         place = {"xytext": (1.02, height), "textcoords": "axes fraction", "va": "center"}

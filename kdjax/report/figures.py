@@ -5,10 +5,11 @@ numbers. A stage with a grid is shown by one cell (`Report.representatives`), ex
 stage has one colour in all figures.
 """
 
+import functools
 import itertools
 import math
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,11 +28,12 @@ TICKS = 12  # most values of an axis that each have a tick
 
 def of_report(report: Report) -> dict[str, Figure]:
     """Every figure that the report has the numbers for, by file name."""
-    figures = {"errors_against_parameters": (errors_against_parameters, report.representatives)}
+    figures: dict[str, tuple[Callable[[Report], Figure], Any]] = {}
+    figures["errors_against_parameters"] = errors_against_parameters, report.representatives
     for axis in swept(report.rows):
-        figures[f"sweep_{axis}"] = (lambda report, axis=axis: sweep(report, axis), axis)
+        figures[f"sweep_{axis}"] = functools.partial(sweep, axis=axis), axis
     figures["missing_classes"] = missing_classes, report.missing
-    figures["soft_targets"] = (lambda r: soft_targets(**r.soft_targets)), report.soft_targets
+    figures["soft_targets"] = (lambda r: soft_targets(**r.soft_targets or {})), report.soft_targets
     figures["reliability"] = reliability, report.calibration
     figures["training_curves"] = training_curves, report.curves_shown
     return {name: draw(report) for name, (draw, numbers) in figures.items() if numbers}
@@ -68,16 +70,17 @@ def errors_against_parameters(report: Report) -> Figure:
     """
     rows = _checked(sorted(report.representatives, key=lambda r: -r.mean("errors")), "errors")
     styles, sizes = _styles(report), [row.parameters for row in rows]
-    figure = drawing.new_figure(8, max(4.4, 0.2 * len(rows) + 1))
+    text = lambda r: f"{r.label}: {errors(r)}" + f" ({count_members([r])})" * (not r.is_ensemble)
+    names = [textwrap.fill(text(row), 48) for row in rows]
+    figure = drawing.new_figure(8, max(4.4, 1 + 0.2 * sum(1 + n.count("\n") for n in names)))
     axes = figure.subplots()
-    names, students, ensembles = [], {}, {}
+    points, students, ensembles = [], {}, {}
     for i, row in enumerate(rows):
         point, marker = (row.parameters, row.mean("errors")), "D" if row.is_ensemble else "o"
         style = {"color": styles[row.stage]["color"], "marker": marker, "markersize": 5, "lw": 1.2}
         cap = 2 + 1.5 * sizes[:i].count(row.parameters)
         axes.errorbar(*point, row.std("errors"), capsize=cap, **style)
-        n = "" if row.is_ensemble else f" ({count_members([row])})"
-        names.append((*point, f"{row.label}: {errors(row)}{n}", style["color"]))
+        points.append((*point, names[i], style["color"]))
         if row.stage in report.taught:
             students[row.parameters] = point  # in the end, the best
         if row.is_ensemble:
@@ -94,7 +97,7 @@ def errors_against_parameters(report: Report) -> Figure:
     drawing.count_axis(axes.yaxis)
     y = f"{_errors(report)}, mean ± s.d. over n members"
     tidy(axes, "parameters (of an ensemble: of all members)", y)
-    drawing.name_points(axes, names)
+    drawing.name_points(axes, points)
     return figure
 
 
@@ -109,9 +112,9 @@ def sweep(report: Report, axis: str) -> Figure:
     axes = figure.subplots()
     wide = len(stages) > 1 and is_wide(_means(wrongs))
     for own, wrong in zip(stages, wrongs, strict=True):
-        style = {"label": f"{own[0].stage} ({count_members(own)})", **styles[own[0].stage]}
-        x = [row.cell[axis] for row in own]
-        band(axes, x, wrong, wide, marker="o", markersize=5, **style)
+        stage, x = own[0].stage, [row.cell[axis] for row in own]
+        style = {"marker": "o", "markersize": 5, "label": f"{stage} ({count_members(own)})"}
+        band(axes, x, wrong, wide, **styles[stage] | style)
     ticks = sorted({row.cell[axis] for row in found[axis]})
     if is_wide(ticks):
         log_axis(axes.xaxis)
@@ -134,7 +137,7 @@ def missing_classes(report: Report) -> Figure:
             ("missing", some, 1),
             ("other", every - some, 0),
         ):
-            style = {"color": COLOURS[i], "linestyle": LINES[i % len(LINES)]}
+            style: dict[str, Any] = {"color": COLOURS[i], "linestyle": LINES[i % len(LINES)]}
             band(axes, student["curve"]["shift"], values.T, label=f"{kind} classes", **style)
         for repair, marker, text in (
             ("matched", "o", "shift matched without labels"),
@@ -175,7 +178,7 @@ def reliability(report: Report) -> Figure:
         axes.scatter(x, y, 8 + 120 * share, linewidths=0, **style)
         axes.set(xlim=(0, 1.04), ylim=(-0.04, 1.08), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
         numbers = f"{count_members([row])}, ECE {spread(row.metrics['ece'], '.3f')}"
-        y = "accuracy" * axes.get_subplotspec().is_first_col()
+        y = "accuracy" if each.index(axes) % 3 == 0 else ""
         tidy(axes, "confidence", y, f"{textwrap.fill(row.label, 30)}\n{numbers}")
     note = "point: all n members' examples in a bin, area: their share"
     legend(figure, 1, each[0], f"{note}\nbar: ± 1 s.d. over the members, where each has examples")
@@ -208,7 +211,7 @@ def soft_targets(
     most = p.max(axis=(1, 2))
     top = [np.ceil(10 * most[most <= 2 * m].max() + 0.1) / 10 for m in most]
     for e, (row, label) in enumerate(zip(grid, labels, strict=True)):
-        if pictures:
+        if images is not None:
             _picture(row[0], np.asarray(images[e]))
         row[pictures].set_ylabel("probability", fontsize=8)
         row[0].set_ylabel(f"label: {names[label]}" + "\nprobability" * (not pictures), fontsize=8)
@@ -252,7 +255,7 @@ def _checked(numbers: Sequence[Any], name: str) -> Sequence[Any]:
     return numbers
 
 
-def _styles(report: Report) -> dict[str, dict[str, str]]:
+def _styles(report: Report) -> dict[str, dict[str, Any]]:
     """Colour and line of each stage; an ensemble's are its members'."""
     names = list(dict.fromkeys(row.stage.removesuffix(ENSEMBLE) for row in report.rows))
     cycle = itertools.cycle({"color": c} for c in COLOURS), itertools.cycle(LINES)

@@ -39,7 +39,7 @@ def write(report: Report, directory: str | os.PathLike) -> None:
 def content(report: Report) -> dict[str, Any]:
     """What report.json has."""
     whole = ("environment", "environments", "config", "examples", "calibration")
-    found = {"rows": [vars(row) for row in report.rows]}
+    found: dict[str, Any] = {"rows": [vars(row) for row in report.rows]}
     found |= {name: getattr(report, name) for name in whole}
     found["curves"] = {row.label: _thinned(curve) for row, curve in report.curves_shown}
     if report.soft_targets:
@@ -67,18 +67,11 @@ def _render(template: str, report: Report, figures: Collection[str]) -> str:
     loader, escape = jinja2.PackageLoader("kdjax.report"), template == "html.jinja"
     environment = jinja2.Environment(loader=loader, autoescape=escape, **options)
     environment.filters.update(number=table.number, spread=table.spread, errors=table.errors)
-    environment.filters.update(grid=_grid, plain=_plain, code=_code, unbroken=_unbroken)
-    environment.filters.update(summarise=summarise, members=count_members)
+    environment.filters.update(plain=_plain, code=_code, summarise=summarise, members=count_members)
+    environment.filters["grid"] = lambda columns: table.markdown(columns, _plain)
+    # A cell that is too wide breaks before a ± or a bracket, or after a comma.
+    environment.filters["cell"] = lambda text: re.sub(r"(?<!,) (?![±(])", "\xa0", text)
     return environment.get_template(template).render(document.contents(report, figures))
-
-
-def _grid(columns: table.Columns) -> str:
-    return table.markdown([(_plain(name), [*map(_plain, cells)]) for name, cells in columns])
-
-
-def _unbroken(text: str) -> str:
-    """Text that breaks, where a table is too wide, before a ± or a bracket or after a comma."""
-    return re.sub(r"(?<!,) (?![±(])", "\xa0", text)
 
 
 def _plain(text: str) -> str:

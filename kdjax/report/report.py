@@ -133,10 +133,11 @@ class Report:
             gaps = summarise(_gaps(*rows, metric))
             mean, error = gaps["mean"], _standard_error(gaps)
         else:
-            mean = None if None in (a["mean"], b["mean"]) else a["mean"] - b["mean"]
-            errors = _standard_error(a), _standard_error(b)
-            error = None if None in errors else math.hypot(*errors)
-        return {"mean": mean, "standard_error": error, "ratio": mean / error if error else None}
+            x, y, e, f = a["mean"], b["mean"], _standard_error(a), _standard_error(b)
+            mean = None if x is None or y is None else x - y
+            error = None if e is None or f is None else math.hypot(e, f)
+        ratio = mean / error if mean is not None and error else None
+        return {"mean": mean, "standard_error": error, "ratio": ratio}
 
 
 def _gaps(a: Row, b: Row, metric: str) -> list[float | None]:
@@ -146,7 +147,8 @@ def _gaps(a: Row, b: Row, metric: str) -> list[float | None]:
             f"{a.label} has the seeds {list(a.seeds)}, {b.label} {list(b.seeds)}: no pairs"
         )
     x, y = (dict(zip(r.seeds, r.metrics[metric]["values"], strict=True)) for r in (a, b))
-    return [None if None in (x[seed], y[seed]) else x[seed] - y[seed] for seed in a.seeds]
+    pairs = ((x[seed], y[seed]) for seed in a.seeds)
+    return [None if u is None or v is None else u - v for u, v in pairs]
 
 
 def _standard_error(found: Statistics) -> float | None:

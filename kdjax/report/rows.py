@@ -27,7 +27,6 @@ class Row:
     Attributes:
       cell: the values of the axes of the grid other than the seed.
       seeds: of the members, in the order of their values; an ensemble has none.
-      members: how many there are, `diverged` of them without numbers.
       metrics: each as `summarise` returns it; accuracy and agreement are fractions of 1.
       validation_errors: mean over the members that did not diverge, by which a cell is chosen;
         None if none is left, and for an ensemble.

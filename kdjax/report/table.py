@@ -17,7 +17,7 @@ def number(value: float | None, form: str) -> str:
 
 def spread(found: Statistics, form: str, scale: float = 1, alone: str = "") -> str:
     """Mean ± s.d. in one format, or the mean in the format `alone` where there is no s.d."""
-    mean, std = (None if found[k] is None else scale * found[k] for k in ("mean", "std"))
+    mean, std = (None if v is None else scale * v for v in (found["mean"], found["std"]))
     if std is None:
         return number(mean, alone or form)
     return f"{number(mean, form)} ± {number(std, form)}"
@@ -34,9 +34,9 @@ def columns(rows: Sequence[Row], kinds: Kinds) -> Columns:
     return [column for column in found if set(column[1]) != {"-"}]
 
 
-def markdown(columns: Columns) -> str:
+def markdown(columns: Columns, plain: Callable[[str], str] = str) -> str:
     """A GitHub table of named columns, aligned: the first to the left, numbers to the right."""
-    texts = [[cell.replace("|", r"\|") for cell in (name, *cells)] for name, cells in columns]
+    texts = [[plain(c).replace("|", r"\|") for c in (name, *cells)] for name, cells in columns]
     widths = [max(map(len, (*cells, "---"))) for cells in texts]
     rules = [":" + "-" * (widths[0] - 1), *("-" * (width - 1) + ":" for width in widths[1:])]
     header, *lines = zip(*texts, strict=True)
@@ -67,7 +67,8 @@ NAMES: Kinds = (
     ("n", lambda r: f"{r.n} ({r.diverged} diverged)" if r.diverged else f"{r.n}"),
     ("errors", errors),
 )
-MEANS = [(h, lambda r, m=m, f=f: spread({**r.metrics[m], "std": None}, *f)) for h, m, *f in METRICS]
+_mean = lambda row, metric: Statistics(mean=row.mean(metric), std=None, values=[])
+MEANS = [(h, lambda r, m=m, f=f: spread(_mean(r, m), *f)) for h, m, *f in METRICS]
 SPREADS = [(h, lambda r, m=m, f=f: spread(r.metrics[m], *f)) for h, m, *f in METRICS]
 RESULTS: Kinds = (*NAMES, *SPREADS)  # what the members do
 COSTS: Kinds = (  # what one member, or an ensemble of all, costs to serve, and to train
