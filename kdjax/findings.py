@@ -60,7 +60,7 @@ def report_of(
     inputs, labels = dataset.whole(spec.evaluate)
     teachers = functools.cache(open_teachers)
     taught = lambda paths: teachers(paths).predict(inputs) if paths else None
-    exam = functools.cache(lambda paths: Examined(inputs, labels, taught(paths)))
+    evaluated = functools.cache(lambda paths: Examined(inputs, labels, taught(paths)))
     students = [job for job in jobs if _reads_teachers(job)]
     pictured, soft_targets = max(students, key=_reads_temperature, default=None), None
     names: dict[tuple[Path, ...], str] = {(): ""}
@@ -71,7 +71,7 @@ def report_of(
             name = "+".join(map(str, job.teachers)) if name in names.values() else name
             names[job.teachers] = name
             alike = [other for other in jobs if other.teachers == job.teachers]
-            split = exam(job.teachers)
+            split = evaluated(job.teachers)
             ensembles = _ensembles(name, alike, teachers(job.teachers), split, dataset, spec)
             calibration += _ensembles_calibration(ensembles, split)
             rows += ensembles
@@ -84,7 +84,7 @@ def report_of(
             environments[job.stage.name] = found.result["environment"]
         layouts[job.stage.name] = found.result.get("layout")
         if job is pictured:
-            soft_targets = _soft_targets(found, exam(job.teachers), dataset.class_names)
+            soft_targets = _soft_targets(found, evaluated(job.teachers), dataset.class_names)
     return Report(
         rows=tuple(rows),
         dataset=spec.dataset.name,
@@ -172,7 +172,7 @@ def _ensembles(
     name: str,
     jobs: Sequence[Job],
     teachers: Teachers,
-    exam: Examined,
+    split: Examined,
     dataset: Dataset,
     spec: ExperimentSpec,
 ) -> list[Row]:
@@ -185,9 +185,9 @@ def _ensembles(
     for size in sorted(sizes | {count}):
         measured = whole
         if size < count:
-            logits = exam.teacher_logits[:size]
+            logits = split.teacher_logits[:size]
             measured = evaluation.ensemble_cost(teachers.first(size), evaluation.example(dataset))
-            measured["metrics"] = {spec.evaluate: evaluation.ensemble_metrics(logits, exam.labels)}
+            measured["metrics"] = {spec.evaluate: evaluation.ensemble_metrics(logits, split.labels)}
         values = {metric: [v] for metric, v in measured["metrics"][spec.evaluate].items()}
         row = Row(
             stage=name + ENSEMBLE,
@@ -227,12 +227,12 @@ def _calibration(found: Found, labels: np.ndarray) -> list[dict[str, Any]]:
     return [_bins(row, found.logits[found.places[row.label]], labels) for row in shown]
 
 
-def _ensembles_calibration(rows: Sequence[Row], exam: Examined) -> list[dict[str, Any]]:
+def _ensembles_calibration(rows: Sequence[Row], split: Examined) -> list[dict[str, Any]]:
     """The same of ensembles."""
-    logits, bins = exam.teacher_logits, []
+    logits, bins = split.teacher_logits, []
     for row in representatives(rows):
         size = row.cell.get("ensemble_size", len(logits))
-        bins.append(_bins(row, _mixed(logits[:size], 1.0)[None], exam.labels))
+        bins.append(_bins(row, _mixed(logits[:size], 1.0)[None], split.labels))
     return bins
 
 
@@ -257,29 +257,31 @@ def _curves(found: Found) -> dict[str, dict[str, list]]:
     """{label of a row: the training curves of its members}."""
     lines, diverged = checkpoint.read_metrics(found.job.directory), found.result["diverged"]
 
-    def keep(values: Sequence[float], places: Sequence[int]) -> list[float | None]:
+    def healthy(values: Sequence[float], places: Sequence[int]) -> list[float | None]:
         return [None if diverged[i] else values[i] for i in places]
 
     return {
         row.label: {
             "step": [line["step"] for line in lines],
-            "loss": [keep(line["loss"], places) for line in lines],
-            "validation_accuracy": [keep(line["validation"]["accuracy"], places) for line in lines],
+            "loss": [healthy(line["loss"], places) for line in lines],
+            "validation_accuracy": [
+                healthy(line["validation"]["accuracy"], places) for line in lines
+            ],
         }
         for row, (_, places) in zip(found.rows, cells(found.job.stage), strict=True)
     }
 
 
 def _soft_targets(
-    found: Found, exam: Examined, class_names: tuple[str, ...]
+    found: Found, split: Examined, class_names: tuple[str, ...]
 ) -> dict[str, Any] | None:
     """What teachers and their students say of a few examples, each of another class, that the
     teachers are least sure of."""
-    teachers, job = exam.teacher_logits, found.job
+    teachers, job = split.teacher_logits, found.job
     mean = lambda logits, t: np.exp(np.asarray(_mixed(logits, t)) / t)  # [N, C]
     ranked = np.sort(mean(teachers[:, :AMONG], 1.0), axis=1)
     unsure = np.argsort(ranked[:, -1] - ranked[:, -2])
-    _, first = np.unique(exam.labels[unsure], return_index=True)
+    _, first = np.unique(split.labels[unsure], return_index=True)
     chosen = unsure[np.sort(first)][:PICTURED]
     if not representatives(found.rows):
         return None
@@ -294,8 +296,8 @@ def _soft_targets(
     student = mean(found.logits[places][:, chosen], temperature)
     shown[f"{row.label}\nn = {len(places)}, T = {temperature:g}"] = student
     return {
-        "images": exam.inputs[chosen] if exam.inputs.ndim == 4 else None,
-        "labels": exam.labels[chosen].tolist(),
+        "images": split.inputs[chosen] if split.inputs.ndim == 4 else None,
+        "labels": split.labels[chosen].tolist(),
         "distributions": shown,
         "class_names": class_names,
     }
