@@ -9,8 +9,8 @@ from sklearn.neural_network import MLPClassifier
 
 from kdjax import metrics
 from kdjax.host import files
+from kdjax.missing import examine
 from kdjax.report import ENSEMBLE, METRICS, Report, Row, representatives, summarise
-from kdjax.report.missing import examine
 
 STUDENT = [31, 28, 35, 30, 26]
 BASELINE = [36, 33, 38, 37, 29]
@@ -47,22 +47,13 @@ def row(stage, errors, cell=None, compared=False, **fields):
     )
 
 
-def config(teachers="teachers", **losses):
-    """What the report reads of a config; every stage is compared with the teachers, a,b."""
-    stages = {name: {"loss": loss, "teacher": teachers} for name, loss in losses.items()}
-    stages = {name: {} for name in teachers.split(",")} | stages
-    return {"dataset": {"name": "digits"}, "stages": stages}
-
-
-CONFIG = config(baseline="cross_entropy", distilled="distillation", sweep="distillation")
-
-
 def a_report(*rows, **fields):
-    defaults = {"environment": ENVIRONMENT, "config": CONFIG}
-    defaults |= {"examples": {"train": 800, "validation": 200, "test": 797}, "evaluate": "test"}
-    defaults |= {"curves": {}, "calibration": (), "soft_targets": None}
-    stages = (defaults | fields)["config"]["stages"]
-    defaults["environments"] = dict.fromkeys(stages, ENVIRONMENT)
+    """A report of stages some of which learn from "teachers"."""
+    defaults = {"dataset": "digits", "evaluate": "test", "class_names": tuple("0123456789")}
+    defaults |= {"examples": {"train": 800, "validation": 200, "test": 797}}
+    defaults |= {"config": {"dataset": {"name": "digits"}}, "environment": ENVIRONMENT}
+    defaults |= {"environments": {row.stage: ENVIRONMENT for row in rows if not row.is_ensemble}}
+    defaults |= {"taught": frozenset({"distilled", "sweep"}), "teaching": frozenset({"teachers"})}
     return Report(rows=rows, **defaults | fields)
 
 
@@ -153,7 +144,7 @@ def study():
     }
     return a_report(
         *rows,
-        config=config(students="distillation"),
+        taught=frozenset({"students"}),
         curves=curves,
         calibration=tuple(calibration),
         soft_targets=soft_targets,

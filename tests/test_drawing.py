@@ -31,7 +31,7 @@ def test_the_bytes_repeat_whatever_the_users_style():
 def test_png_has_160_dots_per_inch():
     with Image.open(io.BytesIO(render(study())[0])) as image:
         image.load()
-        assert image.size == (7 * 160, 704) and len(image.convert("RGB").getcolors(10**6)) > 10
+        assert image.size == (8 * 160, 704) and len(image.convert("RGB").getcolors(10**6)) > 10
 
 
 def test_svg_stands_alone_and_follows_the_theme_of_its_page():

@@ -5,12 +5,11 @@ import dataclasses
 import matplotlib.colors
 import numpy as np
 import pytest
-from legible import assert_legible, band_of, curve_of, words
-from matplotlib.text import Text
-from reports import RATES, a_missing, a_report, config, row
+from legible import assert_legible, band_of, curve_of, texts, words
+from reports import RATES, a_missing, a_report, row
 from reports import study as make_study
 
-from kdjax.report import figures
+from kdjax import figures
 
 
 @pytest.fixture(scope="module")
@@ -18,8 +17,17 @@ def study():
     return make_study()
 
 
-def test_a_report_has_every_figure_and_each_is_legible(study):
-    drawn = figures.of_report(study)
+@pytest.fixture(scope="module")
+def drawn(study):
+    return figures.of_report(study)
+
+
+def test_every_public_name_is_there():
+    assert all(hasattr(figures, name) for name in figures.__all__)
+    assert sorted(figures.__all__) == figures.__all__
+
+
+def test_a_report_has_every_figure_and_each_is_legible(drawn):
     assert list(drawn) == [
         *("errors_against_parameters", "sweep_learning_rate", "soft_targets", "reliability"),
         "training_curves",
@@ -42,10 +50,10 @@ def test_a_report_without_numbers_has_no_figures_and_says_so():
             draw(empty)
 
 
-def test_a_stage_has_one_colour_in_all_figures(study):
-    colours = {line.get_color() for line in figures.sweep(study, "learning_rate").axes[0].lines}
-    curves = figures.training_curves(study).axes[0].get_lines()
-    panels = figures.reliability(study).axes
+def test_a_stage_has_one_colour_in_all_figures(drawn):
+    colours = {line.get_color() for line in drawn["sweep_learning_rate"].axes[0].lines}
+    curves = drawn["training_curves"].axes[0].get_lines()
+    panels = drawn["reliability"].axes
     assert colours == {curves[1].get_color()} != {curves[0].get_color()}
     assert panels[2].collections[-1].get_facecolor()[0, :3] == pytest.approx(
         matplotlib.colors.to_rgb(curves[1].get_color())
@@ -53,8 +61,8 @@ def test_a_stage_has_one_colour_in_all_figures(study):
 
 
 class TestTrainingCurves:
-    def test_mean_and_spread_of_each_stage(self, study):
-        left, right = figures.training_curves(study).axes
+    def test_mean_and_spread_of_each_stage(self, study, drawn):
+        left, right = drawn["training_curves"].axes
         shown = [row.label for row in study.representatives if not row.is_ensemble]
         assert len(shown) == len(left.get_lines()) == 2
         for i, label in enumerate(shown):
@@ -69,8 +77,8 @@ class TestTrainingCurves:
                 np.testing.assert_allclose(low, least)
                 assert axes.get_yscale() == "log"
 
-    def test_says_n_and_units_and_that_losses_do_not_compare(self, study):
-        figure = figures.training_curves(study)
+    def test_says_n_and_units_and_that_losses_do_not_compare(self, study, drawn):
+        figure = drawn["training_curves"]
         assert {"teachers (n = 3)", "validation errors (%)"} <= {*words(figure)}
         assert f"{study.representatives[-1].label} (n = 4)" in words(figure)
         assert "kinds do not compare" in figure.axes[0].get_ylabel()
@@ -115,27 +123,35 @@ class TestTrainingCurves:
 
 
 class TestErrorsAgainstParameters:
-    def test_a_point_a_bar_and_a_label_for_each_stage(self, study):
-        figure = figures.errors_against_parameters(study)
+    def test_a_point_a_bar_and_a_name_for_each_stage_at_its_true_size(self, study, drawn):
+        figure = drawn["errors_against_parameters"]
         [axes] = figure.axes
         points = {tuple(bar.lines[0].get_xydata()[0]): bar for bar in axes.containers}
         shown = study.representatives
-        assert sorted(y for _, y in points) == sorted(r.mean("errors") for r in shown)
+        assert sorted(points) == sorted((r.parameters, r.mean("errors")) for r in shown)
         for each in shown:
             bar = points[each.parameters, each.mean("errors")]
             segments = [s for lines in bar.lines[2] for s in lines.get_segments()]
             if each.std("errors") is not None:
                 assert np.ptp(segments[0][:, 1]) / 2 == pytest.approx(each.std("errors"))
-        labels = [f"{r.label} (n = {r.members})" for r in shown if not r.is_ensemble]
-        assert {*labels, "teachers/ensemble"} <= {*words(figure)}
+        names = [
+            f"{r.label}: {r.mean('errors'):.1f} ± {r.std('errors'):.1f} (n = {r.members})"
+            for r in shown
+            if not r.is_ensemble
+        ]
+        together = study.row("teachers/ensemble").mean("errors")
+        assert {*names, f"teachers/ensemble: {together:g}"} <= {
+            w.replace("\n", " ") for w in words(figure)
+        }
         assert axes.get_xscale() == "log" and "parameters" in axes.get_xlabel()
         assert axes.get_ylabel().startswith("test errors (of 797)")
 
-    def test_rows_of_one_size_stand_side_by_side(self):
-        rows = [row(f"s{i}", [30 + i, 31]) for i in range(3)]
+    def test_of_rows_of_one_size_the_bars_show_by_their_caps(self):
+        rows = [row(f"s{i}", [30 + i, 31]) for i in range(3)] + [row("large", [9, 8], parameters=9)]
         [axes] = figures.errors_against_parameters(a_report(*rows)).axes
-        xs = [bar.lines[0].get_xdata()[0] for bar in axes.containers]
-        assert len(set(xs)) == 3 and np.exp(np.log(xs).mean()) == pytest.approx(2410)
+        caps = [bar.lines[1][0].get_markersize() for bar in axes.containers]
+        assert caps[0] < caps[1] < caps[2] and caps[3] == caps[0]
+        assert {bar.lines[0].get_xdata()[0] for bar in axes.containers} == {2410, 9}
 
     def test_an_arrow_from_the_ensemble_to_the_best_student(self, study):
         def arrows(rows, **fields):
@@ -149,43 +165,47 @@ class TestErrorsAgainstParameters:
         assert arrows([*study.rows, half]) == arrows(study.rows)
         assert arrows([*study.rows, row("others/ensemble", [99])]) == []
         assert arrows([r for r in study.rows if not r.is_ensemble]) == []
-        assert arrows(study.rows, config=config(students="cross_entropy")) == []
+        assert arrows(study.rows, taught=frozenset()) == []
 
-    def test_no_line_to_a_label_crosses_a_bar_or_another_label(self):
+    def test_names_stand_in_the_order_of_their_points_and_as_near_as_there_is_room(self):
         errors = {"labels": 143, "one": 125, "two": 112, "six": 109, "matching": 109.5}
         rows = [row(name, [e - 5, e + 5]) for name, e in errors.items()]
         figure = figures.errors_against_parameters(a_report(*rows))
-        figure.draw_without_rendering()
-        texts = [t for t in figure.axes[0].texts if t.get_text()]
-        for text in texts:
-            if text.arrow_patch is not None:
-                path = text.arrow_patch.get_path().interpolated(50)
-                line = text.arrow_patch.get_transform().transform(path.vertices)
-                for other in texts:
-                    if other is not text:
-                        assert not Text.get_window_extent(other).count_contains(line)
+        assert_legible(figure)
+        [axes] = figure.axes
+        names = {text.get_text().split(":")[0]: text.xyann[1] for text in axes.texts}
+        assert sorted(names, key=names.get) == ["six", "matching", "two", "one", "labels"]
+        low, high = axes.get_ylim()
+        for name in ("labels", "one"):
+            assert names[name] == pytest.approx((errors[name] - low) / (high - low))
 
-    def test_of_many_ensembles_the_smallest_and_the_largest_are_named(self):
-        for many in (3, 5):
-            rows = [
-                row("nets/ensemble", [40 - k], {"ensemble_size": k}, parameters=2410 * k)
-                for k in range(1, many + 1)
-            ]
-            figure = figures.errors_against_parameters(a_report(row("nets", [44, 40]), *rows))
-            named = {r.label for r in (rows if many == 3 else [rows[0], rows[-1]])}
-            assert {t for t in words(figure) if "ensemble_size" in t} == named
-            (line,) = (line for line in figure.axes[0].lines if len(line.get_xdata()) == many)
-            assert list(line.get_ydata()) == [r.mean("errors") for r in rows]
+    def test_the_ensembles_of_a_stage_are_on_a_line(self):
+        rows = [
+            row("nets/ensemble", [40 - k], {"ensemble_size": k}, parameters=2410 * k)
+            for k in (3, 1, 2, 5, 4)
+        ]
+        figure = figures.errors_against_parameters(a_report(row("nets", [44, 40]), *rows))
+        assert {f"{r.label}: {r.mean('errors'):g}" for r in rows} <= {*words(figure)}
+        (line,) = (line for line in figure.axes[0].lines if len(line.get_xdata()) == 5)
+        assert list(line.get_ydata()) == [39, 38, 37, 36, 35]
+        assert_legible(figure)
 
-    def test_one_row_and_equal_rows_and_diverged_rows(self):
-        for rows in ([[31, 30]], [[31, 30]] * 6, [[31], [None]]):
+    def test_long_names_are_broken(self):
+        cell = dict.fromkeys(("temperature", "learning_rate", "soft_weight", "weight_decay"), 0.125)
+        rows = [row(f"a_student_of_a_long_name_{i}", [40 + i, 44], cell) for i in range(6)]
+        figure = figures.errors_against_parameters(a_report(*rows, row("t/ensemble", [20])))
+        assert sum(text.count("\n") >= 2 for text in words(figure)) == 6
+        assert_legible(figure)
+
+    def test_one_row_and_equal_rows_and_many_rows_and_diverged_rows(self):
+        for rows in ([[31, 30]], [[31, 30]] * 6, [[3 + i, 4] for i in range(25)], [[31], [None]]):
             rows = [row(f"stage_{i}", errors) for i, errors in enumerate(rows)]
             assert_legible(figures.errors_against_parameters(a_report(*rows)))
 
 
 class TestReliability:
-    def test_points_are_the_bins_and_bars_the_spread(self, study):
-        panels = figures.reliability(study).axes
+    def test_points_are_the_bins_and_bars_the_spread(self, study, drawn):
+        panels = drawn["reliability"].axes
         assert len(panels) == len(study.calibration) == 3
         for axes, found in zip(panels, study.calibration, strict=True):
             n, x, y = (np.array(found[k], float) for k in ("count", "confidence", "accuracy"))
@@ -199,17 +219,16 @@ class TestReliability:
             drawn = np.reshape([bar[:, 1] for bar in bars], (-1, 2)).T
             np.testing.assert_allclose(drawn, np.clip(expected, 0, 1))
 
-    def test_says_n_and_the_calibration_error(self, study):
-        titles = [axes.get_title() for axes in figures.reliability(study).axes]
+    def test_says_n_and_the_calibration_error(self, study, drawn):
+        titles = [axes.get_title() for axes in drawn["reliability"].axes]
         ece = study.row("teachers").metrics["ece"]
         assert titles[0] == f"teachers\nn = 3, ECE {ece['mean']:.3f} ± {ece['std']:.3f}"
         assert titles[1].startswith("teachers/ensemble\nn = 1, ECE ")
 
 
 class TestSoftTargets:
-    def test_bars_are_the_distribution_and_pictures_the_images(self, study):
-        targets = study.soft_targets
-        figure = figures.soft_targets(**targets)
+    def test_bars_are_the_distribution_and_pictures_the_images(self, study, drawn):
+        targets, figure = study.soft_targets, drawn["soft_targets"]
         grid = np.reshape(figure.axes, (3, 3))
         for e in range(3):
             shown = grid[e, 0].images[0].get_array()
@@ -277,6 +296,13 @@ class TestSweep:
         assert axes.get_yscale() == "log"
         assert_legible(figure)
 
+    def test_a_logarithmic_axis_of_one_decade_has_enough_ticks(self):
+        values = {1: [90, 110], 2: [30, 34], 4: [9, 10]}
+        rows = [row(s, e, {"temperature": t}) for t, e in values.items() for s in ("a", "b")]
+        figure = figures.sweep(a_report(*rows), "temperature")
+        shown = [t.get_text() for t in figure.axes[0].get_yticklabels() if t in texts(figure)]
+        assert shown == ["10", "20", "50", "100"]
+
     def test_linear_within_a_factor_of_eight_or_from_zero(self):
         for values, scale in (((1, 8), "linear"), ((1, 9), "log"), ((0, 9), "linear")):
             rows = [row("s", [3, 4], {"soft_weight": v}) for v in values]
@@ -298,8 +324,9 @@ class TestSweep:
 
 class TestMissingClasses:
     def test_curves_are_the_errors_and_lines_the_shifts(self):
-        found = a_missing()
-        figure = figures.missing_classes(a_report(missing=(found, found | {"label": "other"})))
+        found, names = a_missing(), ("zero", "one", "two", "three", *map(str, range(4, 10)))
+        both = (found, found | {"label": "other"})
+        figure = figures.missing_classes(a_report(missing=both, class_names=names))
         axes = figure.axes[0]
         every, some = (np.array(found["curve"][k]) for k in ("errors", "missing_errors"))
         for i, values in enumerate((every, some, every - some)):
@@ -307,7 +334,7 @@ class TestMissingClasses:
         for line, name in zip(axes.get_lines()[3:], ("matched", "best"), strict=True):
             numbers = [np.mean(found[name][k]) for k in ("shift", "errors", "missing_errors")]
             np.testing.assert_allclose(line.get_xydata(), [numbers[:2], numbers[::2]])
-        assert axes.get_title() == "without_3\nmissing: 3 (n = 2)"
+        assert axes.get_title() == "without_3\nmissing: three (n = 2)"
         assert len(figure.axes) == 2
         assert_legible(figure)
 

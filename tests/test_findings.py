@@ -5,10 +5,12 @@ import pytest
 from runs import STUDENT, config
 
 import kdjax
-from kdjax.config import stage
+from kdjax import findings
+from kdjax.config import complete, stage
 from kdjax.teachers import Teachers
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_grid_has_a_row_for_each_cell_and_trains_in_one_program(tmp_path, capsys):
     grid = dict(seed=2, temperature=(1.0, 4.0), ensemble_size=(1, 3))
     students = dict(
@@ -44,6 +46,9 @@ def test_a_grid_has_a_row_for_each_cell_and_trains_in_one_program(tmp_path, caps
     assert row.metrics["nll"]["values"] == pytest.approx(
         expected.metrics["nll"]["values"], rel=1e-4
     )
+    assert report.taught == {"sweep"} and report.teaching == {"teachers"}
+    assert report.mixtures == {"sweep": "arithmetic"} and report.class_names[3] == "3"
+    assert report.settings["sweep"]["members.temperature"] == (1.0, 4.0)
     assert_bins_are_those_of_the_calibration_error(report)
     assert_soft_targets_are_what_the_nets_say(report, tmp_path)
 
@@ -81,6 +86,7 @@ def assert_soft_targets_are_what_the_nets_say(report, workdir):
     assert title == f"{best.label}\nn = 2, T = {t:g}"
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_student_that_never_saw_a_class_learns_it_from_its_teacher(tmp_path):
     teachers = dict(steps=300, chunk=100, optimizer=dict(learning_rate=0.005))
     fields = STUDENT | dict(steps=600, chunk=200, model=dict(name="mlp", hidden=(32,)))
@@ -102,3 +108,19 @@ def test_a_student_that_never_saw_a_class_learns_it_from_its_teacher(tmp_path):
         best <= matched
         for best, matched in zip(soft["best"]["errors"], soft["matched"]["errors"], strict=True)
     )
+
+
+def test_settings_are_the_fields_in_which_a_stage_is_not_default():
+    stages = {
+        "teachers": {"steps": 40, "model": {"name": "mlp", "hidden": (256, 256)}},
+        "student": {"loss": "kl_divergence", "teacher": "teachers", "model": {"name": "cnn"}},
+    }
+    found = findings.changed_settings(complete({"stages": stages}).to_dict()["stages"])
+    teachers, student = found["teachers"], found["student"]
+    assert (teachers["steps"], student["steps"]) == (40, 1000)
+    assert teachers["batch"] == student["batch"] == 100  # not changed, and shown all the same
+    assert (teachers["loss"], student["loss"]) == ("cross_entropy", "kl_divergence")
+    assert (teachers["model.name"], student["model.name"]) == ("mlp", "cnn")
+    assert teachers["model.hidden"] == (256, 256) and "model.hidden" not in student
+    assert (teachers["teacher"], student["teacher"]) == ("", "teachers")
+    assert "order" not in teachers and "optimizer.learning_rate" not in student

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from kdjax import missing
 from kdjax.data import SubsetSpec
-from kdjax.report import missing
 
 RANDOM = np.random.default_rng(0)
 LABELS = RANDOM.integers(0, 5, 60)

@@ -1,6 +1,8 @@
 """The pages: whole on their own, safe from any text, the same numbers as report.json."""
 
 import base64
+import dataclasses
+import html
 import json
 import re
 from html.parser import HTMLParser
@@ -10,7 +12,7 @@ import pytest
 from reports import ENVIRONMENT, a_missing, a_report, row, small, study
 
 from kdjax import report
-from kdjax.report import document, page, table
+from kdjax.report import page, table
 
 VOID = {"meta", "img"}
 TAGS = {"html", "head", "title", "style", "body", "main", "section", "h1", "h2", "p", "div"}
@@ -25,6 +27,7 @@ class Page(HTMLParser):
     def __init__(self, text):
         super().__init__()
         self.found, self.open, self.text, self.tables = [], [], "", {}
+        self.headings = []
         self.feed(text)
         self.close()
         assert not self.open, f"{self.open} is not closed"
@@ -34,13 +37,13 @@ class Page(HTMLParser):
         if tag not in VOID:
             self.open.append(tag)
         if tag == "h2":
-            self.heading = ""
+            self.headings.append("")
         if tag == "table":
-            self.tables[self.heading] = []
+            self.tables[self.headings[-1]] = []
         if tag == "tr":
-            self.tables[self.heading].append([])
+            self.tables[self.headings[-1]].append([])
         if tag in ("th", "td"):
-            self.tables[self.heading][-1].append("")
+            self.tables[self.headings[-1]][-1].append("")
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
@@ -48,9 +51,9 @@ class Page(HTMLParser):
     def handle_data(self, data):
         self.text += data
         if self.open and self.open[-1] == "h2":
-            self.heading += data
+            self.headings[-1] += data
         if self.open and self.open[-1] in ("th", "td"):
-            self.tables[self.heading][-1][-1] += data.replace("\xa0", " ")
+            self.tables[self.headings[-1]][-1][-1] += data.replace("\xa0", " ")
 
     def all(self, tag):
         return [attributes for name, attributes in self.found if name == tag]
@@ -66,7 +69,8 @@ def written(tmp_path_factory):
 
 def everything():
     missing = {"missing": (a_missing() | {"label": "students"},)}
-    return report.Report(**vars(study()) | missing)
+    settings = {"students": {"optimizer.learning_rate": 0.01}}
+    return dataclasses.replace(study(), settings=settings, **missing)
 
 
 def read(folder):
@@ -123,7 +127,7 @@ def test_both_pages_have_the_numbers_of_the_json(written):
     for line, expected in zip(lines, content["rows"], strict=True):
         cell = " ".join(f"{k}={v:g}" for k, v in expected["cell"].items())
         assert line[:2] == [f"{expected['stage']} {cell}".strip(), str(expected["members"])]
-        for heading, metric, scale, form in table.METRICS:
+        for heading, metric, form, scale in table.METRICS:
             mean, std = (expected["metrics"][metric][k] for k in ("mean", "std"))
             if mean is not None and std is not None:
                 text = f"{scale * mean:{form}} ± {scale * std:{form}}"
@@ -133,15 +137,17 @@ def test_both_pages_have_the_numbers_of_the_json(written):
 
 def test_both_pages_have_the_same_parts(written):
     markdown = (written / "report.md").read_text(encoding="utf-8")
+    drawn = sorted(path.stem for path in (written / "figures").iterdir())
     found = read(written)
-    drawn = [path.stem for path in (written / "figures").iterdir()]
-    for section in document.of_report(everything(), drawn).sections:
-        assert f"\n## {section.title}\n" in markdown
-        for part in section.parts:
-            text = part if isinstance(part, str) else getattr(part, "caption", "")
-            assert text in found.text and text in markdown
-    links = re.findall(r"!\[[^\]]+\]\(figures/(.*?)\.png\)", markdown)
-    assert sorted(links) == sorted(drawn)
+    assert re.findall(r"^## (.*)$", markdown, flags=re.MULTILINE) == found.headings
+    assert found.headings[0] == "Results" and found.headings[-1] == "Run"
+    images = re.findall(r"!\[(.+)\]\(figures/(.*?)\.png\)", markdown)
+    assert sorted(name for _, name in images) == drawn
+    assert [html.unescape(alt) for alt, _ in images] == [image["alt"] for image in found.all("img")]
+    text = " ".join(found.text.split())
+    blocks = [html.unescape(block) for block in markdown.strip().split("\n\n")]
+    prose = [block for block in blocks if block[0] not in "#|!-"]
+    assert len(prose) > 10 and all(block in text for block in prose)
 
 
 def test_the_same_report_is_the_same_bytes(written, tmp_path):
@@ -151,22 +157,25 @@ def test_the_same_report_is_the_same_bytes(written, tmp_path):
 
 
 def test_no_text_becomes_markup(tmp_path):
-    stages = {EVIL: {"teacher": EVIL, "model": {"name": EVIL}}}
     evil = a_report(
         row(EVIL, [3, 4], {EVIL: 1.0}),
         row(EVIL, [5, 4], {EVIL: 2.0}),
         row("$\\frac{x", [5, 4]),
-        config={"dataset": {"name": EVIL}, "stages": stages},
+        dataset=EVIL,
+        settings={EVIL: {"teacher": EVIL, EVIL: EVIL}},
+        mixtures={EVIL: EVIL, "other": "arithmetic"},
+        missing=(a_missing() | {"label": EVIL},),
+        class_names=(EVIL,) * 10,
         environment=ENVIRONMENT | {"command": f"python {EVIL}", "platform": EVIL},
     )
-    content = document.of_report(evil, ["errors_against_parameters"])
-    found = Page(page.html(content, {"errors_against_parameters": "<svg/>"}))
+    found = Page(page.html(evil, {"errors_against_parameters": "<svg/>"}))
     assert {tag for tag, _ in found.found} <= TAGS and len(found.all("img")) == 1
     assert set(found.all("img")[0]) == {"alt", "src"} and EVIL in found.all("img")[0]["alt"]
     assert f"python {EVIL}" in found.text and f"{EVIL}, test split" in found.text
     assert found.tables["Results"][1][0] == f"{EVIL} {EVIL}=1"
     assert found.tables["Settings"][0] == ["field", EVIL]
-    text = page.markdown(content)
+    assert found.tables["Missing classes"][1][:2] == [EVIL, EVIL]
+    text = page.markdown(evil, ["errors_against_parameters"])
     command = f"`` python {EVIL} ``"  # which has a backtick itself
     assert command in text
     outside = text.replace(command, "")
@@ -178,7 +187,9 @@ def test_no_text_becomes_markup(tmp_path):
 
 
 def test_a_small_report_reads_well_in_markdown():
-    text = page.markdown(document.of_report(small(), ["sweep_temperature"]))
-    assert text.startswith("# digits, test split\n\n## Run\n\n- command: `python -m kdjax.main ")
-    assert "\n- devices: 2 x cpu, 2 CPU cores\n" in text
-    assert table.markdown(table.results(small().rows)) in text
+    text = page.markdown(small(), ["sweep_temperature"])
+    assert text.startswith("# digits, test split\n\n## Results\n\nThe best student by ")
+    assert "\n\n## Run\n\n- command: `python -m kdjax.main " in text
+    assert "\n- devices: 2 x cpu, 2 CPU cores\n" in text and text.endswith("together\n")
+    assert table.markdown(table.columns(small().rows, table.RESULTS)) in text
+    assert "\n\n\n" not in text and not re.search(r" $", text, flags=re.MULTILINE)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from reports import BASELINE, STUDENT, a_report, cells, row, small
 
-from kdjax.report import table
+from kdjax.report import summarise, table
 
 
 def test_is_aligned_and_github_reads_it():
@@ -45,6 +45,14 @@ def test_drops_only_columns_that_apply_to_no_row():
 def test_a_stage_of_which_nothing_is_left_still_has_its_row():
     _, _, lost, _ = cells(a_report(row("a", [None, None]), row("b", [1, 2])).table())
     assert lost[:4] == ["a", "0 (2 diverged)", "-", "-"]
+
+
+def test_a_spread_is_in_one_format_and_one_net_has_none():
+    assert table.spread(summarise([1.0, 2.0]), ".2f") == "1.50 ± 0.71"
+    assert table.spread(summarise([0.5, 0.25]), ".1f", 100) == "37.5 ± 17.7"
+    assert table.spread(summarise([7, None]), ".1f") == "7.0"
+    assert table.spread(summarise([7]), ".1f", alone=".10g") == "7"
+    assert table.spread(summarise([None]), ".1f") == "-"
 
 
 @pytest.mark.parametrize(

@@ -1,18 +1,15 @@
 """What a report says: the values that `templates/content.jinja` puts into words."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any
+
+import numpy as np
 
 from kdjax.report import table
 from kdjax.report.report import Report
 from kdjax.report.rows import AMONG, count_members, summarise, swept
-from kdjax.report.table import Columns, number, spread
+from kdjax.report.table import Columns
 
-REPAIRS = {
-    "as_trained": "as trained",
-    "matched": "matched, without labels",
-    "best": "best, with labels",
-}
 PROCESS = {  # what is told of the process that trained a stage, or wrote the report
     "command": lambda env: env["command"],
     "devices": lambda env: f"{env['devices']} x {env['device']}, {env['cpus']} CPU cores",
@@ -29,74 +26,58 @@ def contents(report: Report, figures: Collection[str]) -> dict[str, Any]:
     guessing = report.examples[report.evaluate] * (1 - 1 / len(report.class_names))
     return {
         "report": report,
-        "title": f"{report.dataset}, {report.evaluate} split",
-        "split": report.evaluate,
-        "count": f"{report.examples[report.evaluate]:,}",
         "figures": figures,
         "among": AMONG,
         "n": count_members(shown),
         "grids": any(row.cell for row in shown),
-        "best": min(taught, key=lambda row: row.validation_errors, default=None),
+        "best": min(taught, key=lambda row: row.validation_errors or 0, default=None),
         "ensemble": ensembles[-1] if len({row.stage for row in ensembles}) == 1 else None,
-        "guesses": [row.label for row in shown if row.mean("errors") > 0.95 * guessing],
-        "sweeps": {f"sweep_{axis}": rows for axis, rows in swept(report.rows).items()},
-        "results": table.results(report.rows),
+        "guesses": [row.label for row in shown if (row.mean("errors") or 0) > 0.95 * guessing],
+        "sweeps": {a: rows for a, rows in swept(report.rows).items() if f"sweep_{a}" in figures},
+        "results": table.columns(report.rows, table.RESULTS),
         "differences": _differences(report),
         "missing": _missing(report),
-        "costs": table.costs(report.rows),
+        "costs": table.columns(report.rows, table.COSTS),
         "settings": _settings(report.settings),
         "facts_of_run": _facts(report),
-        "ends": [(row.label, _end(curve)) for row, curve in report.curves_shown],
     }
 
 
-def _differences(report: Report) -> Columns:
-    """Every row's errors less those of the baseline; no columns without one to compare."""
+def _differences(report: Report) -> list[dict[str, Any]]:
+    """Every row's errors less those of the baseline; none without one to compare."""
     base = report.baseline
-    rows = [row for row in report.rows if not row.is_ensemble and row.std("errors") is not None]
-    others = [row for row in rows if row is not base]
-    if base is None or not others:
+    if base is None:
         return []
-    gaps = [report.difference(row.label, base.label) for row in others]
-    return [
-        ("stage", [row.label for row in others]),
-        (f"errors minus {base.label}", [number(gap["mean"], "+.1f") for gap in gaps]),
-        ("standard error", [number(gap["standard_error"], ".1f") for gap in gaps]),
-        ("ratio", [number(gap["ratio"], "+.1f") for gap in gaps]),
-    ]
+    rows = [row for row in report.rows if not row.is_ensemble and row is not base]
+    rows = [row for row in rows if row.std("errors") is not None]
+    return [{"stage": row.label, **report.difference(row.label, base.label)} for row in rows]
 
 
-def _missing(report: Report) -> Columns:
+def _missing(report: Report) -> list[dict[str, Any]]:
     """Stages that never saw some classes, before and after their biases were shifted."""
-    lines = [
-        (found, found[name], says) for found in report.missing for name, says in REPAIRS.items()
-    ]
     names = lambda classes: ", ".join(report.class_names[c] for c in classes)
-    shares = [summarise(100 * e / found["of"] for e in here["errors"]) for found, here, _ in lines]
-    spreads = lambda name, form: [spread(summarise(here[name]), form) for _, here, _ in lines]
+    line = lambda found, repair: {
+        "stage": found["label"],
+        "missing": names(found["classes"]),
+        "bias": repair.replace("_", " "),
+        "of": str(found["examples"]),
+        "percent": 100 * np.mean(found[repair]["errors"]) / found["of"],
+        **{name: summarise(values) for name, values in found[repair].items()},
+    }
     return [
-        ("stage", [found["label"] for found, *_ in lines]),
-        ("missing", [names(found["classes"]) for found, *_ in lines]),
-        ("bias", [says for *_, says in lines]),
-        ("shift", spreads("shift", ".2f")),
-        ("errors", spreads("errors", ".1f")),
-        ("errors %", [number(share["mean"], ".2f") for share in shares]),
-        ("errors on the missing", spreads("missing_errors", ".1f")),
-        ("of", [str(found["examples"]) for found, *_ in lines]),
+        line(found, repair)
+        for found in report.missing
+        for repair in ("as_trained", "matched", "best")
     ]
 
 
 def _settings(settings: Mapping[str, Mapping[str, Any]]) -> Columns:
     """A line for each field that some stage has changed, a column for each stage."""
+    several = lambda value: value if isinstance(value, tuple | list) else [value]
+    text = lambda value: "" if value is None else ", ".join(map(str, several(value)))
     fields = list(dict.fromkeys(field for stage in settings.values() for field in stage))
-    columns = [(name, [_text(stage.get(f)) for f in fields]) for name, stage in settings.items()]
+    columns = [(name, [text(s.get(f)) or "-" for f in fields]) for name, s in settings.items()]
     return [("field", fields), *columns] if fields else []
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, tuple | list):
-        value = ", ".join(map(_text, value))
-    return "-" if value is None or value == "" else str(value)
 
 
 def _facts(report: Report) -> dict[str, str]:
@@ -117,10 +98,3 @@ def _facts(report: Report) -> dict[str, str]:
     facts["data set"] = f"{report.dataset}: {splits} examples"
     facts["training"] = f"{seconds:,.0f} seconds, all stages together"
     return facts
-
-
-def _end(curve: Mapping[str, Sequence]) -> str:
-    """The last point of a training curve."""
-    loss, right = (curve[name][-1] for name in ("loss", "validation_accuracy"))
-    wrong = summarise(None if share is None else 100 * (1 - share) for share in right)
-    return f"loss {spread(summarise(loss), '.3g')}, validation errors {spread(wrong, '.2f')} %"

@@ -12,8 +12,7 @@ from typing import Any
 import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.axis import XAxis, YAxis
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
 from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, MaxNLocator, NullLocator
@@ -27,10 +26,8 @@ SPREAD = "mean over the n members; band: ± 1 s.d."
 DPI, NOTEBOOK_DPI = 160, 120  # a notebook keeps its figures in its file
 FONT, LONGEST = "DejaVu Sans", 24  # that of Matplotlib's default style; letters of a name
 # The SVG follows its reader's theme: what is black or grey on white becomes light on the page.
-DARK = {
-    **{"#000000": "#e4e4e4", INK: "#d4d4d4", MUTED: "#a0a0a0", GRID: "#3a3f45"},
-    **{"#ffffff": "none", "#0072b2": "#3d9bd6"},
-}
+DARK = {"#000000": "#e4e4e4", INK: "#d4d4d4", MUTED: "#a0a0a0", GRID: "#3a3f45"}
+DARK |= {"#ffffff": "none", "#0072b2": "#3d9bd6"}
 
 
 class Picture(Figure):
@@ -48,9 +45,7 @@ def fixed_style() -> AbstractContextManager:
 
 def new_figure(width: float, height: float) -> Picture:
     """An empty figure of so many inches."""
-    figure = Picture(figsize=(width, height), layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
-    return figure
+    return Picture(figsize=(width, height), layout="constrained", facecolor="white")
 
 
 def panels(count: int, columns: int, height: float) -> tuple[Picture, list[Axes]]:
@@ -73,12 +68,6 @@ def short(name: str, otherwise: str) -> str:
 @functools.cache
 def _letters() -> frozenset[int]:
     return frozenset(get_font(findfont(FONT)).get_charmap())
-
-
-def settle(figure: Figure) -> None:
-    """Lays the figure out once and for all: pixels are known, and drawing is cheaper."""
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")
 
 
 def png(figure: Figure, dpi: int = DPI) -> bytes:
@@ -127,10 +116,10 @@ def is_wide(values: Any) -> bool:
     return bool(len(values)) and values.min() > 0 and values.max() / values.min() > WIDE
 
 
-def log_axis(axis: Axis) -> None:
+def log_axis(axis: XAxis | YAxis) -> None:
     """A logarithmic axis with plain numbers (0.02, 5, 20k) at its ticks; draw and limit before."""
     {"x": axis.axes.set_xscale, "y": axis.axes.set_yscale}[axis.axis_name]("log")
-    low, high = axis.axes.get_xlim() if axis.axis_name == "x" else axis.axes.get_ylim()
+    low, high = axis.get_view_interval()
     decades = np.log10(high / low)
     subs = (1,) if decades > 3 else (1, 2, 5) if decades > 0.9 else tuple(range(1, 10))
     axis.set_major_locator(LogLocator(subs=subs, numticks=100))
@@ -139,7 +128,7 @@ def log_axis(axis: Axis) -> None:
     axis.set_major_formatter(FuncFormatter(lambda v, _: thousands(v) if v >= 1000 else f"{v:g}"))
 
 
-def count_axis(axis: Axis) -> None:
+def count_axis(axis: XAxis | YAxis) -> None:
     """Ticks at whole numbers."""
     axis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10], integer=True))
 
@@ -172,16 +161,14 @@ def name_points(axes: Axes, points: Sequence[tuple[float, float, str, str]]) -> 
     line to it.
 
     Args:
-      points: (x, y, text, colour) of each; the axes have their limits, and x is logarithmic or not.
+      points: (x, y, text, colour) of each; the axes have their limits.
     """
-    points = sorted(points, key=lambda point: point[1])
-    low, high = axes.get_ylim()
-    heights = [(y - low) / (high - low) for _, y, *_ in points]  # of 1, as below
-    line = 15 / (72 * axes.figure.get_figheight())
-    for i in range(1, len(heights)):
-        heights[i] = max(heights[i], heights[i - 1] + line)
-    for i in reversed(range(len(heights))):
-        heights[i] = min(heights[i], 1 - line * (len(heights) - 1 - i))
+    points, (low, high) = sorted(points, key=lambda point: point[1]), axes.get_ylim()
+    wanted = (np.array([y for _, y, *_ in points]) - low) / (high - low)  # heights, of 1
+    point = axes.figure.dpi / 72 / axes.figure.bbox.height
+    sizes = point * np.array([4 + 11 * (1 + text.count("\n")) for *_, text, _ in points])
+    above = np.cumsum(sizes) - (sizes[0] + sizes) / 2
+    heights = np.minimum(np.maximum.accumulate(wanted - above), 1 - above[-1]) + above
     for (x, y, text, colour), height in zip(points, heights, strict=True):
         style = {"arrowstyle": "-", "color": colour, "lw": 0.6, "ls": ":", "relpos": (0, 0.5)}
         place = {"xytext": (1.02, height), "textcoords": "axes fraction", "va": "center"}

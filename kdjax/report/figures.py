@@ -5,11 +5,12 @@ numbers. A stage with a grid is shown by one cell (`Report.representatives`), ex
 stage has one colour in all figures.
 """
 
+import functools
 import itertools
 import math
 import textwrap
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -21,18 +22,18 @@ from kdjax.report.report import Report
 from kdjax.report.rows import ENSEMBLE, count_members, swept
 from kdjax.report.table import errors, spread
 
-T = TypeVar("T")
 SHOWN = 10  # most classes of one bar chart
 TICKS = 12  # most values of an axis that each have a tick
 
 
 def of_report(report: Report) -> dict[str, Figure]:
     """Every figure that the report has the numbers for, by file name."""
-    figures = {"errors_against_parameters": (errors_against_parameters, report.representatives)}
+    figures: dict[str, tuple[Callable[[Report], Figure], Any]] = {}
+    figures["errors_against_parameters"] = errors_against_parameters, report.representatives
     for axis in swept(report.rows):
-        figures[f"sweep_{axis}"] = (lambda report, axis=axis: sweep(report, axis), axis)
+        figures[f"sweep_{axis}"] = functools.partial(sweep, axis=axis), axis
     figures["missing_classes"] = missing_classes, report.missing
-    figures["soft_targets"] = (lambda r: soft_targets(**r.soft_targets)), report.soft_targets
+    figures["soft_targets"] = (lambda r: soft_targets(**r.soft_targets or {})), report.soft_targets
     figures["reliability"] = reliability, report.calibration
     figures["training_curves"] = training_curves, report.curves_shown
     return {name: draw(report) for name, (draw, numbers) in figures.items() if numbers}
@@ -69,16 +70,17 @@ def errors_against_parameters(report: Report) -> Figure:
     """
     rows = _checked(sorted(report.representatives, key=lambda r: -r.mean("errors")), "errors")
     styles, sizes = _styles(report), [row.parameters for row in rows]
-    figure = drawing.new_figure(8, max(4.4, 0.2 * len(rows) + 1))
+    text = lambda r: f"{r.label}: {errors(r)}" + f" ({count_members([r])})" * (not r.is_ensemble)
+    names = [textwrap.fill(text(row), 48) for row in rows]
+    figure = drawing.new_figure(8, max(4.4, 1 + 0.2 * sum(1 + n.count("\n") for n in names)))
     axes = figure.subplots()
-    names, students, ensembles = [], {}, {}
+    points, students, ensembles = [], {}, {}
     for i, row in enumerate(rows):
         point, marker = (row.parameters, row.mean("errors")), "D" if row.is_ensemble else "o"
         style = {"color": styles[row.stage]["color"], "marker": marker, "markersize": 5, "lw": 1.2}
         cap = 2 + 1.5 * sizes[:i].count(row.parameters)
         axes.errorbar(*point, row.std("errors"), capsize=cap, **style)
-        n = "" if row.is_ensemble else f" ({count_members([row])})"
-        names.append((*point, f"{row.label}: {errors(row)}{n}", style["color"]))
+        points.append((*point, names[i], style["color"]))
         if row.stage in report.taught:
             students[row.parameters] = point  # in the end, the best
         if row.is_ensemble:
@@ -95,7 +97,7 @@ def errors_against_parameters(report: Report) -> Figure:
     drawing.count_axis(axes.yaxis)
     y = f"{_errors(report)}, mean ± s.d. over n members"
     tidy(axes, "parameters (of an ensemble: of all members)", y)
-    drawing.name_points(axes, names)
+    drawing.name_points(axes, points)
     return figure
 
 
@@ -104,15 +106,15 @@ def sweep(report: Report, axis: str) -> Figure:
     found, styles = swept(report.rows), _styles(report)
     if axis not in found:
         raise ValueError(f"no stage is swept along {axis!r} alone; swept: {', '.join(found)}")
-    stages = {s: list(own) for s, own in itertools.groupby(found[axis], lambda row: row.stage)}
-    values = lambda own: np.array([row.metrics["errors"]["values"] for row in own], float)
-    wrongs = [values(own) for own in stages.values()]
+    stages = [list(own) for _, own in itertools.groupby(found[axis], lambda row: row.stage)]
+    wrongs = [np.array([r.metrics["errors"]["values"] for r in own], float) for own in stages]
     figure = drawing.new_figure(6.5, 3.8 + 0.2 * len(stages))
     axes = figure.subplots()
     wide = len(stages) > 1 and is_wide(_means(wrongs))
-    for (stage, own), wrong in zip(stages.items(), wrongs, strict=True):
+    for own, wrong in zip(stages, wrongs, strict=True):
+        stage, x = own[0].stage, [row.cell[axis] for row in own]
         style = {"marker": "o", "markersize": 5, "label": f"{stage} ({count_members(own)})"}
-        band(axes, [row.cell[axis] for row in own], wrong, wide, **style | styles[stage])
+        band(axes, x, wrong, wide, **styles[stage] | style)
     ticks = sorted({row.cell[axis] for row in found[axis]})
     if is_wide(ticks):
         log_axis(axes.xaxis)
@@ -130,27 +132,28 @@ def missing_classes(report: Report) -> Figure:
     figure, each = drawing.panels(len(students), columns=2, height=3.0)
     for axes, student in zip(each, students, strict=True):
         every, some = (np.array(student["curve"][k], float) for k in ("errors", "missing_errors"))
-        kinds = {"all": (every, 6), "missing": (some, 1), "other": (every - some, 0)}
-        for kind, (values, i) in kinds.items():
-            style = {"color": COLOURS[i], "linestyle": LINES[i % len(LINES)]}
+        for kind, values, i in (
+            ("all", every, 6),
+            ("missing", some, 1),
+            ("other", every - some, 0),
+        ):
+            style: dict[str, Any] = {"color": COLOURS[i], "linestyle": LINES[i % len(LINES)]}
             band(axes, student["curve"]["shift"], values.T, label=f"{kind} classes", **style)
-        marks = {"o": "shift matched without labels", "*": "best shift on these labels"}
-        for (marker, text), repair in zip(marks.items(), ("matched", "best"), strict=True):
-            shift, *points = (
-                np.mean(student[repair][k]) for k in ("shift", "errors", "missing_errors")
-            )
+        for repair, marker, text in (
+            ("matched", "o", "shift matched without labels"),
+            ("best", "*", "best shift on these labels"),
+        ):
+            mean = {name: np.mean(values) for name, values in student[repair].items()}
             style = {"marker": marker, "markersize": 8, "linestyle": "", "color": INK}
-            axes.plot([shift, shift], points, markerfacecolor="white", label=text, **style)
+            points = [mean["shift"]] * 2, [mean["errors"], mean["missing_errors"]]
+            axes.plot(*points, markerfacecolor="white", label=text, **style)
         names = ", ".join(drawing.short(report.class_names[c], str(c)) for c in student["classes"])
         missing = textwrap.fill(f"missing: {names} (n = {len(some)})", 45)
         title = f"{textwrap.fill(student['label'], 45)}\n{missing}"
         tidy(axes, "shift of the missing classes' biases (logits)", _errors(report), title)
         drawing.count_axis(axes.yaxis)
-    title = (
-        "curves: one shift for all, mean over the n members, band: ± 1 s.d.\n"
-        "marks: means, each member with its own shift"
-    )
-    legend(figure, 3, each[0], title)
+    note = "curves: one shift for all, mean over the n members, band: ± 1 s.d."
+    legend(figure, 3, each[0], f"{note}\nmarks: means, each member with its own shift")
     return figure
 
 
@@ -173,16 +176,12 @@ def reliability(report: Report) -> Figure:
         bars = [np.ma.minimum(std, room).filled(np.nan) for room in (y, 1 - y)]
         axes.errorbar(x, y, bars, fmt="none", elinewidth=1, capsize=2, **style)
         axes.scatter(x, y, 8 + 120 * share, linewidths=0, **style)
-        numbers = f"{count_members([row])}, ECE {spread(row.metrics['ece'], '.3f')}"
         axes.set(xlim=(0, 1.04), ylim=(-0.04, 1.08), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
-        first = axes.get_subplotspec().is_first_col()
-        title = f"{textwrap.fill(row.label, 30)}\n{numbers}"
-        tidy(axes, "confidence", "accuracy" if first else "", title)
-    note = (
-        "point: all n members' examples in a bin, area: their share\n"
-        "bar: ± 1 s.d. over the members, where each has examples"
-    )
-    legend(figure, 1, each[0], note)
+        numbers = f"{count_members([row])}, ECE {spread(row.metrics['ece'], '.3f')}"
+        y = "accuracy" if each.index(axes) % 3 == 0 else ""
+        tidy(axes, "confidence", y, f"{textwrap.fill(row.label, 30)}\n{numbers}")
+    note = "point: all n members' examples in a bin, area: their share"
+    legend(figure, 1, each[0], f"{note}\nbar: ± 1 s.d. over the members, where each has examples")
     return figure
 
 
@@ -212,7 +211,7 @@ def soft_targets(
     most = p.max(axis=(1, 2))
     top = [np.ceil(10 * most[most <= 2 * m].max() + 0.1) / 10 for m in most]
     for e, (row, label) in enumerate(zip(grid, labels, strict=True)):
-        if pictures:
+        if images is not None:
             _picture(row[0], np.asarray(images[e]))
         row[pictures].set_ylabel("probability", fontsize=8)
         row[0].set_ylabel(f"label: {names[label]}" + "\nprobability" * (not pictures), fontsize=8)
@@ -241,8 +240,7 @@ def _picture(axes: Axes, image: np.ndarray) -> None:
     image = image.astype(float)
     if image.ndim == 3 and image.shape[2] != 3:
         image = image.mean(axis=2)
-    bright = (image - image.min()) / (np.ptp(image) or 1)
-    axes.imshow(bright, cmap="gray", interpolation="none")
+    axes.imshow((image - image.min()) / (np.ptp(image) or 1), cmap="gray", interpolation="none")
     axes.set(xticks=[], yticks=[])
 
 
@@ -251,13 +249,13 @@ def _means(populations: Sequence[np.ndarray]) -> np.ma.MaskedArray:
     return np.ma.concatenate([drawing.mean_and_std(values)[0] for values in populations])
 
 
-def _checked(numbers: Sequence[T], name: str) -> Sequence[T]:
+def _checked(numbers: Sequence[Any], name: str) -> Sequence[Any]:
     if not numbers:
         raise ValueError(f"the report has no {name} to draw")
     return numbers
 
 
-def _styles(report: Report) -> dict[str, dict[str, str]]:
+def _styles(report: Report) -> dict[str, dict[str, Any]]:
     """Colour and line of each stage; an ensemble's are its members'."""
     names = list(dict.fromkeys(row.stage.removesuffix(ENSEMBLE) for row in report.rows))
     cycle = itertools.cycle({"color": c} for c in COLOURS), itertools.cycle(LINES)

@@ -12,7 +12,7 @@ import numpy as np
 from kdjax.host import files
 from kdjax.report import document, table
 from kdjax.report.report import Report
-from kdjax.report.rows import count_members
+from kdjax.report.rows import count_members, summarise
 
 CURVE = 200  # most steps of a curve in report.json; a stage's metrics.jsonl has all
 
@@ -27,7 +27,8 @@ def write(report: Report, directory: str | os.PathLike) -> None:
     with drawing.fixed_style():
         drawn = figures.of_report(report)
         for name, figure in drawn.items():
-            drawing.settle(figure)
+            figure.draw_without_rendering()
+            figure.set_layout_engine("none")  # it is laid out, once for both formats
             files.write(directory / "figures" / f"{name}.png", drawing.png(figure))
         pictures = {name: drawing.svg(figure) for name, figure in drawn.items()}
     files.write(directory / "report.md", markdown(report, drawn))
@@ -37,9 +38,9 @@ def write(report: Report, directory: str | os.PathLike) -> None:
 
 def content(report: Report) -> dict[str, Any]:
     """What report.json has."""
-    found = {name: getattr(report, name) for name in ("environment", "environments", "config")}
-    found = {"rows": [vars(row) for row in report.rows]} | found
-    found |= {"examples": report.examples, "calibration": report.calibration}
+    whole = ("environment", "environments", "config", "examples", "calibration")
+    found: dict[str, Any] = {"rows": [vars(row) for row in report.rows]}
+    found |= {name: getattr(report, name) for name in whole}
     found["curves"] = {row.label: _thinned(curve) for row, curve in report.curves_shown}
     if report.soft_targets:
         found["soft_targets"] = {k: v for k, v in report.soft_targets.items() if k != "images"}
@@ -56,31 +57,20 @@ def markdown(report: Report, figures: Collection[str]) -> str:
 def html(report: Report, pictures: Mapping[str, str]) -> str:
     """The page; `pictures` are its figures by name, as SVG."""
     sources = {name: base64.b64encode(svg.encode()).decode() for name, svg in pictures.items()}
-    return _render("html.jinja", report, sources)
+    return re.sub(r"\n{2,}", "\n", _render("html.jinja", report, sources))
 
 
 def _render(template: str, report: Report, figures: Collection[str]) -> str:
     import jinja2  # here, for only a report needs it
 
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("kdjax.report"),
-        autoescape=template == "html.jinja",
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "code": _code,
-        "plain": _plain,
-        "grid": lambda columns: table.markdown(
-            [(_plain(n), [*map(_plain, c)]) for n, c in columns]
-        ),
-        # text that breaks, where a table is too wide, before a ± or a bracket or after a comma
-        "unbroken": lambda text: re.sub(r"(?<!,) (?![±(])", "\xa0", text),
-        "number": table.number,
-        "errors": table.errors,
-        "members": count_members,
-    }
+    options = {"trim_blocks": True, "lstrip_blocks": True, "undefined": jinja2.StrictUndefined}
+    loader, escape = jinja2.PackageLoader("kdjax.report"), template == "html.jinja"
+    environment = jinja2.Environment(loader=loader, autoescape=escape, **options)
+    environment.filters.update(number=table.number, spread=table.spread, errors=table.errors)
+    environment.filters.update(plain=_plain, code=_code, summarise=summarise, members=count_members)
+    environment.filters["grid"] = lambda columns: table.markdown(columns, _plain)
+    # A cell that is too wide breaks before a ± or a bracket, or after a comma.
+    environment.filters["cell"] = lambda text: re.sub(r"(?<!,) (?![±(])", "\xa0", text)
     return environment.get_template(template).render(document.contents(report, figures))
 
 

@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 class Report:
     """All rows of an experiment, and what its files and figures need beside them.
 
-    `kdjax.figures` draws it; a notebook shows it as its table. It is plain data: numbers, text,
-    dicts and NumPy arrays, without nets and without the objects that trained them.
+    `kdjax.figures` draws it; a notebook shows it as its table. All of it is plain data.
 
     Attributes:
       rows: one for each cell of each stage, and for each ensemble.
@@ -25,9 +24,8 @@ class Report:
       examples: {split: how many it has}.
       class_names: [C], in the order of the logits.
       environment: versions, devices and the command of the process that wrote the report.
-      environments: {stage: the same of the process that finished it, whose seconds and latency
-        the stage has}, for the stages that say so.
-      config: plain data, all fields of the experiment.
+      environments: {stage: the same of the process that trained it}, of stages that say so.
+      config: all fields of the experiment.
       settings: {stage: {field: value}}, the fields in which any stage differs from the defaults.
       taught: the stages whose objective reads a teacher; others may name one to be compared with.
       teaching: the stages of this run that are teachers of others.
@@ -35,8 +33,8 @@ class Report:
         agreement and teacher KL compare it with.
       curves: {label of a row: {"step": [S], "loss": [S][M], "validation_accuracy": [S][M]}};
         None where a member has diverged.
-      calibration: for each of `representatives`, `metrics.calibration` with a leading axis of
-        members, None for NaN, and the `label` of the row.
+      calibration: of each of `representatives`, `metrics.calibration` with a leading [M], None for
+        NaN, and the `label` of the row.
       soft_targets: the arguments of `figures.soft_targets`; None if no stage is taught.
       missing: as `kdjax.missing.examine` returns it, with the `label` of a row.
       layouts: {stage: the fields of the `parallel.Layout` that it finished on}; None for a stage
@@ -70,9 +68,8 @@ class Report:
     def baseline(self) -> Row | None:
         """The first row with an s.d. whose stage neither teaches nor is taught, in the cell of its
         grid that stands for it; the others are compared with it."""
-        others = (row for row in self.representatives if not row.is_ensemble)
-        plain = (row for row in others if row.stage not in self.taught | self.teaching)
-        return next((row for row in plain if row.std("errors") is not None), None)
+        rows = (r for r in self.representatives if r.stage not in self.taught | self.teaching)
+        return next((r for r in rows if r.std("errors") is not None and not r.is_ensemble), None)
 
     @property
     def curves_shown(self) -> list[tuple[Row, dict[str, Any]]]:
@@ -90,18 +87,15 @@ class Report:
 
     def table(self) -> str:
         """A Markdown table that also reads well in a terminal."""
-        return table.of_rows(self.rows)
+        return table.markdown(table.columns(self.rows, table.SUMMARY))
 
     def __repr__(self) -> str:
         return self.table()
 
     def _repr_markdown_(self) -> str:
         """What a notebook shows."""
-        split, count = self.evaluate, self.examples[self.evaluate]
-        return (
-            f"{self.table()}\n\n{self.dataset}, {split} split of {count:,} examples; mean ± s.d. "
-            "over n members"
-        )
+        data = f"{self.dataset}, {self.evaluate} split of {self.examples[self.evaluate]:,} examples"
+        return f"{self.table()}\n\n{data}; mean ± s.d. over n members"
 
     def row(self, name: str) -> Row:
         """The one row of this stage or of this label.
@@ -139,10 +133,11 @@ class Report:
             gaps = summarise(_gaps(*rows, metric))
             mean, error = gaps["mean"], _standard_error(gaps)
         else:
-            mean = None if None in (a["mean"], b["mean"]) else a["mean"] - b["mean"]
-            errors = _standard_error(a), _standard_error(b)
-            error = None if None in errors else math.hypot(*errors)
-        return {"mean": mean, "standard_error": error, "ratio": mean / error if error else None}
+            x, y, e, f = a["mean"], b["mean"], _standard_error(a), _standard_error(b)
+            mean = None if x is None or y is None else x - y
+            error = None if e is None or f is None else math.hypot(e, f)
+        ratio = mean / error if mean is not None and error else None
+        return {"mean": mean, "standard_error": error, "ratio": ratio}
 
 
 def _gaps(a: Row, b: Row, metric: str) -> list[float | None]:
@@ -152,7 +147,8 @@ def _gaps(a: Row, b: Row, metric: str) -> list[float | None]:
             f"{a.label} has the seeds {list(a.seeds)}, {b.label} {list(b.seeds)}: no pairs"
         )
     x, y = (dict(zip(r.seeds, r.metrics[metric]["values"], strict=True)) for r in (a, b))
-    return [None if None in (x[seed], y[seed]) else x[seed] - y[seed] for seed in a.seeds]
+    pairs = ((x[seed], y[seed]) for seed in a.seeds)
+    return [None if u is None or v is None else u - v for u, v in pairs]
 
 
 def _standard_error(found: Statistics) -> float | None:

@@ -27,7 +27,6 @@ class Row:
     Attributes:
       cell: the values of the axes of the grid other than the seed.
       seeds: of the members, in the order of their values; an ensemble has none.
-      members: how many there are, `diverged` of them without numbers.
       metrics: each as `summarise` returns it; accuracy and agreement are fractions of 1.
       validation_errors: mean over the members that did not diverge, by which a cell is chosen;
         None if none is left, and for an ensemble.
@@ -107,14 +106,11 @@ def swept(rows: Iterable[Row]) -> dict[str, list[Row]]:
 
     Cells in which every member diverged do not count.
     """
-    stages: dict[str, list[Row]] = {}
-    for row in rows:
-        stages.setdefault(row.stage, []).append(row)
-    found: dict[str, list[Row]] = {}
-    for own in stages.values():
+    rows, found = list(rows), {}
+    for stage in dict.fromkeys(row.stage for row in rows):
+        own = [row for row in rows if row.stage == stage]
         cells = [row.cell for row in own if row.n]
         varied = [axis for axis in own[0].cell if len({cell[axis] for cell in cells}) > 1]
-        if len(varied) == 1:
-            [axis] = varied
+        for axis in varied if len(varied) == 1 else ():
             found.setdefault(axis, []).extend(sorted(own, key=lambda row: row.cell[axis]))
     return found

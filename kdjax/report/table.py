@@ -7,6 +7,7 @@ from kdjax.report.rows import Row, Statistics
 
 Columns = list[tuple[str, list[str]]]  # (heading, cells); the first column names the rows
 Kinds = Sequence[tuple[str, Callable[[Row], str]]]  # (heading, the cell of a row)
+UNITS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
 def number(value: float | None, form: str) -> str:
@@ -16,7 +17,7 @@ def number(value: float | None, form: str) -> str:
 
 def spread(found: Statistics, form: str, scale: float = 1, alone: str = "") -> str:
     """Mean ± s.d. in one format, or the mean in the format `alone` where there is no s.d."""
-    mean, std = (None if found[k] is None else scale * found[k] for k in ("mean", "std"))
+    mean, std = (None if v is None else scale * v for v in (found["mean"], found["std"]))
     if std is None:
         return number(mean, alone or form)
     return f"{number(mean, form)} ± {number(std, form)}"
@@ -27,24 +28,15 @@ def errors(row: Row) -> str:
     return spread(row.metrics["errors"], ".1f", alone=".10g")
 
 
-def of_rows(rows: Sequence[Row]) -> str:
-    """One Markdown table of these rows, without what applies to none of them."""
-    return markdown(_columns(rows, (*NAMES, *_metrics(with_std=False), *COSTS)))
+def columns(rows: Sequence[Row], kinds: Kinds) -> Columns:
+    """One of RESULTS, COSTS and SUMMARY for these rows, without what applies to none of them."""
+    found = [(heading, [text(row) for row in rows]) for heading, text in kinds]
+    return [column for column in found if set(column[1]) != {"-"}]
 
 
-def results(rows: Sequence[Row]) -> Columns:
-    """What the members do: every metric with its s.d."""
-    return _columns(rows, (*NAMES, *_metrics(with_std=True)))
-
-
-def costs(rows: Sequence[Row]) -> Columns:
-    """What one member, or an ensemble of all, costs to serve, and what training took."""
-    return _columns(rows, (NAMES[0], *COSTS))
-
-
-def markdown(columns: Columns) -> str:
+def markdown(columns: Columns, plain: Callable[[str], str] = str) -> str:
     """A GitHub table of named columns, aligned: the first to the left, numbers to the right."""
-    texts = [[cell.replace("|", r"\|") for cell in (name, *cells)] for name, cells in columns]
+    texts = [[plain(c).replace("|", r"\|") for c in (name, *cells)] for name, cells in columns]
     widths = [max(map(len, (*cells, "---"))) for cells in texts]
     rules = [":" + "-" * (widths[0] - 1), *("-" * (width - 1) + ":" for width in widths[1:])]
     header, *lines = zip(*texts, strict=True)
@@ -52,17 +44,6 @@ def markdown(columns: Columns) -> str:
     return "\n".join(
         f"| {' | '.join(map(format, line, forms))} |" for line in (header, rules, *lines)
     )
-
-
-def _metrics(with_std: bool) -> Kinds:
-    found = lambda row, metric: row.metrics[metric] | ({} if with_std else {"std": None})
-    kinds = [(heading, lambda r, m=m: spread(found(r, m[0]), *m[1:])) for heading, *m in METRICS]
-    return [("errors", errors), *kinds]
-
-
-def _columns(rows: Sequence[Row], kinds: Kinds) -> Columns:
-    columns = [(heading, [text(row) for row in rows]) for heading, text in kinds]
-    return [column for column in columns if set(column[1]) != {"-"}]
 
 
 def _rounded(value: float | None, units: Sequence[tuple[float, str]] = ()) -> str:
@@ -73,11 +54,6 @@ def _rounded(value: float | None, units: Sequence[tuple[float, str]] = ()) -> st
     return f"{float(text) / size:,.10g} {unit}".strip()
 
 
-NAMES: Kinds = (
-    ("stage", lambda r: r.label),
-    ("n", lambda r: f"{r.n} ({r.diverged} diverged)" if r.diverged else f"{r.n}"),
-)
-UNITS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 METRICS = (  # heading, metric, format, unit
     ("accuracy %", "accuracy", ".2f", 100),
     ("nll", "nll", ".3f", 1),
@@ -86,9 +62,20 @@ METRICS = (  # heading, metric, format, unit
     ("agreement %", "agreement", ".2f", 100),
     ("teacher KL", "teacher_kl", ".3f", 1),
 )
-COSTS: Kinds = (
+NAMES: Kinds = (
+    ("stage", lambda r: r.label),
+    ("n", lambda r: f"{r.n} ({r.diverged} diverged)" if r.diverged else f"{r.n}"),
+    ("errors", errors),
+)
+_mean = lambda row, metric: Statistics(mean=row.mean(metric), std=None, values=[])
+MEANS = [(h, lambda r, m=m, f=f: spread(_mean(r, m), *f)) for h, m, *f in METRICS]
+SPREADS = [(h, lambda r, m=m, f=f: spread(r.metrics[m], *f)) for h, m, *f in METRICS]
+RESULTS: Kinds = (*NAMES, *SPREADS)  # what the members do
+COSTS: Kinds = (  # what one member, or an ensemble of all, costs to serve, and to train
+    ("stage", lambda r: r.label),
     ("parameters", lambda r: number(r.parameters, ",")),
     ("FLOPs per example", lambda r: _rounded(r.flops_per_example, UNITS)),
     ("latency ms", lambda r: _rounded(r.latency_ms)),
     ("seconds", lambda r: _rounded(r.seconds)),
 )
+SUMMARY: Kinds = (*NAMES, *MEANS, *COSTS[1:])  # all on one line
