@@ -110,7 +110,9 @@ def train(
 
 def main(path: str) -> None:
     data = np.load(path)
-    x, x_test = (data[f"{split}_inputs"].astype(np.float32) / BRIGHTEST for split in ("train", "test"))
+    x, x_test = (
+        data[f"{split}_inputs"].astype(np.float32) / BRIGHTEST for split in ("train", "test")
+    )
     y, y_test = (data[f"{split}_labels"] for split in ("train", "test"))
     large, small = MLP((256, 256), dropout_input=0.1, dropout=0.5), MLP((32,))
 
@@ -124,7 +126,9 @@ def main(path: str) -> None:
     log_p = jax.nn.log_softmax(logits / temperature)
     log_targets = jax.nn.logsumexp(log_p, 0) - jnp.log(SEEDS)
     soft = lambda logits, log_targets: soft_loss(logits, log_targets, temperature)
-    both = lambda logits, targets: soft(logits, targets[0]) + 0.5 * cross_entropy(logits, targets[1])
+    both = lambda logits, targets: (
+        soft(logits, targets[0]) + 0.5 * cross_entropy(logits, targets[1])
+    )
     students = {
         "baseline": (cross_entropy, y, 0.02, 0.3),
         "distilled": (both, (log_targets, y), 0.04, 0.1),

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from kdjax.chunks import chunks
 from ml_collections import ConfigDict
 
 from benchmarks.data_sets import dataset
@@ -20,7 +21,6 @@ from benchmarks.work import (
     Work,
 )
 from kdjax import config, evaluation, member, parallel, population, setup, train
-from kdjax.chunks import chunks
 from kdjax.config.spec import ExperimentSpec
 from kdjax.data import Dataset
 from kdjax.evaluation import Exam

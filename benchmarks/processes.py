@@ -120,7 +120,9 @@ def command(session: Session, cache: Path, fields: dict[str, object] | None = No
         ran = run(arguments, caches(session, cache))
         tell(f"kdjax.main: {ran.seconds:.1f} s")
         ready, first = Path(workdir, EXPERIMENT), Path(workdir, one_stage.STAGE, METRICS)
-        return Process(ready.stat().st_mtime - ran.began, first.stat().st_mtime - ran.began, ran.peak)
+        return Process(
+            ready.stat().st_mtime - ran.began, first.stat().st_mtime - ran.began, ran.peak
+        )
 
 
 def caches(session: Session, cache: Path) -> dict[str, str]:

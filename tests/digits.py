@@ -1,6 +1,5 @@
 """A few steps of a population on scikit-learn's digits, on any layout and plan."""
 
-import jax
 import numpy as np
 from sklearn.datasets import load_digits
 
@@ -112,9 +111,7 @@ def _call(spec: StageSpec, layout: Layout, members: list, steps: np.ndarray) -> 
     where = N, spec.batch, int(steps[0]), len(steps)
     if spec.order == "shared":
         index = parallel.place_batch(order(0, *where), layout, axis=1)
-        return Examples(
-            index, index, *parallel.replicate((steps, np.zeros_like(steps)), layout)
-        )
+        return Examples(index, index, *parallel.replicate((steps, np.zeros_like(steps)), layout))
     index = np.stack([order(m["seed"], *where) for m in members])
     index = parallel.place_batch(index, layout, axis=2, by_member=True)
     seeds = np.array([m["seed"] for m in members], np.int32)

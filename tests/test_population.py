@@ -62,7 +62,9 @@ def test_a_chunk_equals_the_members_step_in_a_python_loop(optimizer):
     recipe, hparams = recipe_of(spec), pick(hparams_of(spec), 0)
     images, labels = arrays()
     state = member.init(recipe, hparams, jnp.zeros((1, 8, 8, 1)))
-    step = jax.jit(lambda state, batch: member.train_step(recipe, Shards(), state, hparams, batch, None))
+    step = jax.jit(
+        lambda state, batch: member.train_step(recipe, Shards(), state, hparams, batch, None)
+    )
     for index in order(0, len(labels), spec.batch, 0, spec.steps):
         batch = Batch(jnp.asarray(images[index] / 16, jnp.float32), jnp.asarray(labels[index]))
         state, _ = step(state, batch)
@@ -72,18 +74,14 @@ def test_a_chunk_equals_the_members_step_in_a_python_loop(optimizer):
 @pytest.mark.parametrize("plan", [Plan("map", True), Plan("unroll", True), Plan("unroll", False)])
 @pytest.mark.parametrize("order_of_batches", ["own", "shared"])
 def test_every_plan_gives_the_same_result(plan, order_of_batches):
-    spec = a_stage(
-        objective=SOFT, teacher="teachers", order=order_of_batches, members=dict(seed=3)
-    )
+    spec = a_stage(objective=SOFT, teacher="teachers", order=order_of_batches, members=dict(seed=3))
     expected = train(spec, logits=teacher_logits())
     chex.assert_trees_all_close(train(spec, plan=plan, logits=teacher_logits()), expected, **CLOSE)
 
 
 @pytest.mark.parametrize("order_of_batches", ["own", "shared"])
 def test_live_teachers_give_the_results_of_their_cached_logits(order_of_batches):
-    spec = a_stage(
-        objective=SOFT, teacher="teachers", order=order_of_batches, members=dict(seed=3)
-    )
+    spec = a_stage(objective=SOFT, teacher="teachers", order=order_of_batches, members=dict(seed=3))
     weights = jnp.asarray(np.random.default_rng(0).normal(size=(3, 64, 10)), jnp.float32)
     teach = lambda _, x: Outputs(jnp.einsum("bd,kdc->kbc", x.reshape(len(x), -1), weights), {})
     expected = train(spec, logits=teacher_logits())

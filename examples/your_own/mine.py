@@ -50,7 +50,10 @@ class EquinoxNet(eqx.Module):
 
     def __init__(self, classes=10, width=32, *, key):
         first, second = jax.random.split(key)
-        self.layers = [eqx.nn.Linear(64, width, key=first), eqx.nn.Linear(width, classes, key=second)]
+        self.layers = [
+            eqx.nn.Linear(64, width, key=first),
+            eqx.nn.Linear(width, classes, key=second),
+        ]
 
     def __call__(self, x):  # one example
         return self.layers[1](jax.nn.relu(self.layers[0](x.ravel())))

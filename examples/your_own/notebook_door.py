@@ -1,6 +1,6 @@
 """The door of a notebook: the values of `mine.py` as they are.
 
-    python -m examples.your_own.notebook_door
+python -m examples.your_own.notebook_door
 """
 
 import kdjax
