@@ -1,5 +1,6 @@
 """What a finished stage costs to ask: beside the bare net, and a student beside its teachers."""
 
+import functools
 import statistics
 import time
 from collections.abc import Callable
@@ -34,7 +35,9 @@ def predict(session: Session) -> list[Row]:
     for members in MEMBERS:
         stage = kdjax.open_stage(finished(session, SMALL, dataset(DIGITS), members))
         bare = jitted(stage, SMALL)
-        own, base = _typical(lambda: stage.predict(image), lambda: bare(image), session.repeats)
+        own, base = _typical(
+            functools.partial(stage.predict, image), functools.partial(bare, image), session.repeats
+        )
         name = f"{PREDICT} {SMALL.name} M={members}"
         tell(name)
         rows.append(row(name, own, base, 1e6 * own.median, "us"))

@@ -1,5 +1,5 @@
-"""What a user of kdjax brings: nets, a teacher, losses and data, each as it would be written for any
-other training loop. `notebook_door.py` uses them as values, `config.py` names them."""
+"""What a user of kdjax brings: nets, a teacher, losses and data, each as it would be written for
+any other training loop. `notebook_door.py` uses them as values, `config.py` names them."""
 
 import equinox as eqx
 import flax.linen as nn
@@ -106,7 +106,7 @@ def fitnet(student: str, teacher: str):
 
 
 def _dist(context):
-    """1 - Pearson's correlation of the rows, and of the columns, of two [B, C] (arXiv 2205.10536)."""
+    """1 - Pearson's correlation of the rows and of the columns of two [B, C] (arXiv 2205.10536)."""
     temperature = context.hparams["temperature"]
     logits = context.student.logits, context.targets(temperature)
     s, t = (jax.nn.softmax(context.gather(z) / temperature) for z in logits)
