@@ -69,6 +69,15 @@ class Centred(nn.Module):
         return dense(x - total.reshape(1, -1) / x.shape[0] if train else x)
 
 
+class Gathered(nn.Module):
+    """Centres each example, one after another, by all of them."""
+
+    @nn.compact
+    def __call__(self, x, train):
+        centred = lambda row: jnp.tanh(x - row.reshape(1, -1))[0]
+        return dense(jax.lax.map(centred, x) if train else x)
+
+
 class Neighbours(nn.Module):
     """Compares each example with all others in training."""
 
@@ -145,6 +154,7 @@ SPLITS = [
     (linen(AskedBatchNorm()), False),
     (linen(OnBatch()), False),
     (linen(Centred()), False),
+    (linen(Gathered()), False),
     (linen(Neighbours()), False),
     (linen(Noise("activations")), False),
     (linen(Noise("keys")), False),
