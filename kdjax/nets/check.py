@@ -78,7 +78,7 @@ def checked(
     if not program.splits(evaluation, -1, size):
         raise InputError(
             f"{says}, whose outputs for an example depend in evaluation on the other examples of "
-            "the batch; they must be the example's own"
+            "the batch, or on its place there; they must be the example's own"
         )
     programs, splits = [evaluation], True
     if trained:

@@ -114,28 +114,6 @@ def equinox(constructor: Callable[..., Any], name: str = "") -> Net:
             others["state"] = forms["state"].nested(_strong(state))
         return outputs, others
 
-    def _without_state(outputs: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        """What layers with state put out, without the state."""
-        with_state = lambda x: isinstance(x, tuple) and isinstance(x[-1], eqx.nn.State)
-        return {
-            path: [x[0] if with_state(x) else x for x in each] for path, each in outputs.items()
-        }
-
-    def _layers(node: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
-        """The modules inside a module, with their paths."""
-        children: Iterable[tuple[Any, Any]] = ()
-        if isinstance(node, eqx.Module):
-            own = [f for f in dataclasses.fields(node) if not f.metadata.get("static")]
-            children = [(f.name, getattr(node, f.name, None)) for f in own]
-            if path and callable(node):
-                yield "/".join(path), node
-        elif isinstance(node, list | tuple):
-            children = enumerate(node)
-        elif isinstance(node, dict):
-            children = node.items()
-        for key, child in children:
-            yield from _layers(child, (*path, str(key)))
-
     return Net(init, apply, name, {"name": identity.reference(constructor), "arguments": {}})
 
 
@@ -150,3 +128,29 @@ def _is_floating(leaf: Any) -> bool:
 def _strong(tree: PyTree) -> PyTree:
     """Arrays whose types do not give way to others: a loop wants those of its start at its end."""
     return jax.tree.map(lambda x: jnp.asarray(x, x.dtype), tree)
+
+
+def _without_state(outputs: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    """What layers put out, without the state that some of them return beside it."""
+    import equinox as eqx
+
+    with_state = lambda x: isinstance(x, tuple) and len(x) > 1 and isinstance(x[-1], eqx.nn.State)
+    return {path: [x[0] if with_state(x) else x for x in each] for path, each in outputs.items()}
+
+
+def _layers(node: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
+    """The modules inside a module, with their paths."""
+    import equinox as eqx
+
+    children: Iterable[tuple[Any, Any]] = ()
+    if isinstance(node, eqx.Module):
+        own = [f for f in dataclasses.fields(node) if not f.metadata.get("static")]
+        children = [(f.name, getattr(node, f.name, None)) for f in own]
+        if path and callable(node):
+            yield "/".join(path), node
+    elif isinstance(node, list | tuple):
+        children = enumerate(node)
+    elif isinstance(node, dict):
+        children = node.items()
+    for key, child in children:
+        yield from _layers(child, (*path, str(key)))

@@ -28,8 +28,8 @@ class Dropout(nn.Module):
         words = jax.vmap(lambda key: jax.random.bits(key, (-(-units // 2),)))(keys)
         halves = jax.lax.bitcast_convert_type(words, jnp.uint16).reshape(len(x), -1)
         dropped = min(round(self.rate * 2**16), 2**16 - 1)
-        kept = halves[:, :units].reshape(x.shape) >= dropped
-        return jnp.where(kept, x / (1 - dropped / 2**16), 0.0)
+        mask = halves[:, :units].reshape(x.shape) >= dropped
+        return jnp.where(mask, x / (1 - dropped / 2**16), 0.0)
 
 
 class BatchNorm(nn.Module):

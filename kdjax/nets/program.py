@@ -79,15 +79,15 @@ def _results(equation: Equation, given: list[int], prime: int) -> list[int]:
 
 def _mixes(equation: Equation, given: list[int], prime: int) -> bool:
     """Whether a result depends on several examples, or on an example's place in its part."""
-    name, params = equation.primitive.name, equation.params
+    name = equation.primitive.name
     before = [_batch_axes(v, prime) for v in equation.invars]
     after = [_batch_axes(v, prime) for v in equation.outvars]
     if name in RANDOM:
         by_place = name == "random_fold_in" and any(flag & PLACED for flag in given[1:])
         return any(after) and not before[0] and not by_place
-    if name == "scan" and params["num_carry"]:
-        over = equation.invars[params["num_consts"] + params["num_carry"] :]
-        if any(v.aval.shape[0] % prime == 0 for v in over):
+    if name == "scan" and equation.params["length"] % prime == 0:  # over examples
+        inside = [v for jaxpr in _inner(equation) for v in getattr(jaxpr, "jaxpr", jaxpr).invars]
+        if any(_batch_axes(v, prime) for v in inside):
             return True
     most = max(before, default=0)
     return most > 0 and (min(after, default=0) == 0 or max(after) > most)
