@@ -278,6 +278,7 @@ def open_stage(path: str | Path, net: Net | None = None) -> Stage:
 def _check(stage: Stage) -> None:
     """Whether the arrays are those that the directory's program takes, one for each member."""
     meta = stage.meta
+    check(text(), "its model", meta["model"])
     check(whole(2), "its number of classes", meta["classes"])
     check(tuple_of(whole(1)), "its input shape", meta["input_shape"])
     for name, numbers in meta["preprocessing"].items():

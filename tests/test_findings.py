@@ -6,15 +6,19 @@ from runs import STUDENT, config
 
 import kdjax
 from kdjax import findings
-from kdjax.config import complete, stage
-from kdjax.teachers import Teachers
+from kdjax.config import parse, stage
+from kdjax.teachers import Asked, stages
 
 
 @pytest.mark.usefixtures("undrawn")
 def test_a_grid_has_a_row_for_each_cell_and_trains_in_one_program(tmp_path, capsys):
     grid = dict(seed=2, temperature=(1.0, 4.0), ensemble_size=(1, 3))
     students = dict(
-        sweep=stage(**STUDENT | dict(members=grid), loss="kl_divergence", teacher_logits="cached")
+        sweep=stage(
+            **STUDENT | dict(members=grid),
+            objective=dict(kl_divergence=1.0),
+            teacher_logits="cached",
+        )
     )
     report = kdjax.run(config(students=students), tmp_path)
     started = "sweep: 8 x mlp (2 of temperature x 2 of ensemble_size x 2 of seed), 1,210 parameters"
@@ -33,13 +37,16 @@ def test_a_grid_has_a_row_for_each_cell_and_trains_in_one_program(tmp_path, caps
     first = report.row("teachers").metrics["errors"]["values"][0]
     assert ensembles[0].mean("errors") == first
     assert ensembles[1].parameters == 3 * ensembles[0].parameters
-    both = Teachers((kdjax.open_stage(tmp_path / "teachers"),) * 2)
+    both = stages(*[tmp_path / "teachers"] * 2)
     inputs = np.random.default_rng(0).integers(0, 17, (5, 8, 8, 1))
+    asked = Asked("test", np.arange(5), inputs, kdjax.open_stage(tmp_path / "sweep").preprocessing)
     for size in (2, 3, 4, 6):
-        first = both.first(size).predict(inputs)
-        np.testing.assert_array_equal(first, both.predict(inputs)[:size])
+        first = both.part(size).predict(asked)
+        np.testing.assert_array_equal(first, both.predict(asked)[:size])
     alone = dict(
-        sweep=stage(**STUDENT, loss="kl_divergence", teacher_logits="cached", temperature=4.0)
+        sweep=stage(
+            **STUDENT, objective=dict(kl_divergence=1.0), teacher_logits="cached", temperature=4.0
+        )
     )
     expected = kdjax.run(config(students=alone), tmp_path / "alone", quiet=True).row("sweep")
     row = rows[cells.index((4.0, 3))]
@@ -93,7 +100,9 @@ def test_a_student_that_never_saw_a_class_learns_it_from_its_teacher(tmp_path):
     fields |= dict(optimizer=dict(learning_rate=0.01), subset=dict(without=(3,)))
     students = dict(
         labels=stage(**fields),
-        soft=stage(**fields, loss="kl_divergence", temperature=4.0, teacher_logits="cached"),
+        soft=stage(
+            **fields, objective=dict(kl_divergence=1.0), temperature=4.0, teacher_logits="cached"
+        ),
     )
     report = kdjax.run(config(teachers, students), tmp_path, quiet=True)
     labels, soft = report.missing
@@ -113,14 +122,19 @@ def test_a_student_that_never_saw_a_class_learns_it_from_its_teacher(tmp_path):
 def test_settings_are_the_fields_in_which_a_stage_is_not_default():
     stages = {
         "teachers": {"steps": 40, "model": {"name": "mlp", "hidden": (256, 256)}},
-        "student": {"loss": "kl_divergence", "teacher": "teachers", "model": {"name": "cnn"}},
+        "student": {
+            "objective": {"kl_divergence": 1.0},
+            "teacher": "teachers",
+            "model": {"name": "cnn"},
+        },
     }
-    found = findings.changed_settings(complete({"stages": stages}).to_dict()["stages"])
+    found = findings.settings_of(parse({"stages": stages}).stages)
     teachers, student = found["teachers"], found["student"]
     assert (teachers["steps"], student["steps"]) == (40, 1000)
     assert teachers["batch"] == student["batch"] == 100  # not changed, and shown all the same
-    assert (teachers["loss"], student["loss"]) == ("cross_entropy", "kl_divergence")
+    assert teachers["objective.cross_entropy.weight"] == 1.0
+    assert student["objective.kl_divergence.weight"] == 1.0
     assert (teachers["model.name"], student["model.name"]) == ("mlp", "cnn")
     assert teachers["model.hidden"] == (256, 256) and "model.hidden" not in student
-    assert (teachers["teacher"], student["teacher"]) == ("", "teachers")
+    assert (teachers["teacher"], student["teacher"]) == ((), ("teachers",))
     assert "order" not in teachers and "optimizer.learning_rate" not in student

@@ -55,8 +55,8 @@ class FillingUp:
     """A display that fills the disk, after two chunks of the last stage: metrics fit there, arrays
     do not."""
 
-    def __init__(self, job, done):
-        self._last = job.stage.name == "distilled"
+    def __init__(self, name, total, done):
+        self._last = name == "distilled"
 
     def update(self, row):
         if self._last and row["step"] == 8:
@@ -107,7 +107,10 @@ def test_teachers_that_were_moved_are_the_same_teachers(finished, tmp_path, monk
 
     def run(teachers):
         fields = STUDENT | dict(teacher=f"{teachers}", teacher_logits="cached")
-        made = make(stages=dict(s=stage(**fields, loss="kl_divergence")), execution=dict(devices=1))
+        made = make(
+            stages=dict(s=stage(**fields, objective=dict(kl_divergence=1.0))),
+            execution=dict(devices=1),
+        )
         return values(kdjax.run(made, tmp_path / "run", quiet=True))
 
     first = run(tmp_path / "old" / "teachers")

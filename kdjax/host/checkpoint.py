@@ -144,6 +144,10 @@ def read_forward(directory: Path) -> bytes:
     """
     try:
         return (directory / FORWARD).read_bytes()
+    except FileNotFoundError as error:
+        raise InputError(
+            f"{directory} has no {FORWARD}, by which a stage opens without its code; train it again"
+        ) from error
     except OSError as error:
         raise _unreadable(directory / FORWARD, error) from error
 
