@@ -307,7 +307,7 @@ def digest(tree: Any) -> str:
     total = hashlib.sha256()
     for path in sorted(arrays):
         total.update(f"{path} {arrays[path].dtype.name} {arrays[path].shape}\n".encode())
-        total.update(np.ascontiguousarray(arrays[path]).reshape(-1).view(np.uint8))
+        total.update(np.ascontiguousarray(arrays[path]).reshape(-1).view(np.uint8).data)
     return total.hexdigest()
 
 
