@@ -214,7 +214,8 @@ def _objective(
             )
         )
         (each if value.ndim else whole).append(numbers["weight"] * value)
-    return sum([sum(each[1:], each[0]).mean()] * bool(each) + whole)
+    mean = [sum(each[1:], each[0]).mean()] if each else []
+    return sum(mean + whole)
 
 
 def numbers_of(name: str, term: Term, hparams: Hparams) -> dict[str, jax.Array]:
