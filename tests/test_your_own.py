@@ -11,7 +11,7 @@ STEPS = 6
 NAMES = ("teachers", "skewed", "of_function", "hinted", "related")
 LAYOUTS = [(2, 1), (1, 2), (2, 2)]  # member shards, data shards
 TERMS = {
-    "fitnet": {mine.fitnet("layers.0", "Dense_0"): 1.0},
+    "fitnet": {mine.fitnet("layers/0", "Dense_0"): 1.0},
     "dist": {mine.dist: dict(weight=1.0, temperature=2.0, intra=0.5)},
 }
 
