@@ -10,10 +10,8 @@ from examples.your_own import config, mine, notebook_door
 STEPS = 6
 NAMES = ("teachers", "skewed", "of_function", "hinted", "related")
 LAYOUTS = [(2, 1), (1, 2), (2, 2)]  # member shards, data shards
-TERMS = {
-    "fitnet": {mine.fitnet("layers/0", "Dense_0"): 1.0},
-    "dist": {mine.dist: dict(weight=1.0, temperature=2.0, intra=0.5)},
-}
+FITNET = {mine.fitnet("layers/0", "Dense_0"): 1.0}
+DIST = {mine.dist: dict(weight=1.0, temperature=2.0, intra=0.5)}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -63,15 +61,15 @@ def test_the_parameters_of_a_term_are_not_served(by_value):
 
 @pytest.fixture(scope="module")
 def trained(by_value):
-    """(term, layout) -> loss by step, and the stage, of two members that the term alone trains."""
+    """(objective, layout) -> loss by chunk, and the stage of two members that it has trained."""
 
-    def train(term, layout):
+    def train(objective, layout):
         fields = dict(member_shards=layout[0], data_shards=layout[1])
         stage = kdjax.distill(
             kdjax.equinox(mine.EquinoxNet),
             by_value["teachers"],
             mine.digits,
-            objective=TERMS[term],
+            objective=objective,
             seeds=2,
             steps=STEPS,
             chunk=2,
@@ -84,17 +82,29 @@ def trained(by_value):
     return train
 
 
-@pytest.mark.parametrize("term", TERMS)
-def test_a_users_term_is_the_same_under_every_layout(term, trained):
-    loss, stage = trained(term, (1, 1))
+@pytest.fixture(scope="module")
+def on_one_device(trained):
+    return trained(FITNET | DIST, (1, 1))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_terms_of_features_and_of_the_whole_batch_are_the_same_under_every_layout(
+    layout, trained, on_one_device
+):
+    loss, stage = on_one_device
+    other_loss, other = trained(FITNET | DIST, layout)
+    found = other.report.layouts["student"]
+    assert (found["member_shards"], found["data_shards"]) == layout
+    np.testing.assert_allclose(other_loss, loss, rtol=1e-5, atol=1e-5)
+    trees = (jax.tree.leaves(s.variables["params"]) for s in (other, stage))
+    for x, y in zip(*trees, strict=True):
+        np.testing.assert_allclose(x, y, atol=1e-5)
+    inputs = mine.images[-50:]
+    np.testing.assert_allclose(other.predict(inputs), stage.predict(inputs), atol=1e-5)
+
+
+def test_a_term_of_the_whole_batch_may_be_the_only_one(trained, on_one_device):
+    loss, _ = trained(DIST, (1, 2))
     assert loss.shape == (3, 2) and np.isfinite(loss).all() and (loss[-1] < loss[0]).all()
-    for layout in LAYOUTS:
-        other_loss, other = trained(term, layout)
-        found = other.report.layouts["student"]
-        assert (found["member_shards"], found["data_shards"]) == layout
-        np.testing.assert_allclose(other_loss, loss, rtol=1e-5, atol=1e-5)
-        trees = (jax.tree.leaves(s.variables["params"]) for s in (other, stage))
-        for x, y in zip(*trees, strict=True):
-            np.testing.assert_allclose(x, y, atol=1e-5)
-        inputs = mine.images[-50:]
-        np.testing.assert_allclose(other.predict(inputs), stage.predict(inputs), atol=1e-5)
+    both, _ = on_one_device
+    assert (both[0] > loss[0]).all()  # the loss of FitNet is added
