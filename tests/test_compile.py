@@ -9,7 +9,9 @@ from kdjax.config import stage
 
 def test_a_stage_of_equal_shape_compiles_nothing_new(tmp_path):
     """Seeds, temperatures, rates and which examples: none of them makes another program."""
-    fields = STUDENT | dict(loss="kl_divergence", teacher_logits="cached", steps=24, chunk=8)
+    fields = STUDENT | dict(
+        objective=dict(kl_divergence=1.0), teacher_logits="cached", steps=24, chunk=8
+    )
     first = stage(**fields, subset=dict(without=(3,), size=300.0))
     other = stage(
         **fields

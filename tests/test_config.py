@@ -6,7 +6,7 @@ from runs import STUDENT, TEACHERS, config
 
 import kdjax
 from kdjax.config import experiment, parse, stage
-from kdjax.config.spec import HPARAMS, cell, grid, plain
+from kdjax.config.spec import cell, grid, plain, read_hparams
 from kdjax.host.files import differences
 from kdjax.rules import InputError
 
@@ -15,12 +15,14 @@ def students(**fields):
     return config(students=dict(s=stage(**STUDENT | fields)))
 
 
-KD = dict(loss="distillation", hard_weight=0.1)
+KD = dict(objective=dict(kl_divergence=1.0, cross_entropy=0.1))
+
+SMOOTH = dict(cross_entropy=dict(label_smoothing=1.0))
 
 REFUSED = [
     (lambda: experiment(stages={}), r"config.stages is empty"),
     (lambda: experiment(stages={"a b": stage()}), r"config.stages has 'a b'"),
-    (lambda: students(loss="kl"), r"stages.s.loss is 'kl'; it must be one of: cross_entropy, "),
+    (lambda: students(objective=dict(kl=1.0)), r"objective.kl is 'kl'; it must be one of: cross_e"),
     (lambda: students(optimizer=dict(name="adm")), r"optimizer.name is 'adm'.*sgd, nesterov, ri"),
     (lambda: students(optimizer=dict(schedule="cos")), r"schedule is 'cos'.*constant, cosine"),
     (lambda: students(temperature=0.0), r"temperature is 0.0; it must be a number of at least 0.0"),
@@ -28,9 +30,14 @@ REFUSED = [
     (lambda: students(temperature=float("inf")), r"temperature is inf; it must be a number"),
     (lambda: students(temperature="hot"), r"temperature is 'hot'; it must be a number"),
     (lambda: students(temperature=True), r"temperature is True; it must be a number"),
-    (lambda: students(soft_weight=-1.0), r"soft_weight is -1.0; it must be a number of at least 0"),
-    (lambda: students(hard_weight=-0.1), r"hard_weight is -0.1; it must be a number of at least 0"),
-    (lambda: students(label_smoothing=1.0), r"label_smoothing is 1.0; it must be .* below 1"),
+    (lambda: students(objective=dict(cross_entropy=-1.0)), r"cross_entropy is -1.0; .* at least 0"),
+    (lambda: students(objective={}), r"objective is empty; it must have at least one term"),
+    (lambda: students(objective=3), r"objective is 3; it must be a dict of terms"),
+    (
+        lambda: students(objective=dict(cross_entropy=dict(beta=1.0))),
+        r"objective.cross_entropy has no field 'beta'; it must be one of: weight, label_smoothing",
+    ),
+    (lambda: students(objective=SMOOTH), r"label_smoothing is 1.0; it must be .* below 1"),
     (lambda: students(optimizer=dict(learning_rate=0.0)), r"learning_rate is 0.0; .* above 0"),
     (lambda: students(optimizer=dict(weight_decay=-1.0)), r"weight_decay is -1.0"),
     (
@@ -50,10 +57,13 @@ REFUSED = [
     (lambda: students(members=dict(seed=())), r"members.seed is \(\); there must be at least one"),
     (lambda: students(members=dict(seed=(1, 1))), r"members.seed is \(1, 1\); each value must"),
     (lambda: students(members=dict(seed=(-1,))), r"members.seed is \(-1,\); it must be a tuple"),
-    (lambda: students(members=dict(temperature=(1.0, 2.0))), r"axis 'temperature', which neither"),
-    (lambda: students(members=dict(momentum=(0.5, 0.9))), r"axis 'momentum', which neither"),
+    (lambda: students(members=dict(temperature=(1.0, 2.0))), r"axis 'temperature', which nothing"),
+    (lambda: students(members=dict(momentum=(0.5, 0.9))), r"axis 'momentum', which nothing"),
     (lambda: students(**KD, members=dict(temperature=(1.0, 0.0))), r"temperature is \(1.0, 0.0\)"),
-    (lambda: students(teacher="", **KD), r"s.teacher is empty; loss 'distillation' needs a teach"),
+    (
+        lambda: students(teacher="", **KD),
+        r"teacher is empty; the term 'kl_divergence' needs a teach",
+    ),
     (lambda: students(teacher="techers"), r"teacher is 'techers'; .*earlier stage \(teachers\)"),
     (lambda: students(teacher="s"), r"teacher is 's'; it must be an earlier stage"),
     (lambda: students(init_from="nobody"), r"init_from is 'nobody'; it must be an earlier stage"),
@@ -63,7 +73,7 @@ REFUSED = [
     ),
     (
         lambda: students(**KD, subset=dict(labelled=0)),
-        r"labelled is 0, but loss 'distillation' has",
+        r"labelled is 0, but the objective has a term of labels",
     ),
     (
         lambda: students(**KD, model=dict(hidden=(24,))),
@@ -84,17 +94,21 @@ REFUSED = [
     (lambda: dict(stages={3: {}, "a": {"steps": 0}}), r"stages.a.steps is 0"),
     (lambda: None, r"config is None; it must be a dict of fields"),
     (lambda: students(model="mlp"), r"model is 'mlp'; it must be a dict of fields"),
+    (lambda: students(temperature=9.0), r"temperature is 9.0, which nothing in the stage reads"),
+    (lambda: students(optimizer=dict(momentum=0.1)), r"momentum is 0.1, which nothing .*'adamw'"),
+    (lambda: students(teacher_logits="cached"), r"teacher_logits is 'cached', which nothing"),
+    (lambda: students(subset=dict(seed=3)), r"subset.seed is 3, which nothing"),
     (lambda: students(members=3), r"members is 3; it must be a dict of fields"),
     (lambda: students(optimizer="adamw"), r"optimizer is 'adamw'; it must be a dict of fields"),
-    (lambda: students(soft_weight=1e39), r"soft_weight is 1e\+39; .* at most 1e\+06"),
+    (lambda: students(objective=dict(cross_entropy=1e39)), r"entropy is 1e\+39; .* at most 1e\+06"),
     (lambda: students(members=dict(seed=10**9)), r"seed is 1000000000; .* from 1 to 10000"),
     (
-        lambda: students(**KD, members=dict(seed=5000, soft_weight=(1.0, 2.0, 3.0))),
-        r"members has 3 of soft_weight x 5000 of seed; there must be at most 10,000 members",
+        lambda: students(**KD, members=dict(seed=5000, kl_divergence=dict(weight=(1.0, 2.0, 3.0)))),
+        r"members has 3 of kl_divergence.weight x 5000 of seed; there must be at most 10,000 members",
     ),
     (lambda: students(teacher="teachers,teachers"), r"it must name each stage once"),
-    (lambda: students(init_from="a,b"), r"init_from is 'a,b'; it must name one stage"),
-    (lambda: students(**KD | dict(hard_weight=0.0, soft_weight=0.0)), r"are both 0 for a member"),
+    (lambda: students(init_from="a,b"), r"init_from is 'a,b'; it must be an earlier stage"),
+    (lambda: students(objective=dict(cross_entropy=0.0)), r"which are all 0 for a member"),
     (
         lambda: students(**KD, mixing="best", members=dict(ensemble_size=(1, 2))),
         r"ensemble_size is 2, but config.stages.s.mixing is 'best'",
@@ -129,16 +143,15 @@ MISFITS = [
     (dict(augment=dict(shift=8)), r"augment.shift is 8; it must be less"),
     (dict(**KD, members=dict(ensemble_size=(2, 4))), r"ensemble_size is 4; .* the 3 teachers"),
     (dict(**KD, mixing="one_to_one"), r"mixing is 'one_to_one', but there are 2 seeds and 3 teach"),
-    (dict(init_from="teachers"), r"init_from is 'teachers', whose model"),
+    (dict(init_from="teachers"), r"init_from is 'teachers', whose net mlp has"),
     (dict(teacher="no/such/place"), r"teacher is 'no/such/place': no/such/place does not exist"),
 ]
 
 
 @pytest.mark.parametrize(("fields", "words"), MISFITS, ids=[words[:40] for _, words in MISFITS])
 def test_a_stage_that_does_not_fit_is_refused_before_anything_is_written(tmp_path, fields, words):
-    loss = {"init_from": "cross_entropy"}.get(next(iter(fields)), "cross_entropy")
     with pytest.raises(InputError, match=words) as caught:
-        kdjax.run(students(**dict(loss=loss) | fields), tmp_path / "run", quiet=True)
+        kdjax.run(students(**fields), tmp_path / "run", quiet=True)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "run").exists()
 
@@ -200,9 +213,11 @@ def test_a_workdir_that_cannot_be_written_is_refused(tmp_path):
 def test_a_config_holds_every_field_so_that_each_can_be_overridden():
     made = config()
     fields = made.stages.distilled
-    assert set(HPARAMS) == set(fields.members)
-    for name in ("temperature", "hard_weight", "init_from", "mean"):
+    read = {name.partition(".")[0] for name in read_hparams(parse(made).stages[-1])}
+    assert read <= set(fields.members)
+    for name in ("temperature", "objective", "init_from", "mean"):
         assert name in fields
+    assert fields.objective.cross_entropy.label_smoothing == 0.0
     assert fields.model.dropout == 0.0 and fields.optimizer.clip_norm == 0.0
     assert parse(made) == parse(made.to_dict())
     assert parse(dict(stages=dict(a={}))) == parse(experiment(stages=dict(a=stage())))
@@ -212,7 +227,7 @@ def test_the_grid_runs_over_its_axes_with_seeds_fastest():
     spec = parse(students(**KD, members=dict(seed=(3, 5), temperature=(1.0, 2.0)))).stages[-1]
     members = grid(spec)
     assert [(m["temperature"], m["seed"]) for m in members] == [(1, 3), (1, 5), (2, 3), (2, 5)]
-    assert all(m["hard_weight"] == 0.1 for m in members)
+    assert all(m["cross_entropy.weight"] == 0.1 for m in members)
     assert cell(spec, members[2]) == {"temperature": 2.0}
 
 

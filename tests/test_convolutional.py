@@ -15,8 +15,8 @@ def test_convolutional_nets_teach_each_other(tmp_path, order):
     taught = STUDENT | TINY | dict(order=order)
     students = dict(
         labels=stage(**taught),
-        live=stage(**taught, loss="kl_divergence", teacher_logits="live"),
-        cached=stage(**taught, loss="kl_divergence", teacher_logits="cached"),
+        live=stage(**taught, objective=dict(kl_divergence=1.0), teacher_logits="live"),
+        cached=stage(**taught, objective=dict(kl_divergence=1.0), teacher_logits="cached"),
     )
     report = kdjax.run(config(wider, students), tmp_path, quiet=True)
     assert len(report.rows) == 5 and all(row.mean("nll") is not None for row in report.rows)

@@ -8,7 +8,7 @@ import pytest
 from runs import STUDENT, TEACHERS, config
 
 import kdjax
-from kdjax import train
+from kdjax import evaluation
 from kdjax.config import stage
 from kdjax.host import checkpoint
 from kdjax.rules import Diverged, InputError
@@ -33,7 +33,7 @@ def good(tmp_path_factory):
 
 def test_a_diverged_member_is_counted_and_left_out(tmp_path):
     rates = dict(seed=1, learning_rate=(1e-3, 1e3))
-    students = dict(s=stage(**SGD | dict(members=rates), loss="logit_matching"))
+    students = dict(s=stage(**SGD | dict(members=rates), objective=dict(logit_matching=1.0)))
     report = run(students, tmp_path)
     good, bad = (row for row in report.rows if row.stage == "s")
     assert (good.diverged, bad.diverged) == (0, 1)
@@ -44,7 +44,7 @@ def test_a_diverged_member_is_counted_and_left_out(tmp_path):
 
 
 def test_where_all_diverge_the_stage_stops_with_step_losses_and_a_hint(tmp_path):
-    students = dict(s=stage(**HOT, loss="kl_divergence"))
+    students = dict(s=stage(**HOT, objective=dict(kl_divergence=1.0)))
     says = (
         r"^config\.stages\.s: all 2 members have diverged by step 40 \(losses: "
         r"\d\.\d+e\+\d+, \d\.\d+e\+\d+\); delete .*/s and try a smaller learning_rate or "
@@ -60,9 +60,9 @@ def test_where_all_diverge_the_stage_stops_with_step_losses_and_a_hint(tmp_path)
 def test_members_that_only_their_evaluation_shows_to_have_diverged_are_counted(
     tmp_path, monkeypatch
 ):
-    evaluate = train.evaluation.evaluate
+    finish = evaluation.metrics.finish
     monkeypatch.setattr(
-        train.evaluation, "evaluate", lambda *a: evaluate(*a) | {"nll": np.full(3, np.inf)}
+        evaluation.metrics, "finish", lambda totals: finish(totals) | {"nll": np.full(3, np.inf)}
     )
     with pytest.raises(Diverged, match="all 3 members have diverged by step 20"):
         run({}, tmp_path)
@@ -72,7 +72,9 @@ def test_members_that_only_their_evaluation_shows_to_have_diverged_are_counted(
 @pytest.mark.parametrize("mean", ["arithmetic", "geometric"])
 def test_a_diverged_teacher_does_not_teach(tmp_path, mean):
     sgd = dict(optimizer=dict(name="sgd"), members=dict(seed=1, weight_decay=(0.0, 1e-4, 1e6)))
-    students = dict(s=stage(**STUDENT, loss="kl_divergence", mean=mean, teacher_logits="cached"))
+    students = dict(
+        s=stage(**STUDENT, objective=dict(kl_divergence=1.0), mean=mean, teacher_logits="cached")
+    )
     report = run(students, tmp_path, **sgd)
     assert [row.diverged for row in report.rows if row.stage == "teachers"] == [0, 0, 1]
     assert report.row("s").diverged == 0
@@ -100,7 +102,7 @@ def test_teachers_that_diverged_before_are_refused_before_anything_is_written(
     good, tmp_path, members, fields, says
 ):
     old = with_diverged(good, tmp_path, *members)
-    student = stage(**STUDENT | dict(teacher=str(old)) | fields, loss="kl_divergence")
+    student = stage(**STUDENT | dict(teacher=str(old)) | fields, objective=dict(kl_divergence=1.0))
     with pytest.raises(InputError, match=says) as caught:
         run(dict(s=student), tmp_path / "run")
     assert "\n" not in str(caught.value) and not (tmp_path / "run").exists()

@@ -11,7 +11,7 @@ from runs import STUDENT, TEACHERS, config, values
 from sklearn.datasets import load_digits
 
 import kdjax
-from kdjax import chunks, experiment, population
+from kdjax import experiment, loop, population
 from kdjax.config import experiment as make
 from kdjax.config import stage
 from kdjax.host import checkpoint
@@ -128,12 +128,12 @@ def test_a_stage_stopped_after_a_chunk_goes_on_bit_for_bit(
         pass
 
     class Stopping:
-        def __init__(self, job, done):
-            self.job, self.left = job, rows
+        def __init__(self, stage, total, done):
+            self.stage, self.left = stage, rows
 
         def update(self, row):
             self.left -= 1
-            if self.job.stage.name == name and not self.left:
+            if self.stage == name and not self.left:
                 raise Stopped
 
         def close(self):
@@ -145,8 +145,8 @@ def test_a_stage_stopped_after_a_chunk_goes_on_bit_for_bit(
     assert not (tmp_path / name / "DONE").exists()
     monkeypatch.undo()
     starts = []
-    plan = chunks._plan_chunks
-    monkeypatch.setattr(chunks, "_plan_chunks", lambda s, d: starts.append(d) or plan(s, d))
+    plan = loop.chunks
+    monkeypatch.setattr(loop, "chunks", lambda s, d: starts.append(d) or plan(s, d))
     assert values(kdjax.run(config(), tmp_path, quiet=True)) == values(report)
     assert (8 * rows if rows < 3 else 20) in starts
     steps = [row["step"] for row in checkpoint.read_metrics(tmp_path / name)]
@@ -200,7 +200,7 @@ def test_data_read_by_grain_from_the_cache_give_the_same_bits_as_resident_data(t
         return dict(
             student=stage(
                 **STUDENT | dict(batch=16),
-                loss="kl_divergence",
+                objective=dict(kl_divergence=1.0),
                 teacher_logits=teacher_logits,
                 order=order,
                 subset=dict(size=300, labelled=0),
@@ -224,7 +224,7 @@ def test_data_read_by_grain_from_the_cache_give_the_same_bits_as_resident_data(t
 
 
 def test_logits_cached_in_float16_teach_almost_the_same(tmp_path):
-    fields = STUDENT | dict(loss="kl_divergence", temperature=4.0)
+    fields = STUDENT | dict(objective=dict(kl_divergence=1.0), temperature=4.0)
     names = ("cached", "cached_float16", "live")
     students = {name: stage(**fields, teacher_logits=name) for name in names}
     report = kdjax.run(config(students=students), tmp_path, quiet=True)
@@ -238,7 +238,7 @@ def test_logits_too_large_for_float16_are_refused_in_one_sentence(tmp_path):
     digits, path = load_digits(), tmp_path / "bright.npz"
     inputs, labels = digits.data * 1e6, digits.target
     np.savez(path, train_inputs=inputs, train_labels=labels, test_inputs=inputs, test_labels=labels)
-    student = stage(**STUDENT, loss="kl_divergence", teacher_logits="cached_float16")
+    student = stage(**STUDENT, objective=dict(kl_divergence=1.0), teacher_logits="cached_float16")
     wrong = config(students=dict(student=student), dataset=dict(name=str(path)))
     with pytest.raises(InputError, match=r"student.teacher_logits .*65504.*must be 'cached'"):
         kdjax.run(wrong, tmp_path / "runs", quiet=True)
@@ -249,7 +249,7 @@ def test_each_student_may_have_its_own_teacher(tmp_path, mixing):
     students = dict(
         student=stage(
             **STUDENT | dict(members=dict(seed=3), steps=200, chunk=100),
-            loss="kl_divergence",
+            objective=dict(kl_divergence=1.0),
             mixing=mixing,
             teacher_logits="cached",
         )
@@ -268,7 +268,7 @@ def test_each_student_may_have_its_own_teacher(tmp_path, mixing):
 def test_a_student_opens_a_stage_of_another_experiment_as_its_teacher(report, workdir, tmp_path):
     def student(teacher):
         fields = STUDENT | dict(teacher=teacher, teacher_logits="cached")
-        return stage(**fields, loss="kl_divergence", temperature=2.0)
+        return stage(**fields, objective=dict(kl_divergence=1.0), temperature=2.0)
 
     near = kdjax.run(config(students=dict(s=student("teachers"))), tmp_path / "near", quiet=True)
     far = make(stages=dict(s=student(str(workdir / "teachers"))), execution=dict(devices=1))
@@ -279,7 +279,7 @@ def test_a_student_opens_a_stage_of_another_experiment_as_its_teacher(report, wo
 
 def test_teachers_of_different_models_are_one_ensemble(tmp_path):
     big = stage(**TEACHERS | dict(model=dict(name="mlp", hidden=(32, 24)), members=dict(seed=2)))
-    student = stage(**STUDENT | dict(teacher="teachers,big"), loss="kl_divergence")
+    student = stage(**STUDENT | dict(teacher="teachers,big"), objective=dict(kl_divergence=1.0))
     report = kdjax.run(config(students=dict(big=big, s=student)), tmp_path, quiet=True)
     ensemble = report.row("teachers+big/ensemble")
     single = {row.stage: row.parameters for row in report.rows}

@@ -14,7 +14,11 @@ from kdjax.teachers import Teachers
 def test_a_grid_has_a_row_for_each_cell_and_trains_in_one_program(tmp_path, capsys):
     grid = dict(seed=2, temperature=(1.0, 4.0), ensemble_size=(1, 3))
     students = dict(
-        sweep=stage(**STUDENT | dict(members=grid), loss="kl_divergence", teacher_logits="cached")
+        sweep=stage(
+            **STUDENT | dict(members=grid),
+            objective=dict(kl_divergence=1.0),
+            teacher_logits="cached",
+        )
     )
     report = kdjax.run(config(students=students), tmp_path)
     started = "sweep: 8 x mlp (2 of temperature x 2 of ensemble_size x 2 of seed), 1,210 parameters"
@@ -39,7 +43,9 @@ def test_a_grid_has_a_row_for_each_cell_and_trains_in_one_program(tmp_path, caps
         first = both.first(size).predict(inputs)
         np.testing.assert_array_equal(first, both.predict(inputs)[:size])
     alone = dict(
-        sweep=stage(**STUDENT, loss="kl_divergence", teacher_logits="cached", temperature=4.0)
+        sweep=stage(
+            **STUDENT, objective=dict(kl_divergence=1.0), teacher_logits="cached", temperature=4.0
+        )
     )
     expected = kdjax.run(config(students=alone), tmp_path / "alone", quiet=True).row("sweep")
     row = rows[cells.index((4.0, 3))]
@@ -93,7 +99,9 @@ def test_a_student_that_never_saw_a_class_learns_it_from_its_teacher(tmp_path):
     fields |= dict(optimizer=dict(learning_rate=0.01), subset=dict(without=(3,)))
     students = dict(
         labels=stage(**fields),
-        soft=stage(**fields, loss="kl_divergence", temperature=4.0, teacher_logits="cached"),
+        soft=stage(
+            **fields, objective=dict(kl_divergence=1.0), temperature=4.0, teacher_logits="cached"
+        ),
     )
     report = kdjax.run(config(teachers, students), tmp_path, quiet=True)
     labels, soft = report.missing

@@ -248,7 +248,10 @@ def test_a_teacher_of_other_classes_is_refused(tmp_path):
         experiment(stages, dataset=dict(name=f"{tmp_path}/ours/")), tmp_path / "a", quiet=True
     )
     student = stage(
-        steps=2, batch=10, loss="kl_divergence", teacher=str(tmp_path / "a" / "teachers")
+        steps=2,
+        batch=10,
+        objective=dict(kl_divergence=1.0),
+        teacher=str(tmp_path / "a" / "teachers"),
     )
     with pytest.raises(
         InputError, match=r"whose class 0 is 'digit 0'; it must be 'a three', for all"

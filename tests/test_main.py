@@ -236,14 +236,14 @@ def test_the_command_runs_overrides_and_reports_below_the_current_directory(tmp_
         "--config",
         f"{CONFIG}:smoke",
         "--config.stages.distilled.temperature=3",
-        "--config.stages.distilled.members.soft_weight=(1.0, 2.0)",
+        "--config.stages.distilled.members.kl_divergence.weight=(1.0, 2.0)",
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     workdir = tmp_path / "runs" / "ensemble_to_one-smoke"
     assert str(workdir.relative_to(tmp_path)) in done.stdout
-    assert "distilled soft_weight=2" in done.stdout
+    assert "distilled kl_divergence.weight=2" in done.stdout
     config = (workdir / "distilled" / "config.json").read_text()
     assert '"temperature": 3.0' in config
     figures = {path.stem for path in (workdir / "figures").iterdir()}

@@ -20,8 +20,8 @@ from kdjax.config import stage
 def get_config():
     short = STUDENT | dict(steps=8, chunk=4)
     students = dict(
-        cached=stage(**short, loss="distillation", hard_weight=0.1, teacher_logits="cached"),
-        live=stage(**short, loss="kl_divergence", teacher_logits="live", order="shared"),
+        cached=stage(**short, objective=dict(kl_divergence=1.0, cross_entropy=0.1), teacher_logits="cached"),
+        live=stage(**short, objective=dict(kl_divergence=1.0), teacher_logits="live", order="shared"),
     )
     return config(dict(chunk=4), students, execution=dict())
 """

@@ -11,15 +11,14 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from kdjax import metrics
-from kdjax.config.spec import HPARAMS
 from kdjax.data.subset import SubsetSpec, subset
-from kdjax.losses import LOSSES, soft_cross_entropy
-from kdjax.member import Hparams
+from kdjax.losses import TERMS, Context, distillation, soft_cross_entropy
+from kdjax.nets import Outputs
 from kdjax.rules import InputError
 
 B, C = 12, 5
 explore = settings(max_examples=30, deadline=None, derandomize=True)
-every_loss = pytest.mark.parametrize("name", LOSSES)
+every_loss = pytest.mark.parametrize("name", [*TERMS, "distillation"])
 logit = st.floats(-50, 50, width=32, allow_subnormal=False)
 any_logits = arrays(np.float32, (B, C), elements=logit)
 any_labels = arrays(np.int32, B, elements=st.integers(-1, C - 1))
@@ -34,13 +33,16 @@ any_member = st.fixed_dictionaries(
 )
 
 
-def hparams(**numbers) -> Hparams:
-    return Hparams(mixing=None, **dict.fromkeys(HPARAMS, 0.0) | numbers)
+def hparams(**numbers) -> dict:
+    return numbers
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def loss_of(name, z, v, y, h):
-    return LOSSES[name].function(z, v, y, h)
+    if name == "distillation":
+        return distillation(z, v, y, h["temperature"], h["soft_weight"], h["hard_weight"])
+    context = Context(Outputs(z, {}), Outputs(v[None], {}), lambda _: v, z, y, h)
+    return TERMS[name].function(context)
 
 
 def same(a, b, scale) -> None:

@@ -107,7 +107,10 @@ def test_teachers_that_were_moved_are_the_same_teachers(finished, tmp_path, monk
 
     def run(teachers):
         fields = STUDENT | dict(teacher=f"{teachers}", teacher_logits="cached")
-        made = make(stages=dict(s=stage(**fields, loss="kl_divergence")), execution=dict(devices=1))
+        made = make(
+            stages=dict(s=stage(**fields, objective=dict(kl_divergence=1.0))),
+            execution=dict(devices=1),
+        )
         return values(kdjax.run(made, tmp_path / "run", quiet=True))
 
     first = run(tmp_path / "old" / "teachers")
