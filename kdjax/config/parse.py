@@ -219,7 +219,7 @@ def _term(path: str, key: Any, given: Any) -> TermSpec:
     if not isinstance(found, Term):
         raise InputError(f"{here} is {rules.shown(found)}; it must be a Term, or a function of one")
     numbers = {k: v for k, v in values.items() if k not in options}
-    no_others(here, numbers, ("weight", *found.numbers))
+    no_others(here, numbers, found.numbers)
     known = {n: default for n, (default, _) in found.numbers.items() if default is not None}
     for number, value in numbers.items():
         check(found.numbers[number][1], f"{here}.{number}", value)
