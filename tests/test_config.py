@@ -83,10 +83,7 @@ REFUSED = [
     (lambda: students(model=dict(hidden=(0,))), r"model.hidden is \(0,\); it must be a tuple"),
     (lambda: students(model=dict(hidden=16)), r"model.hidden is 16; it must be a tuple"),
     (lambda: students(model=dict(depth=3)), r"model has no field 'depth'; .* hidden, dropout"),
-    (
-        lambda: students(temprature=4.0),
-        r"stage has no field 'temprature' \(did you mean 'temp",
-    ),
+    (lambda: students(temprature=4.0), r"stage has no field 'temprature'; .* temperature"),
     (lambda: students(members=dict(seeds=3)), r"members has no field 'seeds'"),
     (lambda: students(optimizer=dict(lr=0.1)), r"optimizer has no field 'lr'"),
     (lambda: config(cache_dir=None), r"cache_dir is None; it must be text"),
@@ -107,7 +104,7 @@ REFUSED = [
     (lambda: students(members=dict(seed=10**9)), r"seed is 1000000000; .* from 1 to 10000"),
     (
         lambda: students(**KD, members=dict(seed=5000, kl_divergence=dict(weight=(1.0, 2.0, 3.0)))),
-        r"members has 3 of kl_divergence.weight x 5000 of seed; there must be at most 10,000",
+        r"members has 3 of kl_divergence.weight x 5000 of seed; there must be at most 10,000 members",
     ),
     (lambda: students(teacher="teachers,teachers"), r"it must name each stage once"),
     (lambda: students(init_from="a,b"), r"init_from is 'a,b'; it must be an earlier stage"),
@@ -178,7 +175,7 @@ def test_a_net_that_needs_images_refuses_vectors(tmp_path):
     arrays |= {k.replace("train", "test"): v for k, v in arrays.items()}
     np.savez(tmp_path / "own.npz", **arrays)
     stages = dict(s=stage(model=dict(name="cnn")))
-    with pytest.raises(InputError, match=r"does not take examples .*: it needs examples of 3 axes"):
+    with pytest.raises(InputError, match="name is 'cnn', which needs examples of 3 axes"):
         own = experiment(dataset=dict(name=str(tmp_path / "own.npz")), stages=stages)
         kdjax.run(own, tmp_path / "run", quiet=True)
 
