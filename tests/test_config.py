@@ -104,7 +104,7 @@ REFUSED = [
     (lambda: students(members=dict(seed=10**9)), r"seed is 1000000000; .* from 1 to 10000"),
     (
         lambda: students(**KD, members=dict(seed=5000, kl_divergence=dict(weight=(1.0, 2.0, 3.0)))),
-        r"members has 3 of kl_divergence.weight x 5000 of seed; there must be at most 10,000 members",
+        r"members has 3 of kl_divergence.weight x 5000 of seed; there must be at most 10,000",
     ),
     (lambda: students(teacher="teachers,teachers"), r"it must name each stage once"),
     (lambda: students(init_from="a,b"), r"init_from is 'a,b'; it must be an earlier stage"),

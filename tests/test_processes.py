@@ -15,13 +15,13 @@ from kdjax.host import checkpoint, processes
 from kdjax.rules import InputError
 
 CONFIG = """
-from runs import STUDENT, config
+from runs import KD, STUDENT, config
 from kdjax.config import stage
 def get_config():
     short = STUDENT | dict(steps=8, chunk=4)
     students = dict(
-        cached=stage(**short, objective=dict(kl_divergence=1.0, cross_entropy=0.1), teacher_logits="cached"),
-        live=stage(**short, objective=dict(kl_divergence=1.0), teacher_logits="live", order="shared"),
+        cached=stage(**short, objective=KD, teacher_logits="cached"),
+        live=stage(**short, objective=dict(kl_divergence=1.0), order="shared"),
     )
     return config(dict(chunk=4), students, execution=dict())
 """
