@@ -163,13 +163,15 @@ def _named(data: str, experiment: Mapping[str, Any]) -> dict[str, Any]:
 
 def _fixed(objective: Objective) -> tuple[Any, dict[str, dict[str, tuple]]]:
     """The objective without its tuples of numbers, and those as axes of the terms."""
-    if not hasattr(objective, "items"):
+    if isinstance(objective, Term | str):
         return objective, {}
     fixed: dict[Any, Any] = {}
     axes: dict[str, dict[str, tuple]] = {}
     for term, given in objective.items():
         label = term.label if isinstance(term, Term) else str(term).rpartition(":")[2]
-        numbers = dict(given) if hasattr(given, "items") else {"weight": given}
+        numbers: dict[str, Any] = {"weight": given}
+        if isinstance(given, Mapping):
+            numbers = dict(given)
         swept = {k: tuple(v) for k, v in numbers.items() if _is_axis(v)}
         axes |= {label: swept} if swept else {}
         rest = {k: v for k, v in numbers.items() if k not in swept}

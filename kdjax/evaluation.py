@@ -53,7 +53,7 @@ def evaluated(dataset: Dataset, teacher: Teacher | None) -> Evaluated:
     for name in SPLITS:
         inputs, labels = dataset.arrays(name)
         logits = None
-        if teacher is not None and teacher.predict is not None:
+        if teacher is not None:
             asked = Asked(name, np.arange(len(labels)), inputs, dataset.preprocessing)
             logits = teacher.predict(asked)
         splits[name] = EvaluatedSplit(inputs, labels, logits)
@@ -63,7 +63,7 @@ def evaluated(dataset: Dataset, teacher: Teacher | None) -> Evaluated:
         if split.teacher_logits is not None
     }
     ensemble = None
-    if found:
+    if teacher is not None and found:
         ensemble = ensemble_cost(teacher, example(dataset)) | {"metrics": found}
     return Evaluated(teacher, splits, ensemble)
 
@@ -79,7 +79,7 @@ def program(recipe: Recipe, how: str, dataset: Dataset, layout: Layout) -> Calla
     def evaluate(
         state: State, hparams: Hparams, batch: Batch, teacher_logits: jax.Array | None
     ) -> dict[str, jax.Array]:
-        batch = batch.replace(inputs=preprocess(batch.inputs, dataset.preprocessing))
+        batch = Batch(preprocess(batch.inputs, dataset.preprocessing), batch.labels)
         one = lambda s, h: member.eval_step(recipe, s, h, batch, teacher_logits)
         sums = over_members(one, how, (0, 0))(state, hparams)
         return sums | {"bad": state.bad.astype(np.float32)}
@@ -99,10 +99,9 @@ def batches(split: EvaluatedSplit, layout: Layout) -> Iterator[tuple[Batch, jax.
             parallel.place_batch(split.inputs[rows], layout, axis=0),
             parallel.place_batch(labels, layout, axis=0),
         )
-        logits = split.teacher_logits
-        if logits is not None:
-            logits = parallel.place_batch(logits[:, rows], layout, axis=1)
-        yield batch, logits
+        known = split.teacher_logits
+        logits = None if known is None else known[:, rows]
+        yield batch, None if logits is None else parallel.place_batch(logits, layout, axis=1)
 
 
 @functools.lru_cache(maxsize=4)

@@ -1,12 +1,14 @@
 """What each chunk trains on: the order of the examples, and the data on the devices."""
 
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Generator, Iterator
 
 import numpy as np
 
 from kdjax import parallel
 from kdjax.config.spec import grid
 from kdjax.data import Dataset, Split, fetch, order, stream
+from kdjax.nets.net import Array
 from kdjax.population import Data, Examples
 from kdjax.prepare import Job
 
@@ -24,7 +26,7 @@ def feed(
     logits: np.ndarray | None,
     chunks: list[Chunk],
     calls: int,
-) -> Iterator[tuple[int, Data, Iterator[Examples]]]:
+) -> Generator[tuple[int, Data, Iterator[Examples]], None, None]:
     """The step after each chunk, its data, and the examples of each of its calls, on the devices;
     what the next chunk needs is read while this one computes.
 
@@ -35,12 +37,12 @@ def feed(
       calls: the number of steps in one call, at most.
     """
     split, layout = dataset.splits["train"], job.layout
-    inputs = fetch(split, job.positions) if resident else np.zeros(0)
+    inputs: Array = fetch(split, job.positions) if resident else np.zeros(0)
     data = parallel.replicate(Data(inputs, job.labels, logits), layout)
     # The thread starts no program: several processes must start theirs in the same order.
-    for chunk, index, row, inputs in stream.prefetch(_read(job, split, resident, chunks)):
-        if inputs is not None:
-            data = data.replace(inputs=parallel.replicate(inputs, layout))
+    for chunk, index, row, read in stream.prefetch(_read(job, split, resident, chunks)):
+        if read is not None:
+            data = dataclasses.replace(data, inputs=parallel.replicate(read, layout))
         yield sum(chunk), data, _calls(job, chunk, index, row, calls)
 
 
@@ -65,7 +67,7 @@ def _index(job: Job, chunk: Chunk) -> np.ndarray:
     numbers = len(job.labels), job.stage.batch, *chunk
     if job.stage.order == "shared":
         return order(SHARED_SEED, *numbers)
-    seeds = [member["seed"] for member in grid(job.stage)]
+    seeds = [int(member["seed"]) for member in grid(job.stage)]
     by_seed = {seed: order(seed, *numbers) for seed in set(seeds)}
     return np.stack([by_seed[seed] for seed in seeds])
 

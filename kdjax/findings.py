@@ -65,15 +65,21 @@ def report_of(
     students = [job for job in jobs if job.stage.taught]
     shown = [job for job in students if evaluated[job.stage.name].ensemble]
     pictured = max(shown, key=lambda job: job.stage.reads_temperature, default=None)
-    soft_targets, names = None, set()
-    rows, curves, calibration, lacking, environments, layouts = [], {}, [], [], {}, {}
+    soft_targets: dict[str, Any] | None = None
+    rows: list[Row] = []
+    curves: dict[str, dict] = {}
+    calibration: list[dict[str, Any]] = []
+    lacking: list[dict[str, Any]] = []
+    environments: dict[str, dict[str, Any]] = {}
+    layouts: dict[str, dict[str, int] | None] = {}
+    told: set[Evaluated] = set()  # whose ensembles have their rows
     for job in jobs:
         name = job.stage.name
         seen = evaluated[name]
-        if seen.ensemble and split in seen.ensemble["metrics"] and seen not in names:
-            names.add(seen)
+        if seen.ensemble and split in seen.ensemble["metrics"] and seen not in told:
+            told.add(seen)
             alike = [other for other in jobs if evaluated[other.stage.name] is seen]
-            ensembles = _ensembles(seen, alike, stages, dataset, split)
+            ensembles = _ensembles(seen, alike, dataset, split)
             calibration += _ensembles_calibration(ensembles, seen.splits[split])
             rows += ensembles
         found = _found(job, stages[name], seen.splits[split], split)
@@ -138,7 +144,7 @@ def _fields(stage: StageSpec) -> dict[str, Any]:
 
 
 def _flat(fields: Mapping[str, Any], path: str = "") -> dict[str, Any]:
-    flat = {}
+    flat: dict[str, Any] = {}
     for name, value in fields.items():
         inner = isinstance(value, Mapping)
         flat |= _flat(value, f"{path}{name}.") if inner else {path + str(name): value}
@@ -157,7 +163,7 @@ def _found(job: Job, stage: Stage, evaluated: EvaluatedSplit, split: str) -> Fou
         row = Row(
             stage=job.stage.name,
             cell=here,
-            seeds=tuple(members[i]["seed"] for i in places),
+            seeds=tuple(int(members[i]["seed"]) for i in places),
             members=len(places),
             diverged=sum(result["diverged"][i] for i in places),
             metrics=measured[split],
@@ -173,23 +179,24 @@ def _found(job: Job, stage: Stage, evaluated: EvaluatedSplit, split: str) -> Fou
 def _ensembles(
     evaluated: Evaluated,
     jobs: Sequence[Job],
-    stages: Mapping[str, Stage],
     dataset: Dataset,
     split: str,
 ) -> list[Row]:
     """The teachers of these jobs as one classifier: all of them and, where students of theirs learn
     from the first so many, the first so many."""
     teacher, logits = evaluated.teacher, evaluated.splits[split].teacher_logits
+    assert teacher is not None and logits is not None and evaluated.ensemble is not None
     labels, count = evaluated.splits[split].labels, len(logits)
     directories = [s.path for s in teacher.stages if s.path is not None]
     seconds = sum(checkpoint.results(path)["seconds"] for path in directories)
     sizes = {int(m.get("ensemble_size", 0)) or count for job in jobs for m in grid(job.stage)}
     rows = []
     for size in sorted(sizes | {count}):
-        measured = evaluated.ensemble
+        measured: dict[str, Any] = evaluated.ensemble
         if size < count:
-            measured = evaluation.ensemble_cost(teacher.part(size), evaluation.example(dataset))
-            measured |= {"metrics": {split: evaluation.ensemble_metrics(logits[:size], labels)}}
+            costs = evaluation.ensemble_cost(teacher.part(size), evaluation.example(dataset))
+            found = evaluation.ensemble_metrics(logits[:size], labels)
+            measured = {**costs, "metrics": {split: found}}
         values = {metric: [v] for metric, v in measured["metrics"][split].items()}
         row = Row(
             stage=teacher.name + ENSEMBLE,
@@ -234,6 +241,7 @@ def _calibration(found: Found, labels: np.ndarray) -> list[dict[str, Any]]:
 def _ensembles_calibration(rows: Sequence[Row], evaluated: EvaluatedSplit) -> list[dict[str, Any]]:
     """The same of ensembles."""
     logits, bins = evaluated.teacher_logits, []
+    assert logits is not None
     for row in representatives(rows):
         size = row.cell.get("ensemble_size", len(logits))
         bins.append(_bins(row, _mix(logits[:size], 1.0)[None], evaluated.labels))
@@ -281,6 +289,7 @@ def _soft_targets(
     """What teachers and their students say of a few examples, each of another class, that the
     teachers are least sure of."""
     teachers, job = evaluated.teacher_logits, found.job
+    assert teachers is not None
     mean = lambda logits, t: np.exp(np.asarray(_mix(logits, t)) / t)  # [N, C]
     ranked = np.sort(mean(teachers[:, :AMONG], 1.0), axis=1)
     unsure = np.argsort(ranked[:, -1] - ranked[:, -2])

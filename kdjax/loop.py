@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import time
 from collections.abc import Callable
 from typing import Any
@@ -16,10 +17,12 @@ from kdjax.evaluation import Evaluated
 from kdjax.feed import feed
 from kdjax.host import checkpoint, processes, versions
 from kdjax.member import State
+from kdjax.nets.net import Outputs, PyTree
 from kdjax.prepare import Job
 from kdjax.rules import Diverged, Preempted
 from kdjax.setup import Setup, cached_logits, calls, chunks, describe, set_up
 from kdjax.stage import Stage
+from kdjax.teachers import Teacher
 
 SAVE_SECONDS = 10.0  # least time between two checkpoints
 LISTED = 5  # members whose losses a message names
@@ -65,7 +68,7 @@ def train(
         dataset.preprocessing,
         job.stage.augment,
         job.stage.order,
-        None if teacher is None else lambda v, x: teacher.apply(v, x, setup.recipe.teacher_taps),
+        None if teacher is None else functools.partial(_ask, teacher, setup.recipe.teacher_taps),
         peers=setup.peers,
     )
     step_all = parallel.pmap(step_all, layout, donate=(0,))
@@ -126,11 +129,15 @@ def train(
                 tell(row)
             if ending and step < steps:
                 raise Preempted(PREEMPTED)
-        finals = {name: sums_of(name) for name in evaluated.splits}
-        finals = {name: evaluation.finish(sums, layout) for name, sums in finals.items()}
+        measured = {name: sums_of(name) for name in evaluated.splits}
+        finals = {name: evaluation.finish(sums, layout) for name, sums in measured.items()}
         results = _results(setup, parallel.fetch_members(state, layout), finals, clock())
     _stop_if_all_bad(job, np.array(results["diverged"]), row)
     checkpoint.finish(job.directory, results)
+
+
+def _ask(teacher: Teacher, taps: tuple[str, ...], variables: PyTree, inputs: jax.Array) -> Outputs:
+    return teacher.apply(variables, inputs, taps)
 
 
 PREEMPTED = "asked to stop; the same command goes on from the last checkpoint"
@@ -170,7 +177,9 @@ def _begin(
         )
         variables, rest, hparams, meta = checkpoints.restore(step, shapes(_training(setup.one)))
         collections = {name: tree for name, tree in variables.items() if name != "params"}
-        host = setup.one.replace(params=variables["params"], collections=collections, **rest)
+        fields = {f.name: getattr(setup.one, f.name) for f in dataclasses.fields(setup.one)}
+        fields |= rest | {"params": variables["params"], "collections": collections}
+        host = State(**fields)
         setup = dataclasses.replace(setup, hparams=setup.hparams | {"mixing": hparams["mixing"]})
         return setup, parallel.place_members(host, layout), meta
     one = lambda h: member.init(setup.recipe, h, setup.example, setup.teacher_example)
@@ -181,7 +190,8 @@ def _begin(
         wide = lambda x: np.broadcast_to(x, (members, *np.shape(x)[1:]))
         given = jax.tree.map(wide, dict(source.variables))
         bad = wide(np.array(source.diverged)).tolist()
-        state = state.replace(
+        state = dataclasses.replace(
+            state,
             params=parallel.place_members(given.pop("params"), layout),
             collections=parallel.place_members(given, layout),
             bad=parallel.place_members(np.array(bad), layout),

@@ -92,8 +92,9 @@ class _Parser(argparse.ArgumentParser):
 def verdict(error: BaseException) -> tuple[str, int]:
     """What the user is told of the end of a run, and the exit code."""
     codes = {InputError: BAD_INPUT, Diverged: DIVERGED, Preempted: PREEMPTED}
-    if type(error) in codes:
-        return f"kdjax: {error}", codes[type(error)]
+    code = next((code for kind, code in codes.items() if type(error) is kind), None)
+    if code is not None:
+        return f"kdjax: {error}", code
     if isinstance(error, OSError) and error.errno in DISK_FAILS:
         return f"kdjax: {error}; what was saved stays, the same command goes on from there", DISK
     go_on = "the same command goes on from the last checkpoint"

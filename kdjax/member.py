@@ -18,7 +18,7 @@ import optax
 from kdjax import metrics
 from kdjax.keys import stream
 from kdjax.losses import Context, Term, ensemble_logits
-from kdjax.nets.net import Net, Outputs, PyTree, Training
+from kdjax.nets.net import Array, Net, Outputs, PyTree, Training
 
 Hparams = dict[str, jax.Array]  # a member's own numbers, and "mixing" [K], which sums to 1
 WHOLE = {"seed": np.int32, "ensemble_size": np.int32}  # the numbers that are integers
@@ -104,9 +104,7 @@ class Shards:
     members: Callable[[PyTree], PyTree] = lambda tree: tree
 
 
-def init(
-    recipe: Recipe, hparams: Hparams, inputs: jax.Array, teacher: Outputs | None = None
-) -> State:
+def init(recipe: Recipe, hparams: Hparams, inputs: Array, teacher: Outputs | None = None) -> State:
     """The state before the first step.
 
     Args:
@@ -221,7 +219,7 @@ def _objective(
     return functools.reduce(operator.add, sums + whole)
 
 
-def numbers_of(name: str, term: Term, hparams: Hparams) -> dict[str, jax.Array]:
+def numbers_of(name: str, term: Term, hparams: Hparams) -> Hparams:
     """The numbers that a term reads: its own, or the stage's temperature."""
     own = {h: hparams.get(f"{name}.{h}", hparams.get(h)) for h in ("weight", *term.hparams)}
     return {h: value for h, value in own.items() if value is not None}

@@ -11,7 +11,7 @@ def mixing_matrix(
     members: Sequence[Mapping[str, float]],
     mixing: str,
     count: int,
-    validation_errors: Sequence[float],
+    validation_errors: Sequence[float] | np.ndarray,
     path: str,
 ) -> np.ndarray:
     """Which teachers each member learns from: [M, K], rows with sum 1.

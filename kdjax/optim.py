@@ -6,7 +6,7 @@ different rates.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ import optax
 
 from kdjax import rules
 
-Numbers = Mapping[str, jax.Array | float]  # of one member, by name
+Numbers = Mapping[str, Any]  # of one member, by name
 
 SCHEDULES = {
     "constant": lambda steps: optax.constant_schedule(1.0),

@@ -18,7 +18,7 @@ from kdjax import member
 from kdjax.data.dataset import Preprocessing
 from kdjax.keys import stream
 from kdjax.member import Batch, Hparams, Recipe, Shards, State
-from kdjax.nets.net import Outputs, PyTree
+from kdjax.nets.net import Array, Outputs, PyTree
 from kdjax.views import AugmentSpec, view
 
 SMALL_BYTES = 2**18  # of one member's state; larger ones are faster one after another
@@ -63,9 +63,9 @@ class Data:
     the rows of one chunk where the inputs are read as they are needed.
     """
 
-    inputs: jax.Array
-    labels: jax.Array
-    logits: jax.Array | None
+    inputs: Array
+    labels: Array
+    logits: Array | None
 
 
 @flax.struct.dataclass
@@ -155,7 +155,7 @@ def train_chunk(
             inputs = view(raw, examples.index, key, augment, preprocessing)
             return Batch(inputs, data.labels[examples.index])
 
-        def teach_batch(examples: Examples) -> Outputs:
+        def teach_batch(teach: Teach, examples: Examples) -> Outputs:
             return teach(teachers, batch_of(examples).inputs)
 
         def train_batch(state: State, hparams: Hparams, taught: Taught) -> tuple[State, jax.Array]:
@@ -169,7 +169,10 @@ def train_chunk(
             outputs = lambda s: recipe.net.apply(s.variables, inputs, None, recipe.teacher_taps)[0]
             return shards.members(over_members(outputs, plan.members, (0,))(state))
 
-        outputs = None if teach is None else _teach(teach_batch, plan, shards, own, examples)
+        outputs = None
+        if teach is not None:
+            ask = functools.partial(teach_batch, teach)
+            outputs = _teach(ask, plan, shards, own, examples)
         if peers:
             loops = functools.partial(_members_inside_steps, together=teach_each_other)
         else:
@@ -237,7 +240,7 @@ def _steps_inside_members(
 
 def hparams(members: list[dict[str, float]], mixing: np.ndarray) -> Hparams:
     """The numbers of the members as arrays [M]; `mixing` [M, K], each row with sum 1."""
-    values = {
+    values: dict[str, Any] = {
         name: np.array([m[name] for m in members], member.WHOLE.get(name, np.float32))
         for name in members[0]
     }

@@ -138,7 +138,8 @@ def _identity(
 ) -> dict[str, Any]:
     """The stage's fields but for `chunk`, and what it comes from: earlier stages, and teachers and
     directories, each known by what it holds, for it may be moved."""
-    fields, sources = plain(stage), {}
+    fields: dict[str, Any] = plain(stage)
+    sources: dict[str, Any] = {}
     for field in ("chunk", "teacher", "init_from"):
         fields.pop(field, None)
     for teacher in teachers:
@@ -257,12 +258,12 @@ def _teacher_outputs(
             outputs, count = facts.outputs, len(grid(job.stage))
             wide = lambda x, count=count: jax.ShapeDtypeStruct((count, *x.shape), x.dtype)
             found.append(jax.tree.map(wide, outputs))
-        elif teacher.apply is not None:
+        elif teacher.scope == "batch":
             apply = lambda v, x, apply=teacher.apply: apply(v, x, taps)
             found.append(jax.eval_shape(apply, teacher.variables, example))
         else:
             count = teacher.count or len(grid(stage))
-            logits = jax.ShapeDtypeStruct((count, 1, dataset.classes), np.float32)
+            logits: Any = jax.ShapeDtypeStruct((count, 1, dataset.classes), np.float32)
             found.append(Outputs(logits, {}))
     if not found:
         return None

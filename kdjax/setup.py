@@ -62,7 +62,7 @@ def set_up(job: Job, spec: ExperimentSpec, dataset: Dataset, evaluated: Evaluate
         objective={part.name: part.term for part in stage.objective},
         optimizer=lambda h: optim.build(stage.optimizer, stage.steps, h),
         mean=stage.mean,
-        average=teacher.decay if scope == "member" else None,
+        average=None if teacher is None else teacher.decay,
     )
     hparams = population.hparams(members, _mixing(job, evaluated))
     asked_live = stage.taught and scope == "batch" and stage.teacher_logits == "live"
@@ -136,8 +136,8 @@ def describe(setup: Setup) -> str:
         + ", batches not split" * (not job.splits),
         f"plan {plan.members}, {'steps in a scan' if plan.scan else 'a call per step'}",
     ]
-    if stage.taught:
-        teacher = setup.evaluated.teacher
+    teacher = setup.evaluated.teacher
+    if stage.taught and teacher is not None:
         told = f"live, {_forwards(setup)} forward passes a step" if setup.live else "cached"
         told = teacher.name if teacher.scope in ("population", "member") else told
         parts.append(f"{teacher.count or 'its own'} teachers, {told}")
@@ -173,8 +173,9 @@ def cached_logits(setup: Setup) -> np.ndarray | None:
     """Raw logits [N, K, C] of the teachers on the stage's examples, as they are stored; float16,
     which takes half the memory, where the stage says so. None where the teachers are live."""
     job, teacher, dataset = setup.job, setup.evaluated.teacher, setup.dataset
-    inside = teacher is not None and teacher.scope in ("population", "member")
-    if not job.stage.taught or setup.live or inside:
+    if teacher is None or not job.stage.taught or setup.live:
+        return None
+    if teacher.scope in ("population", "member"):
         return None
     split, positions = dataset.splits["train"], job.positions
     dtype = np.float16 if job.stage.teacher_logits == "cached_float16" else np.float32
@@ -183,6 +184,7 @@ def cached_logits(setup: Setup) -> np.ndarray | None:
         here = positions[i : i + READ]
         asked = Asked("train", here, fetch(split, here), dataset.preprocessing)
         part = teacher.predict(asked)
+        assert part is not None
         if abs(part).max() > np.finfo(dtype).max:
             raise InputError(
                 f"{job.path}.teacher_logits is 'cached_float16', which holds numbers up to "

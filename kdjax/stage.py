@@ -15,7 +15,7 @@ from kdjax import parallel
 from kdjax.data import DIGITS, Preprocessing, numbered, one_line, shaped
 from kdjax.host import checkpoint, files
 from kdjax.nets import cost, export
-from kdjax.nets.net import Net, Outputs, Variables
+from kdjax.nets.net import Array, Net, Outputs, Variables
 from kdjax.population import choose_plan, over_members
 from kdjax.rules import InputError, check, number, one_of, text, tuple_of, whole
 from kdjax.views import preprocess
@@ -88,9 +88,7 @@ class Stage:
         one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), self.variables)
         return export.load(self.program, one, tuple(self.meta["input_shape"]), self.meta["classes"])
 
-    def forward(
-        self, variables: Variables, inputs: jax.Array, taps: tuple[str, ...] = ()
-    ) -> Outputs:
+    def forward(self, variables: Variables, inputs: Array, taps: tuple[str, ...] = ()) -> Outputs:
         """(variables [M, ...], preprocessed inputs [B, ...]) -> Outputs [M, B, ...], traceable.
 
         The program of the directory is what computes, so that every process gives the same logits;

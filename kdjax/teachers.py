@@ -18,7 +18,7 @@ from kdjax.data import Preprocessing, one_line
 from kdjax.host import checkpoint, files
 from kdjax.losses import ensemble_logits
 from kdjax.nets import cost
-from kdjax.nets.net import Net, Outputs, PyTree
+from kdjax.nets.net import Array, Net, Outputs, PyTree
 from kdjax.rules import InputError, check, fraction, shown
 from kdjax.stage import BATCH, Stage, open_stage
 from kdjax.views import preprocess
@@ -40,6 +40,13 @@ class Asked:
     preprocessing: Preprocessing
 
 
+Apply = Callable[[PyTree, Array, tuple[str, ...]], Outputs]
+
+
+def _not_live(variables: PyTree, inputs: Array, taps: tuple[str, ...]) -> Outputs:
+    raise TypeError("only teachers of scope 'batch' are asked for each batch")
+
+
 @dataclass(frozen=True, eq=False)
 class Teacher:
     """K teachers.
@@ -54,7 +61,7 @@ class Teacher:
       variables, apply: `apply(variables, inputs [B, ...] preprocessed, paths of layers)` -> Outputs
         [K, B, ...], traceable; of scope "batch".
       predict: the `Asked` examples of a split -> logits [K, n, C] on the host; None where they are
-        not known. Scopes inside the stage have none.
+        not known, as those of scopes inside the stage.
       decay: of the average of scope "member".
       costs: (one preprocessed example [1, ...]) -> `parameters` and `flops_per_example` of all K.
       part: (size) -> the first so many of them.
@@ -67,11 +74,11 @@ class Teacher:
     scope: str
     identity: Any
     variables: PyTree = ()
-    apply: Callable[[PyTree, jax.Array, tuple[str, ...]], Outputs] | None = None
-    predict: Callable[[Asked], np.ndarray | None] | None = None
+    apply: Apply = _not_live
+    predict: Callable[[Asked], np.ndarray | None] = lambda asked: None
     decay: float | None = None
-    costs: Callable[[jax.Array], Costs] | None = None
-    part: Callable[[int], "Teacher"] | None = None
+    costs: Callable[[Array], Costs] | None = None
+    part: Callable[[int], "Teacher"] = lambda size: peers()
     stages: tuple[Stage, ...] = ()
     sizes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
@@ -81,7 +88,7 @@ def of_stage(stage: Stage) -> Teacher:
     healthy = stage.healthy()
     count = len(healthy.members)
 
-    def costs(_: jax.Array) -> Costs:
+    def costs(_: Array) -> Costs:
         return {k: count * healthy.costs[k] for k in ("parameters", "flops_per_example")}
 
     return Teacher(
@@ -109,9 +116,9 @@ def stages(*paths: str | Path) -> Teacher:
 
 def of_net(net: Net) -> Teacher:
     """A net whose parameters are given, such as a pure function; it sees what the student sees."""
-    variables = net.variables
+    variables = dict(net.variables or {})
 
-    def apply(variables: PyTree, inputs: jax.Array, taps: tuple[str, ...]) -> Outputs:
+    def apply(variables: PyTree, inputs: Array, taps: tuple[str, ...]) -> Outputs:
         outputs, _ = net.apply(variables, inputs, None, taps)
         return jax.tree.map(lambda x: x[None], outputs)
 
@@ -124,7 +131,7 @@ def of_net(net: Net) -> Teacher:
             found.append(np.asarray(program(variables, padded))[:, : len(part)])
         return np.concatenate(found, axis=1)
 
-    def costs(example: jax.Array) -> Costs:
+    def costs(example: Array) -> Costs:
         serve = lambda v, x: apply(v, x, ()).logits
         flops = cost.flops(serve, variables, example)
         return {"parameters": cost.parameters(variables["params"]), "flops_per_example": flops}
@@ -156,7 +163,8 @@ def logits(train: Any, validation: Any = None, test: Any = None, name: str = "lo
     """
     given = {"train": train, "validation": validation, "test": test}
     if isinstance(train, str | os.PathLike):
-        name, given = Path(train).stem, _read(files.expand(train))
+        path = files.expand(os.fspath(train))
+        name, given = path.stem, _read(path)
     found = {s: _checked(s, given[s]) for s in SPLITS if given.get(s) is not None}
     counts = {(len(z), z.shape[2]) for z in found.values()}
     if len(counts) > 1:
@@ -168,7 +176,7 @@ def logits(train: Any, validation: Any = None, test: Any = None, name: str = "lo
     digest = hashlib.sha256()
     for split, z in found.items():
         digest.update(f"{split} {z.shape}".encode())
-        digest.update(np.ascontiguousarray(z))
+        digest.update(np.ascontiguousarray(z).data)
     return Teacher(
         name=name,
         count=len(found["train"]),
@@ -219,26 +227,26 @@ def together(teachers: Sequence[Teacher]) -> Teacher:
         return teachers[0]
     scopes = {teacher.scope for teacher in teachers}
 
-    def apply(variables: PyTree, inputs: jax.Array, taps: tuple[str, ...]) -> Outputs:
-        found = [
-            t.apply(v, inputs, taps) for t, v in zip(teachers, variables, strict=True) if t.apply
-        ]
+    def apply(variables: PyTree, inputs: Array, taps: tuple[str, ...]) -> Outputs:
+        pairs = zip(teachers, variables, strict=True)
+        found = [teacher.apply(each, inputs, taps) for teacher, each in pairs]
         return jax.tree.map(lambda *x: jnp.concatenate(x), *found)
 
     def predict(asked: Asked) -> np.ndarray | None:
         found = [teacher.predict(asked) for teacher in teachers]
-        return None if any(z is None for z in found) else np.concatenate(found)
+        known = [z for z in found if z is not None]
+        return np.concatenate(known) if len(known) == len(found) else None
 
     def part(size: int) -> Teacher:
         found, left = [], size
         for teacher in teachers:
-            if left > 0 and teacher.part is not None:
+            if left > 0:
                 found.append(teacher.part(min(left, teacher.count)))
             left -= teacher.count
         return together(found)
 
-    def costs(example: jax.Array) -> Costs:
-        each = [t.costs(example) for t in teachers if t.costs]
+    def costs(example: Array) -> Costs:
+        each = [teacher.costs(example) for teacher in teachers if teacher.costs]
         return {k: sum(c[k] for c in each) for k in ("parameters", "flops_per_example")}
 
     return Teacher(

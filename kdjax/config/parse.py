@@ -316,9 +316,11 @@ def _read(spec: type, path: str, values: Any, **given: Any) -> Any:
     no_others(path, values, [*fields, *given])
     read = dict(given)
     for name, value in values.items():
-        part, rule = fields[name].metadata.get("spec"), fields[name].metadata.get("rule")
-        here = f"{path}.{name}"
-        read[name] = _read(part, here, value) if part else frozen(check(rule, here, value))
+        about, here = fields[name].metadata, f"{path}.{name}"
+        if "spec" in about:
+            read[name] = _read(about["spec"], here, value)
+        else:
+            read[name] = frozen(check(about["rule"], here, value))
     return spec(**read)
 
 

@@ -191,7 +191,7 @@ def _others(split: Split, positions: np.ndarray) -> np.ndarray:
 
 def _standard(train: Split) -> Preprocessing:
     """Mean 0 and variance 1 over the train split, in float64; a constant channel is not scaled."""
-    count, mean, squares = 0, 0.0, 0.0
+    count, mean, squares = 0, np.zeros(1), np.zeros(1)
     for start in range(0, len(train), BATCH):
         part = fetch(train, np.arange(start, min(start + BATCH, len(train))))
         part = part.reshape(-1, part.shape[-1]).astype(np.float64)

@@ -69,7 +69,7 @@ def _decode(paths: Sequence[Path], grey: bool, size: tuple[int, ...], says: str)
             name, why = printable(str(path)), one_line(error)
             raise InputError(f"{says}{name}, which is no image: {why}") from error
         if size:
-            image = ImageOps.fit(image, size, Image.Resampling.BILINEAR)
+            image = ImageOps.fit(image, (size[0], size[1]), Image.Resampling.BILINEAR)
         return np.atleast_3d(np.asarray(image))
 
     with ThreadPoolExecutor() as pool:

@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -20,7 +20,8 @@ def prefetch(items: Iterable[T]) -> Iterator[T]:
     No more than one is made in advance. An error in making an item is raised where the item
     would be used.
     """
-    items, end = iter(items), object()
+    items = iter(items)
+    end: Any = object()
     with ThreadPoolExecutor(max_workers=1) as thread:
         coming = thread.submit(next, items, end)
         while (item := coming.result()) is not end:

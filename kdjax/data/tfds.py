@@ -81,7 +81,7 @@ def _prepared(name: str, data_dir: str) -> dict[str, Any]:
     Raises:
       OSError: it has none, or none that can be listed.
     """
-    root = os.path.join(data_dir, re.match(r"\w+", name)[0])
+    root = os.path.join(data_dir, re.split(r"\W", name)[0])
     paths = [
         os.path.join(at, file) for at, _, here in os.walk(root, followlinks=True) for file in here
     ]
@@ -99,15 +99,16 @@ def _from_records(name: str, data_dir: str) -> RawSet:
     image, label = pick_features(name, builder.info.features, builder.info.supervised_keys)
     if not builder.info.splits:
         builder = _prepare(name, data_dir, builder)
-    splits = {}
+    splits: dict[str, Split] = {}
     for split, candidates in (("train", ["train"]), ("test", ["test", "validation"])):
-        found = (labelled_split(builder, c, image, label) for c in candidates)
-        splits[split] = next((f for f in found if f is not None), None)
-        if splits[split] is None:
+        labelled = (labelled_split(builder, c, image, label) for c in candidates)
+        found = next((split for split in labelled if split is not None), None)
+        if found is None:
             raise InputError(
                 f"{FIELD} is {name!r}, of splits {', '.join(builder.info.splits)}; it must have a "
                 f"split {' or '.join(candidates)} with labels"
             )
+        splits[split] = found
     own = labelled_split(builder, "validation", image, label)
     if own is not None and labelled_split(builder, "test", image, label) is not None:
         splits["validation"] = own

@@ -4,6 +4,7 @@ import contextlib
 import math
 import os
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -27,11 +28,11 @@ def use_machine() -> None:
     given = os.environ.get("XLA_FLAGS", "")
     if jax.__version_info__ < TRIED:
         os.environ["XLA_FLAGS"] = " ".join([*XLA_CPU, given]).strip()  # the last decides
-    if jax.config.jax_num_cpu_devices < 1 and DEVICES not in given:
+    if _setting("jax_num_cpu_devices") < 1 and DEVICES not in given:
         with contextlib.suppress(RuntimeError):  # JAX has its devices
             jax.config.update("jax_num_cpu_devices", cores())
     cache = user_cache()
-    if jax.config.jax_compilation_cache_dir is None and cache is not None:
+    if _setting("jax_compilation_cache_dir") is None and cache is not None:
         jax.config.update("jax_compilation_cache_dir", str(cache / "programs"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
@@ -42,10 +43,15 @@ def check_devices() -> None:
         jax.local_devices()
     except Exception as error:  # RuntimeError, AssertionError, ...
         why = " ".join(str(error).split())[:200] or type(error).__name__
+        asked = _setting("jax_platforms")
         raise InputError(
-            f"JAX_PLATFORMS is {jax.config.jax_platforms!r}, which JAX cannot open ({why}); it "
+            f"JAX_PLATFORMS is {asked!r}, which JAX cannot open ({why}); it "
             "must name platforms of this machine, such as cpu, or be unset"
         ) from error
+
+
+def _setting(name: str) -> Any:
+    return getattr(jax.config, name)
 
 
 def cores() -> int:

@@ -72,7 +72,7 @@ def takes(call: Callable[..., Any], argument: str) -> inspect.Parameter | None:
 def parameters(call: Callable[..., Any]) -> list[inspect.Parameter]:
     """The arguments of a function or class, their annotations evaluated where that is possible."""
     if isinstance(call, type):  # whose metaclass may hide its arguments
-        return parameters(call.__init__)[1:]
+        return parameters(inspect.getattr_static(call, "__init__"))[1:]
     try:
         signature = inspect.signature(call)
     except (TypeError, ValueError):  # a built-in function tells nothing of its arguments
@@ -116,11 +116,15 @@ class Record:
 def record_calls(layer: Any, path: str, record: Record) -> None:
     """Lets `layer`, an object that this call of the net has made, note what its calls put out."""
     object.__setattr__(layer, "_record", functools.partial(record.add, path))
-    object.__setattr__(layer, "__class__", _recording(type(layer)))
+    object.__setattr__(layer, "__class__", _recording(_class_of(layer)))
+
+
+def _class_of(layer: Any) -> Any:
+    return type(layer)
 
 
 @functools.cache
-def _recording(layer: type) -> type:
+def _recording(layer: Any) -> type:
     """A subclass of `layer` whose calls are noted."""
 
     def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:

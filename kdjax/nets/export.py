@@ -93,7 +93,9 @@ def load(data: bytes, variables: Variables, input_shape: tuple[int, ...], classe
     described = lambda tree: jax.tree.map(lambda x: (tuple(x.shape), str(x.dtype)), tree)
     structure = jax.tree.structure(((variables, 0), {}))
     *leaves, inputs = exported.in_avals
-    if exported.in_tree != structure or described(leaves) != described(jax.tree.leaves(variables)):
+    if str(exported.in_tree) != str(structure) or described(leaves) != described(
+        jax.tree.leaves(variables)
+    ):
         raise ValueError("its variables are not those of the net")
     outputs = exported.out_avals
     batch = inputs.shape[0] if inputs.shape else 1

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kdjax.nets import calls, identity
-from kdjax.nets.net import Net, Outputs, PyTree, Training, Variables
+from kdjax.nets.net import Array, Net, Outputs, PyTree, Training, Variables
 from kdjax.nets.trees import Form
 from kdjax.rules import InputError, shown
 
@@ -70,7 +70,7 @@ def equinox(constructor: Callable[..., Any], name: str = "") -> Net:
     forms = {kind: Form.of(tree) for kind, tree in trees.items()}
     forms = {kind: form for kind, form in forms.items() if kind == "params" or form.names}
 
-    def init(key: jax.Array, inputs: jax.Array) -> Variables:
+    def init(key: jax.Array, inputs: Array) -> Variables:
         module, state = make(key)
         params, rest = eqx.partition(module, _is_floating)
         trees = {"params": params, "constants": eqx.filter(rest, _is_array), "state": state}
@@ -78,7 +78,7 @@ def equinox(constructor: Callable[..., Any], name: str = "") -> Net:
 
     def apply(
         variables: Variables,
-        inputs: jax.Array,
+        inputs: Array,
         training: Training | None = None,
         taps: tuple[str, ...] = (),
     ) -> tuple[Outputs, dict[str, PyTree]]:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kdjax.nets import calls, identity
-from kdjax.nets.net import Net, Outputs, PyTree, Training, Variables
+from kdjax.nets.net import Array, Net, Outputs, PyTree, Training, Variables
 from kdjax.nets.trees import Form
 from kdjax.rules import InputError, shown
 
@@ -49,15 +49,15 @@ def function(apply: Apply, params: PyTree, name: str = "") -> Net:
         made = jax.eval_shape(params, key, jax.ShapeDtypeStruct((1, *shape), dtype))
         return _forms(made, name)
 
-    def forms(inputs: jax.Array) -> dict[str, Form]:
+    def forms(inputs: Array) -> dict[str, Form]:
         return fixed or forms_of(inputs.shape[1:], inputs.dtype)
 
-    def init(key: jax.Array, inputs: jax.Array) -> Variables:
+    def init(key: jax.Array, inputs: Array) -> Variables:
         return _variables(forms(inputs), params(key, inputs) if from_key else params)
 
     def forward(
         variables: Variables,
-        inputs: jax.Array,
+        inputs: Array,
         training: Training | None = None,
         taps: tuple[str, ...] = (),
     ) -> tuple[Outputs, dict[str, PyTree]]:

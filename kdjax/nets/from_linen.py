@@ -10,7 +10,7 @@ from flax.core import meta
 from flax.traverse_util import flatten_dict
 
 from kdjax.nets import calls, identity
-from kdjax.nets.net import EVERY, Net, Outputs, PyTree, Training, Variables
+from kdjax.nets.net import EVERY, Array, Net, Outputs, PyTree, Training, Variables
 from kdjax.rules import InputError, shown
 
 
@@ -38,13 +38,13 @@ def linen(module: nn.Module, name: str = "") -> Net:
     name = name or type(module).__name__
     given = calls.arguments(type(module).__call__, name, positional=2)
 
-    def init(key: jax.Array, inputs: jax.Array) -> Variables:
+    def init(key: jax.Array, inputs: Array) -> Variables:
         variables = module.init(key, inputs, **given(None))
         return {"params": {}} | meta.unbox(flax.core.unfreeze(variables))
 
     def apply(
         variables: Variables,
-        inputs: jax.Array,
+        inputs: Array,
         training: Training | None = None,
         taps: tuple[str, ...] = (),
     ) -> tuple[Outputs, dict[str, PyTree]]:

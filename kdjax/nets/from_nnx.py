@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from kdjax.nets import calls, identity
-from kdjax.nets.net import Net, Outputs, PyTree, Training, Variables
+from kdjax.nets.net import Array, Net, Outputs, PyTree, Training, Variables
 from kdjax.nets.trees import Form, text
 from kdjax.rules import InputError, shown
 
@@ -61,13 +61,13 @@ def nnx(constructor: Callable[..., Any], name: str = "") -> Net:
         tree = state_form.nested(state)
         return {"state": tree} if tree else {}
 
-    def init(key: jax.Array, inputs: jax.Array) -> Variables:
+    def init(key: jax.Array, inputs: Array) -> Variables:
         _, params, _, state = _split(make(key))
         return {"params": param_form.nested(params), **others(state)}
 
     def apply(
         variables: Variables,
-        inputs: jax.Array,
+        inputs: Array,
         training: Training | None = None,
         taps: tuple[str, ...] = (),
     ) -> tuple[Outputs, dict[str, PyTree]]:
@@ -92,9 +92,9 @@ def _split(module: Any) -> tuple[Any, PyTree, PyTree, PyTree]:
     """The graph, parameters, random state and all other variables; what a call sows is left out."""
     from flax import nnx as flax_nnx
 
-    graph, params, random, _, state = flax_nnx.split(
-        module, flax_nnx.Param, flax_nnx.RngState, flax_nnx.Intermediate, ...
-    )
+    kinds = flax_nnx.Param, flax_nnx.RngState, flax_nnx.Intermediate
+    parts: tuple[Any, ...] = flax_nnx.split(module, *kinds, ...)
+    graph, params, random, _, state = parts
     return graph, params, random, state
 
 

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 PyTree = Any
+Array = jax.Array | np.ndarray
 Variables = dict[str, PyTree]  # {"params": ..., and the other collections}
 
 EVERY = "*"  # as a tap: every layer that is called once
@@ -60,9 +62,9 @@ class Net:
         whatever the key. None if the key decides.
     """
 
-    init: Callable[[jax.Array, jax.Array], Variables]
+    init: Callable[[jax.Array, Array], Variables]
     apply: Callable[
-        [Variables, jax.Array, Training | None, tuple[str, ...]], tuple[Outputs, dict[str, PyTree]]
+        [Variables, Array, Training | None, tuple[str, ...]], tuple[Outputs, dict[str, PyTree]]
     ]
     name: str
     spec: Mapping[str, Any]

@@ -86,7 +86,7 @@ def _mixes(equation: Equation, given: list[int], prime: int) -> bool:
         by_place = name == "random_fold_in" and any(flag & PLACED for flag in given[1:])
         return any(after) and not before[0] and not by_place
     if name == "scan" and equation.params["length"] % prime == 0:  # over examples
-        inside = [v for jaxpr in _inner(equation) for v in getattr(jaxpr, "jaxpr", jaxpr).invars]
+        inside = [v for jaxpr in _inner(equation) for v in _open(jaxpr).invars]
         if any(_batch_axes(v, prime) for v in inside):
             return True
     most = max(before, default=0)
@@ -98,9 +98,14 @@ def _batch_axes(variable: Any, prime: int) -> int:
     return sum(n > 0 and n % prime == 0 for n in getattr(variable.aval, "shape", ()))
 
 
+def _open(jaxpr: Jaxpr) -> Jaxpr:
+    """A program without the constants that it is closed over, if it is."""
+    return getattr(jaxpr, "jaxpr", jaxpr)
+
+
 def _equations(jaxpr: Jaxpr) -> Iterator[Equation]:
     """All equations, those of inner programs too."""
-    for equation in getattr(jaxpr, "jaxpr", jaxpr).eqns:
+    for equation in _open(jaxpr).eqns:
         yield equation
         for inner in _inner(equation):
             yield from _equations(inner)

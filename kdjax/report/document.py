@@ -86,7 +86,7 @@ def _facts(report: Report) -> dict[str, str]:
     seconds = sum(row.seconds for row in report.rows if not row.is_ensemble)
     stages = {row.stage for row in report.rows if not row.is_ensemble}
     processes = report.environments | {"this report": report.environment}
-    facts = {}
+    facts: dict[str, str] = {}
     for fact, text in PROCESS.items():
         told: dict[str, list[str]] = {}
         for name, environment in processes.items():

@@ -74,7 +74,9 @@ def errors_against_parameters(report: Report) -> Figure:
     names = [textwrap.fill(text(row), 48) for row in rows]
     figure = drawing.new_figure(8, max(4.4, 1 + 0.2 * sum(1 + n.count("\n") for n in names)))
     axes = figure.subplots()
-    points, students, ensembles = [], {}, {}
+    points: list[tuple] = []
+    students: dict[int, tuple[float, float]] = {}
+    ensembles: dict[str, list] = {}
     for i, row in enumerate(rows):
         point, marker = (row.parameters, row.mean("errors")), "D" if row.is_ensemble else "o"
         style = {"color": styles[row.stage]["color"], "marker": marker, "markersize": 5, "lw": 1.2}
