@@ -2,12 +2,15 @@
 
 import contextlib
 import importlib
+import itertools
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import jax
 import pytest
+
+import kdjax
 
 ROOT = Path(__file__).parents[1]
 
@@ -28,6 +31,8 @@ def tiny(monkeypatch):
         dense: dict(TEN=2, MORE=3, LARGE=large, PLAN_HIDDEN=(4,)) | small(dense, "SMALL"),
         load("machine"): dict(CPU=(32, 2**10)),
         load("variants"): dict(CORES=1),
+        load("serving"): dict(STUDENTS=2, TEACHERS=2, MEMBERS=(2,))
+        | small(load("serving"), "TEACHER", "STUDENT", "SMALL"),
         load("growth"): dict(TEACHERS=2) | small(load("growth"), "STUDENT", "TEACHER"),
         load("saving"): dict(TEN=2) | small(load("saving"), "NET"),
         load("convolutions"): dict(
@@ -35,7 +40,7 @@ def tiny(monkeypatch):
         ),
         distillation: dict(STUDENTS=2, TEACHERS=2, TEMPERATURES=(1.0, 2.0, 3.0), SINGLE=2)
         | small(distillation, "TEACHER", "STUDENT", "SMALL_TEACHER", "SMALL_STUDENT"),
-        data_sets: dict(KEPT={name: 40 for name in data_sets.KEPT}, EVALUATED=20),
+        data_sets: dict(TRAINED={name: 40 for name in data_sets.TRAINED}, EVALUATED=20),
     }
     for module, settings in shrunk.items():
         for name, value in settings.items():
@@ -208,20 +213,41 @@ def test_torch_trains_convolutions_in_both_memory_formats():
         load("torch_loops").make(variant, work, split, split)()
 
 
-def test_targets_and_latency(tmp_path, measured):
-    distillation, given = load("distillation"), session(tmp_path)
+def test_cached_and_live_targets(tmp_path, measured):
+    distillation = load("distillation")
     measured(
         "distillation",
-        {"cached": 0.5, "student": 0.1},
-        run=lambda name: name in ("cached", "live", "student", "ensemble"),
+        {"cached": 0.5},
+        run=lambda name: name in ("cached", "live on jittered views"),
     )
-    targets = check(distillation.targets(given), "cached_vs_live_teacher")
+    targets = check(distillation.targets(session(tmp_path)), "cached_vs_live_teacher")
     assert targets["cached_vs_live_teacher"].ratio == 2.0
     assert targets["784-4-10 sgd B=8 M=2 K=2 cached over labels"].ratio == 2.0
+
+
+def test_rows_of_serving(tmp_path, measured, monkeypatch):
+    serving, here = load("serving"), session(tmp_path)
+    measured("serving", {"student": 0.1}, run=lambda name: True)
     name = "student_vs_ensemble_latency"
-    latency = check(distillation.latency(given), name)
+    latency = check(serving.latency(here), name)
     assert latency[name].ratio == latency[f"{name}, 100 examples"].ratio == pytest.approx(10)
     assert (latency[name].value, latency[name].unit) == (pytest.approx(100), "ms")
+    times = itertools.cycle((1e-3, 5e-3, 3e-3))
+    monkeypatch.setattr(serving, "CALLS", 3)
+    monkeypatch.setattr(serving, "_seconds", lambda call: next(times))
+    predict = check(serving.predict(here), "predict_vs_jitted_net")
+    assert predict["predict_vs_jitted_net"].value == pytest.approx(3e3)  # the median, in us
+    assert f"predict_vs_jitted_net {serving.SMALL.name} M=2" in predict
+
+
+def test_predict_is_compared_with_the_same_logits(tmp_path):
+    serving, populations, data = load("serving"), load("populations"), load("data_sets")
+    images = data.dataset("digits")
+    stage = kdjax.open_stage(populations.finished(session(tmp_path), serving.SMALL, images, 2))
+    inputs = images.arrays("test")[0]
+    expected = serving.jitted(stage, serving.SMALL)(inputs)
+    assert expected.shape == (2, len(inputs), 10)
+    assert stage.predict(inputs) == pytest.approx(expected, abs=1e-5)
 
 
 def test_sweep(tmp_path, measured, monkeypatch):
@@ -250,7 +276,7 @@ def test_growth(tmp_path, measured, monkeypatch):
     def set_up(stage, data):
         config = populations.config
         (stage,) = config.parse(config.experiment(stages={populations.STAGE: stage})).stages
-        assert stage.teacher == f"of/{data.classes}" and stage.teacher_logits == "cached"
+        assert stage.teacher == (f"of/{data.classes}",) and stage.teacher_logits == "cached"
         return len(dict(stage.members)["seed"]), data.classes, stage.subset.size
 
     monkeypatch.setattr(populations, "set_up", set_up)
@@ -287,7 +313,7 @@ def test_processes(tmp_path, monkeypatch):
     half = processes.Process(real.ready / 2, real.first_step / 2, real.peak // 2)
     runs = iter([real, half])
     monkeypatch.setattr(processes, "command", lambda *arguments: next(runs))
-    monkeypatch.setattr(processes, "run", lambda *arguments: (0.0, 1.0, 0))
+    monkeypatch.setattr(processes, "run", lambda *arguments: processes.Ran(0.0, 1.0, 0, ""))
     rows = check(processes.start_up(given), "warm_start_seconds")
     warm, cold = rows["warm_start_seconds"], rows["cold start, over warm"]
     assert warm.ratio == pytest.approx(2) and cold.ratio == pytest.approx(0.5)
@@ -309,10 +335,11 @@ def test_processes(tmp_path, monkeypatch):
 
 def test_a_process_is_measured_without_its_parent_and_a_failed_one_says_why():
     held = b"x" * 2**29
-    _, seconds, peak = load("processes").run(["-c", "pass"], {})
-    assert seconds > 0 and 1e6 < peak < 1e8 < len(held)
+    ran = load("processes").run(["-c", "print('said')"])
+    assert ran.seconds > 0 and 1e6 < ran.peak < 1e8 < len(held)
+    assert ran.printed == "said\n"
     with pytest.raises(RuntimeError, match="NameError: name 'nonsense' is not defined"):
-        load("processes").run(["-c", "nonsense"], {})
+        load("processes").run(["-c", "nonsense"])
 
 
 def test_images_without_mnist_are_random_and_said_to_be(monkeypatch, tmp_path):
