@@ -1,54 +1,19 @@
 """Every row that the benchmarks promise: tiny settings run for once, their times made up."""
 
-import contextlib
-import importlib
 import itertools
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import jax
 import pytest
+from tiny_benchmarks import check, load, named, session, shrink
 
 import kdjax
-
-ROOT = Path(__file__).parents[1]
-
-
-def load(name):
-    return importlib.import_module(f"benchmarks.{name}")
 
 
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch):
-    """Nets of a few units, on a few random images."""
-    monkeypatch.syspath_prepend(ROOT)
-    dense, distillation, data_sets = load("dense"), load("distillation"), load("data_sets")
-    few = dict(steps=2, batch=8, examples=16, hidden=(4,))
-    small = lambda module, *names: {n: replace(getattr(module, n), **few) for n in names}
-    large = (replace(dense.LARGE[0], **few), replace(dense.LARGE[1], **few | dict(hidden=(5,))))
-    shrunk = {
-        dense: dict(TEN=2, MORE=3, LARGE=large, PLAN_HIDDEN=(4,)) | small(dense, "SMALL"),
-        load("machine"): dict(CPU=(32, 2**10)),
-        load("variants"): dict(CORES=1),
-        load("serving"): dict(STUDENTS=2, TEACHERS=2, MEMBERS=(2,))
-        | small(load("serving"), "TEACHER", "STUDENT", "SMALL"),
-        load("growth"): dict(TEACHERS=2) | small(load("growth"), "STUDENT", "TEACHER"),
-        load("saving"): dict(TEN=2) | small(load("saving"), "NET"),
-        load("convolutions"): dict(
-            TEN=2, NET=replace(load("convolutions").NET, **few, channels=(2,))
-        ),
-        distillation: dict(STUDENTS=2, TEACHERS=2, TEMPERATURES=(1.0, 2.0, 3.0), SINGLE=2)
-        | small(distillation, "TEACHER", "STUDENT", "SMALL_TEACHER", "SMALL_STUDENT"),
-        data_sets: dict(TRAINED={name: 40 for name in data_sets.TRAINED}, EVALUATED=20),
-    }
-    for module, settings in shrunk.items():
-        for name, value in settings.items():
-            monkeypatch.setattr(module, name, value)
-    monkeypatch.setattr(data_sets, "DATASETS", {})
-    for name in ("images", "photos"):
-        data_sets.DATASETS[name] = data_sets._random(name)
-    return few
+    return shrink(monkeypatch)
 
 
 @pytest.fixture
@@ -81,24 +46,15 @@ def no_torch(monkeypatch):
     monkeypatch.setattr(load("peers"), "cases", named)
 
 
-@contextlib.contextmanager
-def named(work, variants):
-    yield [load("timing").Case(v.name, None, v.members) for v in variants]
+@pytest.fixture
+def no_training(monkeypatch):
+    """kdjax's cases have their names, and no population."""
+    populations = load("populations")
 
+    def of_work(work, members, plan="auto"):
+        return load("timing").Case(populations.label(members, plan), None, members * work.steps)
 
-def session(tmp_path):
-    return load("session").Session(1, tmp_path)
-
-
-def check(rows, *names):
-    """These rows are there, each name once, and all are numbers; only headlines say of what."""
-    found = {row.name: row for row in rows}
-    assert len(found) == len(rows) and set(names) <= set(found)
-    for row in rows:
-        assert row.n == 1 and 0 < row.ratio < float("inf") and 0 < row.value < float("inf")
-        assert row.spread == (row.ratio, row.ratio)
-        assert bool(row.of) == (row.name in names or row.name.partition(",")[0] in names)
-    return found
+    monkeypatch.setattr(populations, "of_work", of_work)
 
 
 def test_what_trains_large_nets_runs(tmp_path, measured, no_torch, monkeypatch):
@@ -111,7 +67,7 @@ def test_what_trains_large_nets_runs(tmp_path, measured, no_torch, monkeypatch):
     assert (tmp_path / "saving" / "checkpoints" / "2").is_dir()
 
 
-def test_rows_of_large_nets(tmp_path, measured, no_torch):
+def test_rows_of_large_nets(tmp_path, measured, no_torch, no_training):
     names = ["vs_matmul", "vs_roofline", "vs_torch_best", "vs_torch_loader"]
     names = [f"dense_epoch_{name}" for name in names]
     once = "torch fused, threads=1 (one core)"
@@ -144,7 +100,7 @@ def test_rows_of_large_nets(tmp_path, measured, no_torch):
     assert found["stream, one device"].unit == "GB/s"
 
 
-def test_rows_of_small_nets_and_plans(tmp_path, measured, no_torch):
+def test_rows_of_small_nets_and_plans(tmp_path, measured, no_torch, no_training):
     measured("dense", {"kdjax M=3": 0.5, "kdjax M=2 map": 2.0})
     dense = load("dense")
     found = check(dense.small(session(tmp_path)), "small_population_vs_torch")
@@ -154,7 +110,7 @@ def test_rows_of_small_nets_and_plans(tmp_path, measured, no_torch):
     assert plan.name.endswith("vmap over map") and plan.ratio == 2.0
 
 
-def test_rows_of_an_accelerator(tmp_path, measured, monkeypatch):
+def test_rows_of_an_accelerator(tmp_path, measured, no_training, monkeypatch):
     dense = load("dense")
     for name, value in dict(TEN=2, MORE=3, BATCHES=(8, 16), WHOLE=16).items():
         monkeypatch.setattr(dense, name, value)
@@ -167,7 +123,7 @@ def test_rows_of_an_accelerator(tmp_path, measured, monkeypatch):
     assert found["matmul, one device"].unit == "GFLOP/s"
 
 
-def test_rows_without_torch(tmp_path, measured, monkeypatch):
+def test_rows_without_torch(tmp_path, measured, no_training, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     measured("dense", {})
     found = check(
