@@ -1,4 +1,8 @@
-"""python -m benchmarks [--only NAME ...] [--json FILE] [--figures DIR] [--repeats N]"""
+"""Prints how fast kdjax is.
+
+python -m benchmarks [--only NAME ...] [--json FILE] [--figures DIR] [--repeats N]
+                     [--against CHECKOUT]
+"""
 
 import argparse
 import json
@@ -43,7 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if peers.missing():
         print(peers.missing(), flush=True)
     with tempfile.TemporaryDirectory(prefix="benchmarks-") as directory:
-        session = Session(flags.repeats, Path(directory))
+        against = flags.against and flags.against.resolve()
+        session = Session(flags.repeats, Path(directory), against)
         for name in flags.only:
             tell(f"{name} ...")
             began, drawn = time.monotonic(), len(session.curves)
@@ -68,16 +73,20 @@ def read_flags(arguments: Sequence[str] | None) -> argparse.Namespace:
     long = " and ".join(suite.LONG)
     asked = f"of {', '.join(every)}; left out, all but {long}; without a name, none"
     parser.add_argument("--only", nargs="*", default=suite.DEFAULT, metavar="NAME", help=asked)
-    kept = "which keeps the rows that it has, but for those measured again"
-    parser.add_argument("--json", type=Path, metavar="FILE", help=kept)
+    added = "which is added to; the rows that are measured again are replaced"
+    parser.add_argument("--json", type=Path, metavar="FILE", help=added)
     parser.add_argument("--figures", type=Path, metavar="DIR", help="of growth, memory, grid")
     parser.add_argument("--repeats", type=int, default=REPEATS, metavar="N")
+    other = "another checkout of kdjax, which default_job is compared with"
+    parser.add_argument("--against", type=Path, metavar="DIR", help=other)
     flags = parser.parse_args(arguments)
     for name in flags.only:
         if name not in every:
             parser.error(f"--only has {name!r}; it must be {asked}")
     if flags.repeats < 1:
         parser.error(f"--repeats is {flags.repeats}; it must be at least 1")
+    if flags.against and not (flags.against / "kdjax").is_dir():
+        parser.error(f"--against is {flags.against}; it must be a checkout, with the folder kdjax")
     return flags
 
 

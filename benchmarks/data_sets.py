@@ -16,7 +16,7 @@ SPECS = {
     DIGITS: DatasetSpec("digits"),
     PHOTOS: DatasetSpec("cifar10", validation=1_000),
 }
-KEPT = {IMAGES: 59_000, DIGITS: 800, PHOTOS: 5_000}  # training examples; photos decode slowly
+TRAINED = {IMAGES: 59_000, DIGITS: 800, PHOTOS: 5_000}  # training examples; photos decode slowly
 EVALUATED = 1_000  # examples of each other split: a whole batch of kdjax's evaluation
 RANDOM = "random images"
 DATASETS: dict[str, Dataset] = {}  # read so far, whole
@@ -25,7 +25,7 @@ DATASETS: dict[str, Dataset] = {}  # read so far, whole
 def dataset(name: str) -> Dataset:
     """MNIST, the digits or CIFAR-10, as much of it as is used; without the first or the last,
     random pixels of its shape, whose speed is the same."""
-    read, sizes = _whole(name), {"train": KEPT[name], "validation": EVALUATED, "test": EVALUATED}
+    read, sizes = _whole(name), {"train": TRAINED[name], "validation": EVALUATED, "test": EVALUATED}
     splits = {split: _first(read.splits[split], size) for split, size in sizes.items()}
     return replace(read, splits=splits)
 
@@ -60,7 +60,7 @@ def _random(name: str) -> Dataset:
     random, shape = np.random.default_rng(0), SHAPES[name]
     splits = {}
     for split in ("train", "validation", "test"):
-        size = KEPT[name] if split == "train" else EVALUATED
+        size = TRAINED[name] if split == "train" else EVALUATED
         inputs = random.integers(0, 256, (size, *shape), np.uint8)
         splits[split] = all_of(ArraySource(inputs, random.integers(0, CLASSES, size)))
     title = f"{RANDOM} of the shape of {SPECS[name].name}"

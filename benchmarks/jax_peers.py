@@ -73,6 +73,7 @@ def _single(work: Work) -> tuple[Callable, Callable, jax.Array, jax.Array]:
     model, optimizer = MLP(CLASSES, work.hidden), _optimizer(work)
     jitter = AugmentSpec(shift=SHIFT[work.data])
 
+    @jax.jit
     def init(key: jax.Array) -> tuple:
         params = model.init(key, np.zeros((1, *read.input_shape), np.float32))
         return params, optimizer.init(params), jnp.zeros((), jnp.int32)

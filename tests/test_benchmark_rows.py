@@ -1,49 +1,19 @@
 """Every row that the benchmarks promise: tiny settings run for once, their times made up."""
 
-import contextlib
-import importlib
+import itertools
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import jax
 import pytest
+from tiny_benchmarks import check, load, named, session, shrink
 
-ROOT = Path(__file__).parents[1]
-
-
-def load(name):
-    return importlib.import_module(f"benchmarks.{name}")
+import kdjax
 
 
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch):
-    """Nets of a few units, on a few random images."""
-    monkeypatch.syspath_prepend(ROOT)
-    dense, distillation, data_sets = load("dense"), load("distillation"), load("data_sets")
-    few = dict(steps=2, batch=8, examples=16, hidden=(4,))
-    small = lambda module, *names: {n: replace(getattr(module, n), **few) for n in names}
-    large = (replace(dense.LARGE[0], **few), replace(dense.LARGE[1], **few | dict(hidden=(5,))))
-    shrunk = {
-        dense: dict(TEN=2, MORE=3, LARGE=large, PLAN_HIDDEN=(4,)) | small(dense, "SMALL"),
-        load("machine"): dict(CPU=(32, 2**10)),
-        load("variants"): dict(CORES=1),
-        load("growth"): dict(TEACHERS=2) | small(load("growth"), "STUDENT", "TEACHER"),
-        load("saving"): dict(TEN=2) | small(load("saving"), "NET"),
-        load("convolutions"): dict(
-            TEN=2, NET=replace(load("convolutions").NET, **few, channels=(2,))
-        ),
-        distillation: dict(STUDENTS=2, TEACHERS=2, TEMPERATURES=(1.0, 2.0, 3.0), SINGLE=2)
-        | small(distillation, "TEACHER", "STUDENT", "SMALL_TEACHER", "SMALL_STUDENT"),
-        data_sets: dict(KEPT={name: 40 for name in data_sets.KEPT}, EVALUATED=20),
-    }
-    for module, settings in shrunk.items():
-        for name, value in settings.items():
-            monkeypatch.setattr(module, name, value)
-    monkeypatch.setattr(data_sets, "DATASETS", {})
-    for name in ("images", "photos"):
-        data_sets.DATASETS[name] = data_sets._random(name)
-    return few
+    return shrink(monkeypatch)
 
 
 @pytest.fixture
@@ -76,24 +46,15 @@ def no_torch(monkeypatch):
     monkeypatch.setattr(load("peers"), "cases", named)
 
 
-@contextlib.contextmanager
-def named(work, variants):
-    yield [load("timing").Case(v.name, None, v.members) for v in variants]
+@pytest.fixture
+def no_training(monkeypatch):
+    """kdjax's cases have their names, and no population."""
+    populations = load("populations")
 
+    def of_work(work, members, plan="auto"):
+        return load("timing").Case(populations.label(members, plan), None, members * work.steps)
 
-def session(tmp_path):
-    return load("session").Session(1, tmp_path)
-
-
-def check(rows, *names):
-    """These rows are there, each name once, and all are numbers; only headlines say of what."""
-    found = {row.name: row for row in rows}
-    assert len(found) == len(rows) and set(names) <= set(found)
-    for row in rows:
-        assert row.n == 1 and 0 < row.ratio < float("inf") and 0 < row.value < float("inf")
-        assert row.spread == (row.ratio, row.ratio)
-        assert bool(row.of) == (row.name in names or row.name.partition(",")[0] in names)
-    return found
+    monkeypatch.setattr(populations, "of_work", of_work)
 
 
 def test_what_trains_large_nets_runs(tmp_path, measured, no_torch, monkeypatch):
@@ -106,7 +67,7 @@ def test_what_trains_large_nets_runs(tmp_path, measured, no_torch, monkeypatch):
     assert (tmp_path / "saving" / "checkpoints" / "2").is_dir()
 
 
-def test_rows_of_large_nets(tmp_path, measured, no_torch):
+def test_rows_of_large_nets(tmp_path, measured, no_torch, no_training):
     names = ["vs_matmul", "vs_roofline", "vs_torch_best", "vs_torch_loader"]
     names = [f"dense_epoch_{name}" for name in names]
     once = "torch fused, threads=1 (one core)"
@@ -139,7 +100,7 @@ def test_rows_of_large_nets(tmp_path, measured, no_torch):
     assert found["stream, one device"].unit == "GB/s"
 
 
-def test_rows_of_small_nets_and_plans(tmp_path, measured, no_torch):
+def test_rows_of_small_nets_and_plans(tmp_path, measured, no_torch, no_training):
     measured("dense", {"kdjax M=3": 0.5, "kdjax M=2 map": 2.0})
     dense = load("dense")
     found = check(dense.small(session(tmp_path)), "small_population_vs_torch")
@@ -149,7 +110,7 @@ def test_rows_of_small_nets_and_plans(tmp_path, measured, no_torch):
     assert plan.name.endswith("vmap over map") and plan.ratio == 2.0
 
 
-def test_rows_of_an_accelerator(tmp_path, measured, monkeypatch):
+def test_rows_of_an_accelerator(tmp_path, measured, no_training, monkeypatch):
     dense = load("dense")
     for name, value in dict(TEN=2, MORE=3, BATCHES=(8, 16), WHOLE=16).items():
         monkeypatch.setattr(dense, name, value)
@@ -162,7 +123,7 @@ def test_rows_of_an_accelerator(tmp_path, measured, monkeypatch):
     assert found["matmul, one device"].unit == "GFLOP/s"
 
 
-def test_rows_without_torch(tmp_path, measured, monkeypatch):
+def test_rows_without_torch(tmp_path, measured, no_training, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     measured("dense", {})
     found = check(
@@ -208,20 +169,41 @@ def test_torch_trains_convolutions_in_both_memory_formats():
         load("torch_loops").make(variant, work, split, split)()
 
 
-def test_targets_and_latency(tmp_path, measured):
-    distillation, given = load("distillation"), session(tmp_path)
+def test_cached_and_live_targets(tmp_path, measured):
+    distillation = load("distillation")
     measured(
         "distillation",
-        {"cached": 0.5, "student": 0.1},
-        run=lambda name: name in ("cached", "live", "student", "ensemble"),
+        {"cached": 0.5},
+        run=lambda name: name in ("cached", "live on jittered views"),
     )
-    targets = check(distillation.targets(given), "cached_vs_live_teacher")
+    targets = check(distillation.targets(session(tmp_path)), "cached_vs_live_teacher")
     assert targets["cached_vs_live_teacher"].ratio == 2.0
     assert targets["784-4-10 sgd B=8 M=2 K=2 cached over labels"].ratio == 2.0
+
+
+def test_rows_of_serving(tmp_path, measured, monkeypatch):
+    serving, here = load("serving"), session(tmp_path)
+    measured("serving", {"student": 0.1}, run=lambda name: True)
     name = "student_vs_ensemble_latency"
-    latency = check(distillation.latency(given), name)
+    latency = check(serving.latency(here), name)
     assert latency[name].ratio == latency[f"{name}, 100 examples"].ratio == pytest.approx(10)
     assert (latency[name].value, latency[name].unit) == (pytest.approx(100), "ms")
+    times = itertools.cycle((1e-3, 5e-3, 3e-3))
+    monkeypatch.setattr(serving, "CALLS", 3)
+    monkeypatch.setattr(serving, "_seconds", lambda call: next(times))
+    predict = check(serving.predict(here), "predict_vs_jitted_net")
+    assert predict["predict_vs_jitted_net"].value == pytest.approx(3e3)  # the median, in us
+    assert f"predict_vs_jitted_net {serving.SMALL.name} M=2" in predict
+
+
+def test_predict_is_compared_with_the_same_logits(tmp_path):
+    serving, populations, data = load("serving"), load("populations"), load("data_sets")
+    images = data.dataset("digits")
+    stage = kdjax.open_stage(populations.finished(session(tmp_path), serving.SMALL, images, 2))
+    inputs = images.arrays("test")[0]
+    expected = serving.jitted(stage, serving.SMALL)(inputs)
+    assert expected.shape == (2, len(inputs), 10)
+    assert stage.predict(inputs) == pytest.approx(expected, abs=1e-5)
 
 
 def test_sweep(tmp_path, measured, monkeypatch):
@@ -250,7 +232,7 @@ def test_growth(tmp_path, measured, monkeypatch):
     def set_up(stage, data):
         config = populations.config
         (stage,) = config.parse(config.experiment(stages={populations.STAGE: stage})).stages
-        assert stage.teacher == f"of/{data.classes}" and stage.teacher_logits == "cached"
+        assert stage.teacher == (f"of/{data.classes}",) and stage.teacher_logits == "cached"
         return len(dict(stage.members)["seed"]), data.classes, stage.subset.size
 
     monkeypatch.setattr(populations, "set_up", set_up)
@@ -287,7 +269,7 @@ def test_processes(tmp_path, monkeypatch):
     half = processes.Process(real.ready / 2, real.first_step / 2, real.peak // 2)
     runs = iter([real, half])
     monkeypatch.setattr(processes, "command", lambda *arguments: next(runs))
-    monkeypatch.setattr(processes, "run", lambda *arguments: (0.0, 1.0, 0))
+    monkeypatch.setattr(processes, "run", lambda *arguments: processes.Ran(0.0, 1.0, 0, ""))
     rows = check(processes.start_up(given), "warm_start_seconds")
     warm, cold = rows["warm_start_seconds"], rows["cold start, over warm"]
     assert warm.ratio == pytest.approx(2) and cold.ratio == pytest.approx(0.5)
@@ -309,10 +291,11 @@ def test_processes(tmp_path, monkeypatch):
 
 def test_a_process_is_measured_without_its_parent_and_a_failed_one_says_why():
     held = b"x" * 2**29
-    _, seconds, peak = load("processes").run(["-c", "pass"], {})
-    assert seconds > 0 and 1e6 < peak < 1e8 < len(held)
+    ran = load("processes").run(["-c", "print('said')"])
+    assert ran.seconds > 0 and 1e6 < ran.peak < 1e8 < len(held)
+    assert ran.printed == "said\n"
     with pytest.raises(RuntimeError, match="NameError: name 'nonsense' is not defined"):
-        load("processes").run(["-c", "nonsense"], {})
+        load("processes").run(["-c", "nonsense"])
 
 
 def test_images_without_mnist_are_random_and_said_to_be(monkeypatch, tmp_path):
