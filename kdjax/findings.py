@@ -249,7 +249,7 @@ def _ensembles_calibration(rows: Sequence[Row], evaluated: EvaluatedSplit) -> li
 
 
 def _bins(row: Row, logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
-    found = _calibrations(logits, labels)
+    found = metrics.without_empty_bins(_calibrations(logits, labels))
     return {"label": row.label} | files.strict(found)
 
 

@@ -3,14 +3,18 @@
 Axes: B batch, C classes. Teacher metrics compare distributions at T = 1.
 """
 
+from collections.abc import Mapping
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from kdjax.losses import cross_entropy, kl_divergence
 
 __all__ = ["calibration", "finish", "sums"]
 
+EXACT = jax.lax.Precision.HIGHEST  # of sums as products, which a GPU would round to 10 bits
 BINS = 15  # of the calibration error: equal widths, arXiv 1706.04599
 
 
@@ -40,12 +44,13 @@ def sums(
         "errors": (weight * (1 - correct)).sum(),
         "nll": (weight * cross_entropy(logits, labels)).sum(),
         "brier": (weight * jnp.sum((p - one_hot) ** 2, axis=1)).sum(),
-        "calibration_gap": (weight * (confidence - correct)) @ bins,
+        "calibration_gap": jnp.matmul(weight * (confidence - correct), bins, precision=EXACT),
     }
     if teacher_logits is not None:
         agreement = (predicted == jnp.argmax(teacher_logits, axis=1)).astype(jnp.float32)
         totals["agreement"] = (weight * agreement).sum()
-        totals["teacher_kl"] = (weight * kl_divergence(logits, teacher_logits, 1.0)).sum()
+        kl = kl_divergence(logits, teacher_logits, 1.0)
+        totals["teacher_kl"] = jnp.where(weight > 0, kl, 0.0).sum()  # padding may cost infinity
     return totals
 
 
@@ -79,14 +84,26 @@ def calibration(logits: jax.Array, labels: jax.Array) -> dict[str, jax.Array]:
 
     Returns:
       [BINS] each: the `count` of examples, their mean `confidence`, and `accuracy`, the fraction
-      that is right; NaN for the means of no example.
+      that is right. Both are 0 where there is no example; see `without_empty_bins`.
     """
     p = jax.nn.softmax(logits.astype(jnp.float32))
     confidence, correct = p.max(axis=1), (p.argmax(axis=1) == labels).astype(jnp.float32)
     bins = _bins(confidence)
     count = bins.sum(axis=0)
-    means = {"confidence": confidence @ bins / count, "accuracy": correct @ bins / count}
-    return {"count": count} | means
+    mean = lambda values: jnp.matmul(values, bins, precision=EXACT) / jnp.maximum(count, 1)
+    return {"count": count, "confidence": mean(confidence), "accuracy": mean(correct)}
+
+
+def without_empty_bins(found: Mapping[str, ArrayLike]) -> dict[str, np.ndarray]:
+    """`calibration` with any leading axes, and NaN for the means of no example.
+
+    On the host, where `jax_debug_nans` does not take the NaN for a fault.
+    """
+    count, confidence, accuracy = (
+        np.asarray(found[n]) for n in ("count", "confidence", "accuracy")
+    )
+    means = {"confidence": confidence, "accuracy": accuracy}
+    return {"count": count} | {n: np.where(count > 0, v, np.nan) for n, v in means.items()}
 
 
 def _bins(confidence: jax.Array) -> jax.Array:

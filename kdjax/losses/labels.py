@@ -3,9 +3,10 @@
 Axes: C classes, after any others. Every loss is per example, in at least float32 and in log space.
 """
 
-import chex
 import jax
 import jax.numpy as jnp
+
+from kdjax.losses.arrays import at_least_float32, labels_of
 
 
 def cross_entropy(
@@ -14,7 +15,8 @@ def cross_entropy(
     """Cross-entropy with hard labels at T = 1, in nats.
 
     With `label_smoothing` e the target is `(1 - e) one_hot(label) + e / C` (arXiv 1512.00567),
-    where C counts the classes whose logits are not -inf: a masked class costs nothing.
+    where C counts the classes whose logits are not -inf: a masked class costs nothing, but as the
+    label it costs infinity.
 
     Args:
       logits: [..., C].
@@ -23,16 +25,15 @@ def cross_entropy(
 
     Returns:
       [...].
+
+    Raises:
+      InputError: the labels are not integers, or do not have the shape of the logits without C.
     """
     logits = at_least_float32(logits)
-    chex.assert_equal_shape_prefix([logits, labels], labels.ndim)
+    labels = labels_of(labels, logits)
     log_q = jax.nn.log_softmax(logits)
     target_log_q = jnp.take_along_axis(log_q, jnp.maximum(labels, 0)[..., None], axis=-1)[..., 0]
     there = logits != -jnp.inf
     spread = jnp.sum(jnp.where(there, log_q, 0.0), axis=-1) / there.sum(axis=-1)
     loss = -(1 - label_smoothing) * target_log_q - label_smoothing * spread
     return jnp.where(labels >= 0, loss, 0.0)
-
-
-def at_least_float32(logits: jax.Array) -> jax.Array:
-    return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))

@@ -1,16 +1,17 @@
 """Losses of a teacher's logits.
 
 Axes: C classes, after any others. Every loss is per example, in at least float32 and in log space,
-and lets no gradient into the teacher. A class whose logit is -inf in both nets costs nothing. `T`
-is the temperature; the factor T^2 that keeps soft gradients comparable across temperatures (arXiv
+and lets no gradient into the teacher. A class whose logit is -inf in both nets costs nothing; one
+that the student alone lacks costs infinity, unless its soft target underflows to 0. `T` is the
+temperature; the factor T^2 that keeps soft gradients comparable across temperatures (arXiv
 1503.02531, section 2) is applied here and nowhere else.
 """
 
-import chex
 import jax
 import jax.numpy as jnp
 
-from kdjax.losses.labels import at_least_float32, cross_entropy
+from kdjax.losses.arrays import student_and_teacher
+from kdjax.losses.labels import cross_entropy
 
 
 def soft_cross_entropy(
@@ -26,8 +27,11 @@ def soft_cross_entropy(
 
     Returns:
       [...], in nats times T^2.
+
+    Raises:
+      InputError: the shapes differ.
     """
-    student_logits, teacher_logits = _pair(student_logits, teacher_logits)
+    student_logits, teacher_logits = student_and_teacher(student_logits, teacher_logits)
     log_q = jax.nn.log_softmax(student_logits / temperature)
     p = jax.nn.softmax(teacher_logits / temperature)
     return temperature**2 * -jnp.sum(jnp.where(p == 0, 0.0, p * log_q), axis=-1)
@@ -47,14 +51,18 @@ def kl_divergence(
 
     Returns:
       [...], in nats times T^2.
+
+    Raises:
+      InputError: the shapes differ.
     """
-    student_logits, teacher_logits = _pair(student_logits, teacher_logits)
+    student_logits, teacher_logits = student_and_teacher(student_logits, teacher_logits)
     log_q = jax.nn.log_softmax(student_logits / temperature)
     log_p = jax.nn.log_softmax(teacher_logits / temperature)
     # KL = sum(p r - p + q) with r = log(p / q). Each term is non-negative, so nothing cancels as
     # T grows, where sum(p r) would lose all its digits; q (r e^r - (e^r - 1)) is that term for
     # small r, and the other form cannot overflow for large r. Below -100, p is 0.
-    r = jnp.where(_neither(student_logits, teacher_logits), 0.0, log_p - log_q)
+    nothing = (student_logits == -jnp.inf) & (jnp.exp(log_p) == 0)
+    r = jnp.where(nothing, 0.0, log_p - log_q)
     small = jnp.clip(r, -100.0, 1.0)
     near = jnp.exp(log_q) * (small * jnp.exp(small) - jnp.expm1(small))
     far = jnp.exp(log_p) * (r - 1) + jnp.exp(log_q)
@@ -65,21 +73,27 @@ def logit_matching(student_logits: jax.Array, teacher_logits: jax.Array) -> jax.
     """Half the squared difference of the centred logits, summed over classes.
 
     Centring ignores the shift that a softmax ignores. `kl_divergence` tends to this divided by C
-    as T grows (arXiv 1503.02531, section 2.1).
+    as T grows (arXiv 1503.02531, section 2.1). Means and sums are over the classes that are not
+    masked; a class that is masked in one net alone costs infinity.
 
     Args:
       student_logits, teacher_logits: [..., C].
 
     Returns:
       [...].
+
+    Raises:
+      InputError: the shapes differ.
     """
-    student_logits, teacher_logits = _pair(student_logits, teacher_logits)
-    neither = _neither(student_logits, teacher_logits)
-    difference = jnp.where(neither, 0.0, student_logits - teacher_logits)
-    share = difference.shape[-1] / (~neither).sum(axis=-1, keepdims=True)  # 1 where none is masked
+    student_logits, teacher_logits = student_and_teacher(student_logits, teacher_logits)
+    in_student, in_teacher = student_logits == -jnp.inf, teacher_logits == -jnp.inf
+    masked = in_student | in_teacher
+    difference = jnp.where(masked, 0.0, student_logits - teacher_logits)
+    share = difference.shape[-1] / (~masked).sum(axis=-1, keepdims=True)  # 1 where none is masked
     mean = difference.mean(axis=-1, keepdims=True) * share
-    centred = jnp.where(neither, 0.0, difference - mean)
-    return 0.5 * jnp.sum(centred**2, axis=-1)
+    centred = jnp.where(masked, 0.0, difference - mean)
+    loss = 0.5 * jnp.sum(centred**2, axis=-1)
+    return jnp.where((in_student != in_teacher).any(axis=-1), jnp.inf, loss)
 
 
 def distillation(
@@ -93,7 +107,8 @@ def distillation(
     """`soft_weight * kl_divergence + hard_weight * cross_entropy` (arXiv 1503.02531, section 2).
 
     The label term is at T = 1, and is 0 for examples without a label: in a mean over a batch of
-    which a tenth is labelled, it weighs a tenth of `hard_weight`.
+    which a tenth is labelled, it weighs a tenth of `hard_weight`. A weight of 0 leaves its term
+    out, also where that is infinite.
 
     Args:
       student_logits, teacher_logits: [..., C].
@@ -103,17 +118,14 @@ def distillation(
 
     Returns:
       [...].
+
+    Raises:
+      InputError: labels that are not integers, or shapes that do not fit.
     """
     soft = kl_divergence(student_logits, teacher_logits, temperature)
-    return soft_weight * soft + hard_weight * cross_entropy(student_logits, labels)
+    hard = cross_entropy(student_logits, labels)
+    return _weighted(soft_weight, soft) + _weighted(hard_weight, hard)
 
 
-def _pair(student_logits: jax.Array, teacher_logits: jax.Array) -> tuple[jax.Array, jax.Array]:
-    chex.assert_equal_shape([student_logits, teacher_logits])
-    student_logits, teacher_logits = map(at_least_float32, (student_logits, teacher_logits))
-    return student_logits, jax.lax.stop_gradient(teacher_logits)
-
-
-def _neither(student_logits: jax.Array, teacher_logits: jax.Array) -> jax.Array:
-    """[..., C]: whether a class is masked in both."""
-    return (student_logits == -jnp.inf) & (teacher_logits == -jnp.inf)
+def _weighted(weight: jax.Array | float, loss: jax.Array) -> jax.Array:
+    return jnp.where(weight == 0, 0.0, weight * loss)

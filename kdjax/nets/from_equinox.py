@@ -108,7 +108,7 @@ def equinox(constructor: Callable[..., Any], name: str = "") -> Net:
         if takes_key and training is not None and training.key is not None:
             keys, axis = jax.vmap(jax.random.fold_in, (None, 0))(training.key, training.places), 0
         mapped = jax.vmap(one, (0, axis, None), (0, None), axis_name=BATCH)
-        outputs, state = mapped(inputs, keys, state)
+        outputs, state = mapped(jnp.asarray(inputs), keys, state)
         others = {kind: tree for kind, tree in variables.items() if kind != "params"}
         if state is not None:
             others["state"] = forms["state"].nested(_strong(state))
