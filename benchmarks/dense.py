@@ -127,7 +127,7 @@ def plans(session: Session) -> list[Row]:
         tell(work.name)
         timings = measure([populations.of_work(work, TEN, p) for p in PLANS], session.few(FEW))
         made = populations.of_stage(work, TEN)
-        plan, mebibytes = made.plan.members, made.state_bytes / TEN / 2**20
+        plan, mebibytes = made.plan.members, populations.member_bytes(made) / 2**20
         (other,) = (p for p in PLANS if p != plan)
         name = f"{work.name} M={TEN}, {mebibytes:.1f} MiB each: {plan} over {other}"
         own, base = (timings[label(TEN, p)] for p in (plan, other))

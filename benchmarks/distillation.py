@@ -28,7 +28,9 @@ def targets(session: Session) -> list[Row]:
     data = dataset(IMAGES)
     still = dict(order="shared", augment=dict(shift=0))
     taught = dict(
-        loss="kl_divergence", temperature=4.0, teacher=finished(session, TEACHER, data, TEACHERS)
+        objective=dict(kl_divergence=1.0),
+        temperature=4.0,
+        teacher=finished(session, TEACHER, data, TEACHERS),
     )
     cached, live = (taught | dict(teacher_logits=kind) for kind in ("cached", "live"))
     fields = {
@@ -55,7 +57,8 @@ def sweep(session: Session) -> list[Row]:
     the finished directory, compilation included. In a repeat the whole sweep and a few single
     runs take turns, every time other ones."""
     data = dataset(DIGITS)
-    fields = dict(loss="kl_divergence", teacher_logits="cached", steps=SWEEP_STEPS)
+    objective = dict(kl_divergence=1.0)
+    fields = dict(objective=objective, teacher_logits="cached", steps=SWEEP_STEPS)
     fields["teacher"] = finished(session, SMALL_TEACHER, data, TEACHERS)
     singles = itertools.cycle(TEMPERATURES)
 

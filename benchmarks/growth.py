@@ -52,7 +52,7 @@ def _case(session: Session, axis: str, size: int) -> Case:
         work,
         numbers["members"],
         augment=dict(shift=0),
-        loss="kl_divergence",
+        objective=dict(kl_divergence=1.0),
         teacher=finished(session, TEACHER, data, TEACHERS),
         teacher_logits="cached",
     )

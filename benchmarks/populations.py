@@ -1,12 +1,12 @@
-"""kdjax's side: populations that train as `kdjax.train` does it, and finished stages."""
+"""kdjax's side: populations that train as `kdjax.loop` trains them, and finished stages."""
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from kdjax.chunks import chunks
 from ml_collections import ConfigDict
 
 from benchmarks.data_sets import dataset
@@ -20,15 +20,16 @@ from benchmarks.work import (
     SHIFT,
     Work,
 )
-from kdjax import config, evaluation, member, parallel, population, setup, train
+from kdjax import config, evaluation, loop, member, parallel, population, setup
 from kdjax.config.spec import ExperimentSpec
 from kdjax.data import Dataset
-from kdjax.evaluation import Exam
+from kdjax.evaluation import Evaluated
+from kdjax.feed import feed
 from kdjax.host.checkpoint import Checkpoints
 from kdjax.host.progress import Displays
 from kdjax.prepare import Job, prepare
-from kdjax.setup import Setup
-from kdjax.teachers import open_teachers
+from kdjax.setup import Setup, cached_logits, calls, chunks
+from kdjax.teachers import together
 
 STAGE = "timed"
 ENDLESS = 10**6  # steps of a stage that nobody ends
@@ -61,15 +62,15 @@ def stage(work: Work, seeds: int, **fields: Any) -> ConfigDict:
 
 def set_up(stage: ConfigDict, data: Dataset, plan: str = "auto") -> Setup:
     """What `kdjax.setup` makes of a stage."""
-    job, spec, exam = _prepared(stage, data, NOWHERE, plan)
-    return setup.set_up(job, spec, data, exam)
+    job, spec, evaluated = _prepared(stage, data, NOWHERE, plan)
+    return setup.set_up(job, spec, data, evaluated)
 
 
 def finish(stage: ConfigDict, data: Dataset, directory: Path) -> Path:
     """Trains a stage from its config to its finished directory; without a report."""
-    job, spec, exam = _prepared(stage, data, directory, "auto")
-    track = lambda job, done: Displays()
-    train.train(job, spec, data, exam, lambda line: None, track, lambda: None)
+    job, spec, evaluated = _prepared(stage, data, directory, "auto")
+    say, track, stop = lambda line: None, lambda job, done: Displays(), lambda: False
+    loop.train(job, spec, data, evaluated, None, say, track, stop)
     return job.directory
 
 
@@ -84,16 +85,18 @@ def finished(session: Session, work: Work, data: Dataset, members: int) -> str:
 
 def _prepared(
     stage: ConfigDict, data: Dataset, directory: Path, plan: str
-) -> tuple[Job, ExperimentSpec, Exam]:
+) -> tuple[Job, ExperimentSpec, Evaluated]:
     spec = config.parse(config.experiment(stages={STAGE: stage}, execution=dict(plan=plan)))
     (job,) = prepare(spec, data, directory)
-    return job, spec, evaluation.exam(data, open_teachers(job.teachers))
+    teacher = together(job.teachers) if job.teachers else None
+    return job, spec, evaluation.evaluated(data, teacher)
 
 
-def case(name: str, setup: Setup, validate: bool, kept: Checkpoints | None = None) -> Case:
-    """A population's turns; the unit is a member's step. With `kept`, each turn's end is saved."""
-    turns = _turns(setup, validate, kept)
-    return Case(name, lambda: next(turns), len(setup.hparams.seed) * setup.job.stage.chunk)
+def case(name: str, setup: Setup, validate: bool, saved: Checkpoints | None = None) -> Case:
+    """A population's turns; the unit is a member's step. Each turn ends with a checkpoint in
+    `saved`, unless that is None."""
+    turns = _turns(setup, validate, saved)
+    return Case(name, lambda: next(turns), len(setup.hparams["seed"]) * setup.job.stage.chunk)
 
 
 def of_stage(work: Work, members: int, plan: str = "auto") -> Setup:
@@ -110,21 +113,44 @@ def label(members: int, plan: str = "auto") -> str:
     return f"kdjax M={members}" + f" {plan}" * (plan != "auto")
 
 
-def _turns(setup: Setup, validate: bool, kept: Checkpoints | None) -> Iterator[None]:
-    """Chunk after chunk, by the loop of `kdjax.train` itself, and its evaluation after each."""
-    layout, plan = setup.job.layout, setup.plan
-    hparams = parallel.split_members(setup.hparams, layout)
-    example = evaluation.example(setup.dataset)
-    init = lambda h: member.init(setup.recipe, h, example)
-    state = parallel.pmap(population.over_members(init, plan.members, (0,)), layout)(hparams)
+def member_bytes(setup: Setup) -> int:
+    """The bytes of one member's state."""
+    return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(setup.one))
+
+
+def _turns(setup: Setup, validate: bool, saved: Checkpoints | None) -> Iterator[None]:
+    """Chunk after chunk, each to its end, with the programs and the feed of `kdjax.loop`."""
+    job, layout, plan, teacher = setup.job, setup.job.layout, setup.plan, setup.live
+    train = population.train_chunk(
+        setup.recipe,
+        plan,
+        parallel.shards(layout),
+        setup.dataset.preprocessing,
+        job.stage.augment,
+        job.stage.order,
+        None if teacher is None else lambda v, x: teacher.apply(v, x, setup.recipe.teacher_taps),
+    )
+    train = parallel.pmap(train, layout, donate=(0,))
     evaluate = evaluation.program(setup.recipe, plan.members, setup.dataset, layout)
-    validation = setup.exam.splits["validation"]
-    for step, now, loss in chunks(setup, state, hparams, 0, resident=True):
-        if not np.isfinite(loss).all():
-            raise FloatingPointError(f"diverged by step {step}; its time means nothing")
-        if validate:
-            evaluation.evaluate(evaluate, now, hparams, validation, layout)
-        if kept:
-            kept.save(step, *train.items(setup, parallel.join_members(now, layout), {}))
-        jax.block_until_ready(now)
-        yield
+    validation = setup.evaluated.splits["validation"]
+    hparams = parallel.place_members(setup.hparams, layout)
+    teachers = () if teacher is None else parallel.replicate(teacher.variables, layout)
+    init = lambda h: member.init(setup.recipe, h, setup.example, setup.teacher_example)
+    state = parallel.pmap(population.over_members(init, plan.members, (0,)), layout)(hparams)
+    fed = feed(job, setup.dataset, True, cached_logits(setup), chunks(setup, 0), calls(setup))
+    with contextlib.closing(fed):
+        for step, data, parts in fed:
+            losses = []
+            for examples in parts:
+                state, loss = train(state, hparams, data, teachers, examples)
+                losses.append(loss)
+            if validate:
+                batches = evaluation.on_devices(validation, layout)
+                sums = [evaluate(state, hparams, batch, known) for batch, known in batches]
+                evaluation.finish(sums, layout)
+            if not all(np.isfinite(loss).all() for loss in losses):
+                raise FloatingPointError(f"diverged by step {step}; its time means nothing")
+            if saved:
+                saved.save(step, *loop.items(setup, parallel.fetch_members(state, layout), {}))
+            jax.block_until_ready(state)
+            yield

@@ -95,7 +95,8 @@ def memory(session: Session) -> list[Row]:
         for _ in range(session.few(PEAKS)):
             with tempfile.TemporaryDirectory(dir=session.directory) as cache:
                 found.append(command(session, Path(cache), fields).peak)
-        needed = images + populations.of_stage(NET, members).state_bytes
+        state = populations.member_bytes(populations.of_stage(NET, members))
+        needed = images + members * state
         peaks.append([peak / GIB for peak in found])
         name, of = f"peak memory, M={members}", ""
         if members == TEN:

@@ -17,10 +17,10 @@ def checkpoint(session: Session) -> list[Row]:
     """Epochs that end with a checkpoint, over the same without; a save runs beside the next
     epoch, and the next save waits for it."""
     make = lambda: populations.set_up(populations.stage(NET, TEN), dataset(NET.data))
-    with Checkpoints(session.directory / "saving") as kept:
+    with Checkpoints(session.directory / "saving") as saved:
         cases = [
             populations.case("without", make(), NET.validate),
-            populations.case("with", make(), NET.validate, kept),
+            populations.case("with", make(), NET.validate, saved),
         ]
         timings = measure(cases, session.few(SAVES))
     own = timings["with"]

@@ -18,7 +18,7 @@ from benchmarks.rows import least
 from benchmarks.session import Session
 from benchmarks.timing import Case, Row, Timing, measure, row, tell
 from benchmarks.work import DIGITS, IMAGES, Work
-from kdjax.mixing import ensemble_logits
+from kdjax.losses import ensemble_logits
 
 TEACHER, STUDENT = Work(IMAGES, (1200, 1200)), Work(IMAGES, (800, 800))
 STUDENTS, TEACHERS = 10, 10
@@ -77,7 +77,7 @@ def latency(session: Session) -> list[Row]:
     student = kdjax.open_stage(finished(session, STUDENT, data, STUDENTS))
     teachers = kdjax.open_stage(finished(session, TEACHER, data, TEACHERS))
     first = {"params": jax.tree.map(lambda x: x[0], student.variables["params"])}
-    every = lambda v, x: ensemble_logits(teachers.forward(v, x), 1.0)
+    every = lambda v, x: ensemble_logits(teachers.forward(v, x).logits, 1.0)
     for batch in SERVED:
         inputs = jnp.zeros((batch, *data.input_shape))
         cases = [

@@ -95,7 +95,7 @@ def report_of(
         environment=environment(),
         environments=environments,
         config=plain(spec) | {"stages": {job.stage.name: plain(job.stage) for job in jobs}},
-        settings=_settings([job.stage for job in jobs]),
+        settings=settings_of([job.stage for job in jobs]),
         taught=frozenset(job.stage.name for job in students),
         teaching=frozenset(t for job in jobs for t in job.teachers if isinstance(t, str)),
         mixtures={job.stage.name: job.stage.mean for job in jobs if job.teachers},
@@ -107,7 +107,7 @@ def report_of(
     )
 
 
-def _settings(stages: Sequence[StageSpec]) -> dict[str, dict[str, Any]]:
+def settings_of(stages: Sequence[StageSpec]) -> dict[str, dict[str, Any]]:
     """{stage: {field: value}} of the fields in which any stage is not at the default, and of SHOWN;
     inner fields as "optimizer.learning_rate"."""
     given = {stage.name: _fields(stage) for stage in stages}

@@ -98,9 +98,11 @@ def train(
                 "validation": _lists(numbers),
             }
             checkpoint.append_metrics(job.directory, row)
-            display.update(row)
-            _stop_if_all_bad(job, bad, row)
             return row
+
+        def tell(row: Row) -> None:
+            display.update(row)
+            _stop_if_all_bad(job, np.array(row["bad"]), row)
 
         _stop_if_all_bad(job, np.array(row["bad"]), row)
         if stop():
@@ -113,7 +115,7 @@ def train(
                 losses.append(loss)
             sums = sums_of("validation")
             if pending:  # of the chunk before, while this one computes
-                complete(*pending)
+                tell(complete(*pending))
             pending = step, losses, sums
             ending = stop()
             due = step == steps or time.monotonic() - saved_at > SAVE_SECONDS
@@ -121,6 +123,7 @@ def train(
                 row, pending = complete(*pending), None
                 checkpoints.save(step, *items(setup, parallel.fetch_members(state, layout), row))
                 saved_at = time.monotonic()
+                tell(row)
             if ending and step < steps:
                 raise Preempted(PREEMPTED)
         finals = {name: sums_of(name) for name in evaluated.splits}

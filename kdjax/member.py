@@ -4,6 +4,8 @@ Nothing here knows of other members or devices: `population.py` adds the members
 the devices. Axes: B batch, K teachers, C classes.
 """
 
+import functools
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -168,12 +170,10 @@ def train_step(
     updates, opt_state = recipe.optimizer(hparams).update(gradient, state.opt_state, trained)
     params, aux = optax.apply_updates(trained, updates)
 
-    average = state.average
-    if recipe.average is not None:
+    average, decay = state.average, recipe.average
+    if decay is not None:
         now = {"params": params, **collections}
-        average = jax.tree.map(
-            lambda old, new: recipe.average * old + (1 - recipe.average) * new, average, now
-        )
+        average = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, average, now)
     bad = state.bad | ~jnp.isfinite(loss) | ~jnp.isfinite(optax.tree.norm(gradient))
     new = State(state.step, params, dict(collections), aux, opt_state, average, bad)
     new = jax.tree.map(lambda before, after: jnp.where(bad, before, after), state, new)
@@ -194,11 +194,14 @@ def _objective(
     teacher = jax.lax.stop_gradient(teacher)
 
     def targets(temperature: jax.Array | float | None) -> jax.Array:
+        if teacher is None:
+            raise ValueError("a term reads targets, which it must name in its needs")
         mean = "geometric" if temperature is None else recipe.mean  # of the logits themselves
         scale = 1.0 if temperature is None else temperature
         return ensemble_logits(teacher.logits, scale, mean, hparams["mixing"])
 
-    each, whole = [], []
+    each: list[jax.Array] = []
+    whole: list[jax.Array] = []
     for name, term in recipe.objective.items():
         numbers = numbers_of(name, term, hparams)
         value = term.function(
@@ -214,7 +217,8 @@ def _objective(
             )
         )
         (each if value.ndim else whole).append(numbers["weight"] * value)
-    return sum([sum(each[1:], each[0]).mean()] * bool(each) + whole)
+    sums = [functools.reduce(operator.add, each).mean()] if each else []
+    return functools.reduce(operator.add, sums + whole)
 
 
 def numbers_of(name: str, term: Term, hparams: Hparams) -> dict[str, jax.Array]:

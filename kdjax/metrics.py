@@ -9,6 +9,8 @@ import numpy as np
 
 from kdjax.losses import cross_entropy, kl_divergence
 
+__all__ = ["calibration", "finish", "sums"]
+
 BINS = 15  # of the calibration error: equal widths, arXiv 1706.04599
 
 

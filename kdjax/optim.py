@@ -111,7 +111,7 @@ def max_norm(limit: float) -> optax.GradientTransformation:
 
 
 class RisingMomentumState(NamedTuple):
-    count: jax.Array
+    step: jax.Array
     trace: optax.Updates
 
 
@@ -127,9 +127,9 @@ def rising_momentum(final: jax.Array | float, steps: int) -> optax.GradientTrans
     def update(
         updates: optax.Updates, state: RisingMomentumState, params: optax.Params | None = None
     ) -> tuple[optax.Updates, RisingMomentumState]:
-        p = momentum(state.count)
+        p = momentum(state.step)
         trace = jax.tree.map(lambda t, g: p * t + (1 - p) * g, state.trace, updates)
-        return trace, RisingMomentumState(state.count + 1, trace)
+        return trace, RisingMomentumState(state.step + 1, trace)
 
     return optax.GradientTransformation(init, update)
 

@@ -127,10 +127,11 @@ def _asked(
     if execution.devices:
         fitting = [(m, d) for m, d in fitting if m * d == devices]
     if not fitting:
-        asked = [f"{k} {v}" for k, v in dataclasses.asdict(execution).items() if v and k != "plan"]
+        given = dataclasses.asdict(execution).items()
+        words = [f"{k} {v}" for k, v in given if v and k != "plan"]
         alike = f", and a multiple of the {processes} processes" if processes > 1 else ""
         raise InputError(
-            f"config.execution asks for {', '.join(asked)}, but member_shards x data_shards must "
+            f"config.execution asks for {', '.join(words)}, but member_shards x data_shards must "
             f"be {'the' if execution.devices else 'at most the'} {devices} devices{alike}, where "
             f"member_shards divides the {members} members and data_shards the batch of {batch} of "
             f"{path}"
@@ -217,8 +218,8 @@ def fetch_members(tree: PyTree, layout: Layout) -> PyTree:
     """[D, M/Dm, ...] to private host arrays [M, ...]; data shards agree, the first is taken."""
 
     def join(x: jax.Array) -> np.ndarray:
-        x = np.concatenate(_fetch(x, layout, of_members=True)[:, 0])
-        return x[: len(x) - layout.copies]
+        found = np.concatenate(_fetch(x, layout, of_members=True)[:, 0])
+        return found[: len(found) - layout.copies]
 
     return jax.tree.map(join, tree)
 
@@ -227,8 +228,8 @@ def fetch_sums(tree: PyTree, layout: Layout) -> PyTree:
     """Sums [D, M/Dm, ...] over part of a batch each to float64 host sums [M, ...]."""
 
     def total(x: jax.Array) -> np.ndarray:
-        x = np.concatenate(_fetch(x, layout).astype(np.float64).sum(axis=1))
-        return x[: len(x) - layout.copies]
+        found = np.concatenate(_fetch(x, layout).astype(np.float64).sum(axis=1))
+        return found[: len(found) - layout.copies]
 
     return jax.tree.map(total, tree)
 
@@ -295,8 +296,8 @@ def _fetch(x: jax.Array, layout: Layout, of_members: bool = False) -> np.ndarray
         ids = np.arange(layout.devices).reshape(layout.member_shards, layout.data_shards)
         groups = ids.T if of_members else ids.reshape(1, -1)
         every = _gathered(layout, tuple(map(tuple, groups.tolist())))(x)
-        x = np.array(every.addressable_shards[0].data)[0]
+        found = np.array(every.addressable_shards[0].data)[0]
     else:
         # A copy: what the device gives may be a view of a buffer that a later step overwrites.
-        x = np.array(jax.device_get(x))
-    return x.reshape(layout.member_shards, -1, *x.shape[1:])
+        found = np.array(jax.device_get(x))
+    return found.reshape(layout.member_shards, -1, *found.shape[1:])

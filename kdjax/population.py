@@ -94,9 +94,9 @@ def over_members(function: Callable, how: str, in_axes: tuple[int | None, ...]) 
         mapped = [a for a, axis in zip(arguments, in_axes, strict=True) if axis == 0]
 
         def one(own: list) -> Any:
-            own = iter(own)
+            left = iter(own)
             given = [
-                next(own) if axis == 0 else a for a, axis in zip(arguments, in_axes, strict=True)
+                next(left) if axis == 0 else a for a, axis in zip(arguments, in_axes, strict=True)
             ]
             if how == "unroll":  # else XLA fuses what members share, and may abort (JAX 0.10)
                 given = jax.lax.optimization_barrier(given)

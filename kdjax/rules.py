@@ -83,6 +83,8 @@ def resolve(reference: str, path: str) -> Any:
     """
     module, _, attribute = reference.partition(":")
     says = f"{path} is {shown(reference)}"
+    if not is_reference(reference):
+        raise InputError(f"{says}; it must be module:attribute, such as my_nets:TinyNet")
     try:
         found = importlib.import_module(module)
     except (Exception, SystemExit) as error:  # whatever a user's module raises

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -125,15 +125,16 @@ class Stage:
             raise InputError(f"{self.where} has no member that did not diverge; train it again")
         return self if len(kept) == len(self.members) else self.part(kept)
 
-    def part(self, members: Sequence[int]) -> "Stage":
+    def part(self, members: Iterable[int]) -> "Stage":
         """The stage with these of its members alone."""
+        members = [int(m) for m in members]
         pick = lambda values: [values[m] for m in members]
         return dataclasses.replace(
             self,
             members=pick(self.members),
             diverged=pick(self.diverged),
             metrics={s: {k: pick(v) for k, v in m.items()} for s, m in self.metrics.items()},
-            variables=jax.tree.map(lambda x: x[np.array(members)], self.variables),
+            variables=jax.tree.map(lambda x: x[members], self.variables),
         )
 
     def best(self) -> "Stage":
@@ -144,7 +145,8 @@ class Stage:
           InputError: all diverged.
         """
         healthy = self.healthy()
-        return healthy.part([int(np.argmin(healthy.metrics["validation"]["errors"]))])
+        errors = np.array(healthy.metrics["validation"]["errors"], float)
+        return healthy.part([int(errors.argmin())])
 
     def read_images(self, paths: str | Path | Iterable[str | Path]) -> np.ndarray:
         """Image files as `predict` takes them, [B, H, W, C] uint8: read as those of a folder are,
@@ -278,6 +280,7 @@ def open_stage(path: str | Path, net: Net | None = None) -> Stage:
 def _check(stage: Stage) -> None:
     """Whether the arrays are those that the directory's program takes, one for each member."""
     meta = stage.meta
+    check(text(), "its model", meta["model"])
     check(whole(2), "its number of classes", meta["classes"])
     check(tuple_of(whole(1)), "its input shape", meta["input_shape"])
     for name, numbers in meta["preprocessing"].items():

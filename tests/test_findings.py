@@ -6,8 +6,8 @@ from runs import STUDENT, config
 
 import kdjax
 from kdjax import findings
-from kdjax.config import complete, stage
-from kdjax.teachers import Teachers
+from kdjax.config import parse, stage
+from kdjax.teachers import Asked, stages
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -37,11 +37,12 @@ def test_a_grid_has_a_row_for_each_cell_and_trains_in_one_program(tmp_path, caps
     first = report.row("teachers").metrics["errors"]["values"][0]
     assert ensembles[0].mean("errors") == first
     assert ensembles[1].parameters == 3 * ensembles[0].parameters
-    both = Teachers((kdjax.open_stage(tmp_path / "teachers"),) * 2)
+    both = stages(*[tmp_path / "teachers"] * 2)
     inputs = np.random.default_rng(0).integers(0, 17, (5, 8, 8, 1))
+    asked = Asked("test", np.arange(5), inputs, kdjax.open_stage(tmp_path / "sweep").preprocessing)
     for size in (2, 3, 4, 6):
-        first = both.first(size).predict(inputs)
-        np.testing.assert_array_equal(first, both.predict(inputs)[:size])
+        first = both.part(size).predict(asked)
+        np.testing.assert_array_equal(first, both.predict(asked)[:size])
     alone = dict(
         sweep=stage(
             **STUDENT, objective=dict(kl_divergence=1.0), teacher_logits="cached", temperature=4.0
@@ -121,14 +122,19 @@ def test_a_student_that_never_saw_a_class_learns_it_from_its_teacher(tmp_path):
 def test_settings_are_the_fields_in_which_a_stage_is_not_default():
     stages = {
         "teachers": {"steps": 40, "model": {"name": "mlp", "hidden": (256, 256)}},
-        "student": {"loss": "kl_divergence", "teacher": "teachers", "model": {"name": "cnn"}},
+        "student": {
+            "objective": {"kl_divergence": 1.0},
+            "teacher": "teachers",
+            "model": {"name": "cnn"},
+        },
     }
-    found = findings.changed_settings(complete({"stages": stages}).to_dict()["stages"])
+    found = findings.settings_of(parse({"stages": stages}).stages)
     teachers, student = found["teachers"], found["student"]
     assert (teachers["steps"], student["steps"]) == (40, 1000)
     assert teachers["batch"] == student["batch"] == 100  # not changed, and shown all the same
-    assert (teachers["loss"], student["loss"]) == ("cross_entropy", "kl_divergence")
+    assert teachers["objective.cross_entropy.weight"] == 1.0
+    assert student["objective.kl_divergence.weight"] == 1.0
     assert (teachers["model.name"], student["model.name"]) == ("mlp", "cnn")
     assert teachers["model.hidden"] == (256, 256) and "model.hidden" not in student
-    assert (teachers["teacher"], student["teacher"]) == ("", "teachers")
+    assert (teachers["teacher"], student["teacher"]) == ((), ("teachers",))
     assert "order" not in teachers and "optimizer.learning_rate" not in student

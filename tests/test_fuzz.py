@@ -13,9 +13,11 @@ import pytest
 from kdjax import data, main
 from kdjax import rules as checks
 from kdjax.config import parse
-from kdjax.config.spec import EVALUATED, HPARAMS, StageSpec
+from kdjax.config.spec import EVALUATED, StageSpec, hparam_rules
 from kdjax.data import DatasetSpec
-from kdjax.nets.modules import MODELS
+from kdjax.losses import TERMS
+from kdjax.nets import NETS
+from kdjax.optim import OptimizerSpec
 from kdjax.parallel import ExecutionSpec
 from kdjax.prepare import prepare
 from kdjax.rules import InputError
@@ -48,12 +50,22 @@ def rules(spec: type) -> dict:
 def rules_of(config: dict) -> dict:
     """The rule of every field of a config, each where the field is."""
     seed = checks.Rule("", lambda v: isinstance(v, tuple) or checks.whole(1, 10_000).accepts(v))
+    numbers = hparam_rules(OptimizerSpec) | hparam_rules(StageSpec)
+    axes = {axis: checks.tuple_of(rule) for axis, rule in numbers.items()} | {"seed": seed}
+
+    def of_terms(stage: dict, rule) -> dict:
+        return {
+            term: {name: rule(own) for name, (_, own) in TERMS[term].numbers.items()}
+            for term in stage["objective"]
+        }
+
     stages = {
         name: rules(StageSpec)
         | dict(
-            model={"name": checks.one_of(MODELS)} | MODELS[stage["model"]["name"]].arguments,
-            members={axis: checks.tuple_of(rule) for axis, rule in HPARAMS.items()}
-            | {"seed": seed},
+            model={"name": checks.one_of(NETS)} | NETS[stage["model"]["name"]].arguments,
+            members=axes | of_terms(stage, checks.tuple_of),
+            objective=of_terms(stage, lambda rule: rule),
+            teacher=checks.text(),
         )
         for name, stage in config["stages"].items()
     }

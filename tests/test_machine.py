@@ -6,19 +6,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from digits import a_stage, arrays
+from digits import a_stage, arrays, recipe_of
 
 from kdjax import member, population
 from kdjax.config.spec import grid
-from kdjax.member import Batch, Recipe, Shards
-from kdjax.stage import build_model
+from kdjax.member import Batch, Shards
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 def test_a_step_updates_the_state_where_it_stands(optimizer):
     """What XLA's flags are for: no step copies a weight matrix, or goes over one twice."""
     spec = a_stage(optimizer=dict(name=optimizer), model=dict(name="mlp", hidden=(48,)))
-    recipe = Recipe(build_model(spec.model, 10), spec)
+    recipe = recipe_of(spec)
     hparams = jax.tree.map(lambda x: x[0], population.hparams(grid(spec), np.zeros((1, 0))))
     images, labels = arrays()
     batch = Batch(jnp.asarray(images, jnp.float32), jnp.asarray(labels))

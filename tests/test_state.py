@@ -55,8 +55,8 @@ class FillingUp:
     """A display that fills the disk, after two chunks of the last stage: metrics fit there, arrays
     do not."""
 
-    def __init__(self, job, done):
-        self._last = job.stage.name == "distilled"
+    def __init__(self, name, total, done):
+        self._last = name == "distilled"
 
     def update(self, row):
         if self._last and row["step"] == 8:

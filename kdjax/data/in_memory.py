@@ -44,7 +44,7 @@ def arrays(
       InputError: the arrays cannot be used. Messages call them train_inputs, train_labels, and so
         on, as an .npz file has them.
     """
-    found = {}
+    found: dict[str, Any] = {}
     for split, pair in (("train", train), ("test", test), ("validation", validation)):
         if pair is None and split == "validation":
             continue

@@ -33,8 +33,8 @@ BATCH = 1000  # records in one read: few enough to hold encoded photographs, man
 class TfdsSource:
     """A source of images of one size and their class labels."""
 
-    examples: Sequence  # N dicts of features, decoded as they are read
-    encoded: Sequence  # the same, the image left as it is stored
+    examples: Any  # N dicts of features, decoded as they are read
+    encoded: Any  # the same, the image left as it is stored
     image: str  # the feature that is the input
     label: str
     shape: tuple[int, ...]  # of one image
@@ -51,7 +51,7 @@ class TfdsSource:
         return inputs
 
 
-def _read(records: Sequence, indices: list[int]) -> Iterator[Sequence]:
+def _read(records: Any, indices: list[int]) -> Iterator[Sequence]:
     """The records asked for, `BATCH` at a time, which is far faster than one at a time."""
     return (records.__getitems__(indices[at : at + BATCH]) for at in range(0, len(indices), BATCH))
 

@@ -144,6 +144,10 @@ def read_forward(directory: Path) -> bytes:
     """
     try:
         return (directory / FORWARD).read_bytes()
+    except FileNotFoundError as error:
+        raise InputError(
+            f"{directory} has no {FORWARD}, by which a stage opens without its code; train it again"
+        ) from error
     except OSError as error:
         raise _unreadable(directory / FORWARD, error) from error
 
@@ -303,7 +307,7 @@ def digest(tree: Any) -> str:
     total = hashlib.sha256()
     for path in sorted(arrays):
         total.update(f"{path} {arrays[path].dtype.name} {arrays[path].shape}\n".encode())
-        total.update(np.ascontiguousarray(arrays[path]).reshape(-1).view(np.uint8))
+        total.update(np.ascontiguousarray(arrays[path]).reshape(-1).view(np.uint8).data)
     return total.hexdigest()
 
 

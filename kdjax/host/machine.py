@@ -50,7 +50,9 @@ def check_devices() -> None:
 
 def cores() -> int:
     """How many cores this process, or the container that it runs in, may use."""
-    own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    own = os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        own = len(os.sched_getaffinity(0))
     try:
         quota, period = Path(QUOTA).read_text().split()
         return max(1, min(own, math.ceil(int(quota) / int(period))))

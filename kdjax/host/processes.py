@@ -47,7 +47,7 @@ def primary_only(function: Callable) -> Callable:
     return wrapped
 
 
-def broadcast(array: np.ndarray) -> np.ndarray:
+def broadcast(array: np.ndarray | np.generic) -> np.ndarray:
     """The array of process 0, in every process."""
     return np.asarray(multihost_utils.broadcast_one_to_all(array))
 
@@ -149,7 +149,7 @@ def check_flags(
             f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing; "
             "--coordinator_address, --num_processes and --process_id go together"
         )
-    if not missing:
+    if address is not None and count is not None and index is not None:
         _check_values(address, count, index)
 
 
@@ -191,7 +191,8 @@ def together(
     from jax._src.distributed import global_state  # its client reaches processes that compute
 
     _join(address, count, index)
-    client, ending, arrived = global_state.client, threading.Event(), threading.Event()
+    client: Any = global_state.client
+    ending, arrived = threading.Event(), threading.Event()
 
     def watch() -> None:
         try:
@@ -230,7 +231,7 @@ def together(
 
 def _join(address: str | None, count: int | None, index: int | None) -> None:
     """Starts jax.distributed; InputError where it cannot start."""
-    if index == 0:
+    if index == 0 and address is not None:
         _check_port(int(address.rpartition(":")[2]))
         print(f"waiting for {count} processes at {address}, at most 5 minutes", flush=True)
     jax.config.update("jax_enable_preemption_service", False)  # `sigterm` is in its place
@@ -243,16 +244,17 @@ def _join(address: str | None, count: int | None, index: int | None) -> None:
             heartbeat_timeout_seconds=HEARTBEAT,
         )
     except (ValueError, RuntimeError) as error:
-        if "coordinator_address" in str(error):
-            error = (
+        why = " ".join(str(error).split())
+        if "coordinator_address" in why:
+            why = (
                 "found no TPU slice, Slurm, Open MPI or Kubernetes; give --coordinator_address, "
                 "--num_processes and --process_id"
             )
-        raise InputError(f"--distributed: {' '.join(str(error).split())}") from None
+        raise InputError(f"--distributed: {why}") from None
     # Gloo, which connects CPUs, prints to this descriptor.
     sys.stdout.flush()
-    told = dict(encoding=sys.stdout.encoding, errors=sys.stdout.errors)
-    sys.stdout = open(os.dup(1), "w", buffering=1, **told)  # noqa: SIM115
+    encoding, errors = sys.stdout.encoding, sys.stdout.errors
+    sys.stdout = open(os.dup(1), "w", 1, encoding, errors)  # noqa: SIM115
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 

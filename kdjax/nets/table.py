@@ -139,10 +139,10 @@ def checked_arguments(name: str, given: Mapping[str, Any], path: str) -> dict[st
     Raises:
       InputError: there is no such net, or an argument is unknown, missing or not allowed.
     """
-    arguments = defaults(name, path) | given
+    arguments = defaults(name, path) | dict(given)
     if name in NETS:
-        allowed, needed = NETS[name].arguments, ()
-        open_to_others = False
+        allowed, open_to_others = list(NETS[name].arguments), False
+        needed: list[str] = []
     else:
         parameters = _arguments(resolve(name, f"{path}.name"))
         named = [p for p in parameters if p.kind is not p.VAR_KEYWORD]

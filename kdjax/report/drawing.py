@@ -85,8 +85,8 @@ def svg(figure: Figure) -> str:
         for light, dark in DARK.items()
         for kind in ("fill", "stroke")
     ]
-    rules = f"svg{{fill:{DARK['#000000']}}}{''.join(rules)}"  # text has no colour of its own
-    style = f"<style>@media screen and (prefers-color-scheme:dark){{{rules}}}</style>"
+    dark = f"svg{{fill:{DARK['#000000']}}}{''.join(rules)}"  # text has no colour of its own
+    style = f"<style>@media screen and (prefers-color-scheme:dark){{{dark}}}</style>"
     before, defs, after = content.getvalue().partition("<defs>")
     return before[before.index("<svg") :] + style + defs + after
 
@@ -171,5 +171,13 @@ def name_points(axes: Axes, points: Sequence[tuple[float, float, str, str]]) -> 
     heights = np.minimum(np.maximum.accumulate(wanted - above), 1 - above[-1]) + above
     for (x, y, text, colour), height in zip(points, heights, strict=True):
         style = {"arrowstyle": "-", "color": colour, "lw": 0.6, "ls": ":", "relpos": (0, 0.5)}
-        place = {"xytext": (1.02, height), "textcoords": "axes fraction", "va": "center"}
-        axes.annotate(text, (x, y), fontsize=8, color=INK, arrowprops=style, **place)
+        axes.annotate(
+            text,
+            (x, y),
+            xytext=(1.02, height),
+            textcoords="axes fraction",
+            va="center",
+            fontsize=8,
+            color=INK,
+            arrowprops=style,
+        )

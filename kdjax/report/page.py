@@ -63,9 +63,13 @@ def html(report: Report, pictures: Mapping[str, str]) -> str:
 def _render(template: str, report: Report, figures: Collection[str]) -> str:
     import jinja2  # here, for only a report needs it
 
-    options = {"trim_blocks": True, "lstrip_blocks": True, "undefined": jinja2.StrictUndefined}
-    loader, escape = jinja2.PackageLoader("kdjax.report"), template == "html.jinja"
-    environment = jinja2.Environment(loader=loader, autoescape=escape, **options)
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("kdjax.report"),
+        autoescape=template == "html.jinja",
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
     environment.filters.update(number=table.number, spread=table.spread, errors=table.errors)
     environment.filters.update(plain=_plain, code=_code, summarise=summarise, members=count_members)
     environment.filters["grid"] = lambda columns: table.markdown(columns, _plain)

@@ -94,7 +94,11 @@ def representatives(rows: Sequence[Row]) -> tuple[Row, ...]:
     Cells of which every member diverged are left out.
     """
     best: dict[tuple[str, int], int] = {}
-    errors = lambda i: math.inf if rows[i].is_ensemble else rows[i].validation_errors
+
+    def errors(i: int) -> float:
+        known = rows[i].validation_errors
+        return math.inf if known is None else known
+
     for i in sorted((i for i, row in enumerate(rows) if row.n), key=errors):
         best.setdefault((rows[i].stage, rows[i].parameters), i)
     return tuple(rows[i] for i in sorted(best.values()))
@@ -106,7 +110,8 @@ def swept(rows: Iterable[Row]) -> dict[str, list[Row]]:
 
     Cells in which every member diverged do not count.
     """
-    rows, found = list(rows), {}
+    rows = list(rows)
+    found: dict[str, list[Row]] = {}
     for stage in dict.fromkeys(row.stage for row in rows):
         own = [row for row in rows if row.stage == stage]
         cells = [row.cell for row in own if row.n]
