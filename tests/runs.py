@@ -2,7 +2,7 @@
 
 from kdjax.config import experiment, stage
 
-NET = dict(model=dict(name="mlp", hidden=(16,)), steps=20, chunk=8, batch=40)
+NET = dict(model=dict(name="mlp", hidden=(16,)), steps=16, chunk=8, batch=40)
 TEACHERS = NET | dict(model=dict(name="mlp", hidden=(24,)), members=dict(seed=3))
 KD = dict(kl_divergence=1.0, cross_entropy=0.1)
 STUDENT = NET | dict(teacher="teachers", members=dict(seed=2))

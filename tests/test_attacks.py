@@ -254,7 +254,7 @@ META = [
 
 @pytest.mark.parametrize(("change", "says"), META, ids=[says[:30] for _, says in META])
 def test_a_stage_whose_description_was_tampered_with_does_not_open(teachers, change, says):
-    tamper(teachers / "checkpoints" / "20" / "meta" / "metadata", change)
+    tamper(teachers / "checkpoints" / "16" / "meta" / "metadata", change)
     with refuses(str(teachers), says):
         kdjax.open_stage(teachers)
 
@@ -278,7 +278,7 @@ def test_a_stage_whose_results_were_tampered_with_does_not_open(teachers):
 
 
 def test_an_array_of_a_stage_that_says_it_is_huge_is_not_read(teachers):
-    item = teachers / "checkpoints" / "20" / "variables"
+    item = teachers / "checkpoints" / "16" / "variables"
     array = {
         "driver": "zarr",
         "kvstore": {"driver": "ocdbt", "base": f"file://{item}/", "path": "params.Dense_0.kernel/"},
@@ -292,7 +292,7 @@ def test_an_array_of_a_stage_that_says_it_is_huge_is_not_read(teachers):
 
 def test_pickles_in_a_stage_are_not_opened(teachers, tmp_path):
     mark = tmp_path / "mark"
-    for path in [p for p in (teachers / "checkpoints" / "20").rglob("*") if p.is_file()]:
+    for path in [p for p in (teachers / "checkpoints" / "16").rglob("*") if p.is_file()]:
         path.write_bytes(pickle.dumps(Payload(mark)))
     with refuses(str(teachers)):
         kdjax.open_stage(teachers)
