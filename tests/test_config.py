@@ -175,7 +175,7 @@ def test_a_net_that_needs_images_refuses_vectors(tmp_path):
     arrays |= {k.replace("train", "test"): v for k, v in arrays.items()}
     np.savez(tmp_path / "own.npz", **arrays)
     stages = dict(s=stage(model=dict(name="cnn")))
-    with pytest.raises(InputError, match="which does not take .* it needs examples of 3 axes"):
+    with pytest.raises(InputError, match=r"which does not take .* it needs examples of 3 axes"):
         own = experiment(dataset=dict(name=str(tmp_path / "own.npz")), stages=stages)
         kdjax.run(own, tmp_path / "run", quiet=True)
 
