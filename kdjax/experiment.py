@@ -10,7 +10,7 @@ import numpy as np
 from kdjax import data, evaluation, findings, report
 from kdjax.config import parse
 from kdjax.config.spec import ExperimentSpec, plain
-from kdjax.host import checkpoint, files, processes, versions
+from kdjax.host import files, ownership, processes, versions
 from kdjax.host.progress import Displays, Progress, TensorBoard
 from kdjax.loop import train
 from kdjax.prepare import Job, claim, prepare
@@ -60,10 +60,10 @@ def run_stages(
     spec = parse(config)
     dataset = load(spec)
     prepare(spec, dataset, workdir)  # all refusals, before anything is written
-    with checkpoint.lock(workdir):
+    with ownership.lock(workdir):
         jobs = prepare(spec, dataset, workdir)  # again: another run may have ended since
         processes.check_equal(_content(spec, dataset, jobs))
-        checkpoint.write_claim(workdir, claim(spec, dataset))
+        ownership.write_claim(workdir, claim(spec, dataset))
         say("" if temporary else f"workdir: {workdir}")
         stages, evaluated = _train_all(jobs, spec, dataset, say, quiet, stop)
         result = findings.report_of(spec, dataset, jobs, stages, evaluated)

@@ -9,15 +9,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kdjax import nets, parallel
+from kdjax import fit, nets, parallel
 from kdjax.config.spec import ExperimentSpec, StageSpec, grid, plain, weighs_labels
-from kdjax.data import Dataset, fetch, numbered, subset
-from kdjax.host import checkpoint, memory
+from kdjax.data import Dataset, fetch, subset
+from kdjax.host import checkpoint, memory, ownership
 from kdjax.mixing import mixing_matrix
 from kdjax.nets.net import Net, Outputs
 from kdjax.objective import check_objective
 from kdjax.parallel import Layout
-from kdjax.rules import InputError, shown
+from kdjax.rules import InputError
 from kdjax.stage import Stage, open_stage
 from kdjax.teachers import Teacher, of_stage
 from kdjax.views import check_augment
@@ -65,7 +65,7 @@ def prepare(spec: ExperimentSpec, dataset: Dataset, workdir: Path) -> tuple[Job,
             "config.tensorboard is True, but tensorboardX is not installed; "
             "pip install 'kdjax[tensorboard]'"
         )
-    checkpoint.check_claim(workdir, claim(spec, dataset))
+    ownership.check_claim(workdir, claim(spec, dataset))
     jobs: dict[str, Job] = {}
     for stage in spec.stages:
         jobs[stage.name] = _job(stage, spec, dataset, workdir, jobs)
@@ -96,7 +96,13 @@ def _job(
     _check_labels(stage, labels, path)
     teachers = tuple(_teacher(t, earlier, dataset, f"{path}.teacher") for t in stage.teacher)
     init = _resolve(stage.init_from, earlier, f"{path}.init_from") if stage.init_from else None
-    _check_init(stage, net, init, earlier, dataset, f"{path}.init_from")
+    if isinstance(init, str):
+        fit.check_same_net(earlier[init].net, net, init, f"{path}.init_from")
+    elif init is not None:
+        fit.check_variables(init, net, dataset, stage.init_from, f"{path}.init_from")
+    if init is not None:
+        count = len(grid(earlier[init].stage) if isinstance(init, str) else init.members)
+        fit.check_members(count, stage, f"{path}.init_from")
     if stage.taught or not teachers:
         outputs = _teacher_outputs(stage, teachers, earlier, dataset, path)
         check_objective(stage, found.outputs, outputs, dataset, f"{path}.objective")
@@ -227,14 +233,14 @@ def _teacher(
         found = _resolve(reference, earlier, path)
         if isinstance(found, str):
             return found
-        _check_fit(found, dataset, path, reference)
+        fit.check_fit(found, dataset, path, reference)
         return of_stage(found)
     for stage in reference.stages:
-        _check_fit(stage, dataset, path, stage.where)
+        fit.check_fit(stage, dataset, path, stage.where)
     if reference.sizes:
-        _check_sizes(reference, dataset, path)
+        fit.check_sizes(reference, dataset, path)
     elif reference.scope == "batch" and not reference.stages:
-        _check_outputs(reference, dataset, path)
+        fit.check_outputs(reference, dataset, path)
     return reference
 
 
@@ -270,36 +276,6 @@ def _teacher_outputs(
     return jax.eval_shape(lambda *each: jax.tree.map(lambda *x: jnp.concatenate(x), *each), *found)
 
 
-def _check_sizes(teacher: Teacher, dataset: Dataset, path: str) -> None:
-    """Whether logits are of this data set's examples and classes."""
-    for split, (count, classes) in teacher.sizes.items():
-        here = len(dataset.splits[split]), dataset.classes
-        if (count, classes) != here:
-            raise InputError(
-                f"{path} is {teacher.name!r}, whose {split} logits are of {count} examples and "
-                f"{classes} classes; they must be of {here[0]} and {here[1]}"
-            )
-
-
-def _check_outputs(teacher: Teacher, dataset: Dataset, path: str) -> None:
-    """Whether a function takes this data set's examples and has its classes, by shapes alone."""
-    example = jax.ShapeDtypeStruct((1, *dataset.input_shape), "float32")
-    try:
-        outputs = jax.eval_shape(lambda v, x: teacher.apply(v, x, ()), teacher.variables, example)
-        shape = outputs.logits.shape
-    except Exception as error:  # whatever a user's function does
-        why = (str(error).splitlines() or [repr(error)])[0]
-        raise InputError(
-            f"{path} is {teacher.name!r}, which does not take examples of the shape "
-            f"{dataset.input_shape}: {why}"
-        ) from error
-    if shape != (teacher.count, 1, dataset.classes):
-        raise InputError(
-            f"{path} is {teacher.name!r}, whose logits of one example are {shape[1:]}; they must "
-            f"be (1, {dataset.classes})"
-        )
-
-
 def _resolve(reference: str, earlier: dict[str, Job], path: str) -> str | Stage:
     """The name of an earlier stage, or an opened directory."""
     if reference in earlier:
@@ -310,69 +286,3 @@ def _resolve(reference: str, earlier: dict[str, Job], path: str) -> str | Stage:
         return opened
     except InputError as error:
         raise InputError(f"{path} is {reference!r}: {error}") from error
-
-
-def _check_fit(opened: Stage, dataset: Dataset, path: str, reference: str) -> None:
-    ours = {
-        "classes": dataset.classes,
-        "input_shape": list(dataset.input_shape),
-        "input_dtype": dataset.input_dtype,
-        "preprocessing": plain(dataset.preprocessing),
-    }
-    for what, here in ours.items():
-        there = opened.meta[what]
-        if there != here:
-            raise InputError(
-                f"{path} is {reference!r}, whose {what} {there} differs from this data set's "
-                f"{here}; the two must be equal"
-            )
-    names = zip(dataset.class_names, opened.class_names, strict=True)
-    other = next(((n, here, there) for n, (here, there) in enumerate(names) if here != there), None)
-    nameless = numbered(dataset.classes)
-    if other and nameless not in (dataset.class_names, opened.class_names):
-        number, here, there = other
-        raise InputError(
-            f"{path} is {reference!r}, whose class {number} is {shown(there)}; it must be "
-            f"{shown(here)}, for all classes must be this data set's, in the same order"
-        )
-
-
-def _check_init(
-    stage: StageSpec,
-    net: Net,
-    init: str | Stage | None,
-    earlier: dict[str, Job],
-    dataset: Dataset,
-    path: str,
-) -> None:
-    """Whether a stage may start from the variables of another."""
-    if init is None:
-        return
-    members = len(grid(earlier[init].stage) if isinstance(init, str) else init.members)
-    if isinstance(init, str):
-        source, theirs = init, earlier[init].net
-        alike = plain(theirs) == plain(net)
-    else:
-        _check_fit(init, dataset, path, stage.init_from)
-        source, theirs = stage.init_from, init.meta["model"]
-        shapes = lambda tree: jax.tree.map(np.shape, tree)
-        example = jax.ShapeDtypeStruct((1, *dataset.input_shape), "float32")
-        ours = jax.eval_shape(net.init, jax.random.key(0), example)
-        alike = jax.tree.map(lambda s: s[1:], shapes(init.variables), is_leaf=_is_shape) == shapes(
-            ours
-        )
-    if not alike:
-        name = theirs if isinstance(theirs, str) else theirs.name
-        raise InputError(
-            f"{path} is {source!r}, whose net {name} has other variables than this stage's "
-            f"{net.name}"
-        )
-    if members not in (1, len(grid(stage))):
-        raise InputError(
-            f"{path} is {source!r} with {members} members; it must have 1, or as many as the "
-            f"stage, {len(grid(stage))}"
-        )
-
-
-def _is_shape(value: Any) -> bool:
-    return isinstance(value, tuple) and all(isinstance(n, int) for n in value)

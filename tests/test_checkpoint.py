@@ -23,7 +23,7 @@ from stages import (
     steps_of,
 )
 
-from kdjax.host import checkpoint
+from kdjax.host import checkpoint, ownership
 from kdjax.host.checkpoint import Checkpoints
 from kdjax.optim import OPTIMIZERS
 
@@ -100,8 +100,8 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch, step):
 
 
 def test_check_writable_creates_the_directory_and_leaves_no_trace(tmp_path):
-    checkpoint.check_writable(tmp_path / "a" / "b")
-    checkpoint.check_writable(tmp_path / "a" / "b")
+    ownership.check_writable(tmp_path / "a" / "b")
+    ownership.check_writable(tmp_path / "a" / "b")
     assert list((tmp_path / "a" / "b").iterdir()) == []
 
 
@@ -109,14 +109,14 @@ def test_check_writable_refuses(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     for path in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/kdjax")):
         with refuses(f"{path} cannot be written", "--workdir"):
-            checkpoint.check_writable(path)
+            ownership.check_writable(path)
 
     def read_only(*_, **__):
         raise OSError(30, "Read-only file system")
 
     monkeypatch.setattr(checkpoint.os, "open", read_only)
     with refuses(str(tmp_path), "Read-only file system", "--workdir"):
-        checkpoint.check_writable(tmp_path)
+        ownership.check_writable(tmp_path)
 
 
 # Checkpoints.

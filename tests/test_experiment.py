@@ -14,7 +14,7 @@ import kdjax
 from kdjax import experiment, population
 from kdjax.config import experiment as make
 from kdjax.config import stage
-from kdjax.host import checkpoint, files
+from kdjax.host import files, ownership
 from kdjax.report import METRICS, page
 from kdjax.rules import InputError
 
@@ -234,7 +234,7 @@ def test_another_experiment_in_the_workdir_is_refused_and_a_longer_one_goes_on(r
 
 def test_a_second_run_in_the_same_workdir_is_refused_while_the_first_is_at_work(report, workdir):
     owner = rf"is in use by another run \(process {os.getpid()} on {socket.gethostname()} since 20"
-    with checkpoint.lock(workdir), pytest.raises(InputError, match=owner):
+    with ownership.lock(workdir), pytest.raises(InputError, match=owner):
         kdjax.run(config(), workdir, quiet=True)
     assert (workdir / ".lock").read_text().count("process") == 1
     assert values(kdjax.run(config(), workdir, quiet=True)) == values(report)

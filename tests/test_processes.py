@@ -11,7 +11,7 @@ import pytest
 from launch import apart, ends, free_port, metrics, rows, send, start, start_two, wait_for
 
 import kdjax
-from kdjax.host import checkpoint, processes
+from kdjax.host import ownership, processes
 from kdjax.rules import InputError
 
 CONFIG = """
@@ -104,7 +104,7 @@ def test_what_one_process_refuses_ends_both_with_one_sentence(tmp_path, case):
         words = "process 1 has another config, data set, workdir or version of a package than"
     if case == "lock":
         (tmp_path / "run").mkdir()
-        with checkpoint.lock(tmp_path / "run"):
+        with ownership.lock(tmp_path / "run"):
             ended = ends(*start_two(tmp_path, "run"))
         words = "is in use by another run"
     else:

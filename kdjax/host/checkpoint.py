@@ -8,16 +8,11 @@ writes, the others wait where they will read.
 """
 
 import contextlib
-import datetime
-import fcntl
 import functools
 import hashlib
 import json
 import logging
 import math
-import os
-import socket
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,80 +21,13 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from kdjax.host import disk_errors, files, memory, processes
+from kdjax.host import disk_errors, files, memory, ownership, processes
 from kdjax.rules import InputError
 
-EXPERIMENT, LOCK = "experiment.json", ".lock"
 CONFIG, METRICS, CHECKPOINTS, DONE = "config.json", "metrics.jsonl", "checkpoints", "DONE"
 FORWARD = "forward.stablehlo"
 NO_STEP = -1
 log = logging.getLogger(__name__)
-
-
-def check_writable(workdir: Path) -> None:
-    """Creates `workdir` if need be; an InputError if it cannot be created or written."""
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=workdir).close()
-    except OSError as error:
-        raise InputError(f"{workdir} cannot be written ({error}); use another --workdir") from error
-
-
-@contextlib.contextmanager
-def lock(workdir: Path) -> Iterator[None]:
-    """Creates `workdir` and keeps other runs out of it; a killed process leaves no lock behind.
-
-    Raises:
-      InputError: it cannot be written, another run is at work there, or it is not the same
-        directory in all processes.
-    """
-    with _locked(workdir) if processes.is_primary() else contextlib.nullcontext():
-        processes.check_shared(workdir)
-        yield
-
-
-@contextlib.contextmanager
-def _locked(workdir: Path) -> Iterator[None]:
-    check_writable(workdir)
-    with (workdir / LOCK).open("a+", errors="replace") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.seek(0)
-            owner = " ".join(file.read(200).split())
-            raise InputError(
-                f"{workdir} is in use by another run{f' ({owner})' * bool(owner)}; wait for it, "
-                "or use another --workdir"
-            ) from error
-        now = datetime.datetime.now().astimezone()
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()} since {now:%Y-%m-%d %H:%M %Z}")
-        file.flush()
-        yield
-
-
-def check_claim(workdir: Path, claim: dict) -> None:
-    """Whether `workdir` is free, or holds this experiment, perhaps with fewer stages.
-
-    Raises:
-      InputError: it holds another data set, or a stage that this experiment does not have.
-    """
-    if (workdir / EXPERIMENT).exists():
-        advice = "delete that file, if the stages are this experiment's"
-        old = _load(workdir / EXPERIMENT, advice, dataset=dict, stages=list)
-        new = files.strict(claim)
-        changes = files.differences(old["dataset"], new["dataset"], "dataset")
-        changes += [f"it has the stage {s}" for s in old["stages"] if s not in new["stages"]]
-        if changes:
-            raise InputError(
-                f"{workdir} holds another experiment ({'; '.join(changes)}); use another --workdir"
-            )
-
-
-def write_claim(workdir: Path, claim: dict) -> None:
-    """Notes which experiment `workdir` holds."""
-    processes.primary_only(files.write)(workdir / EXPERIMENT, files.to_json(claim, indent=2))
-    processes.wait_for(workdir / EXPERIMENT)
 
 
 def prepare(directory: Path, identity: dict) -> str:
@@ -115,7 +43,7 @@ def prepare(directory: Path, identity: dict) -> str:
         if names:
             raise InputError(f"{directory} has {min(names)}, no {CONFIG}; use another --workdir")
         return "new"
-    changes = files.differences(_load(directory / CONFIG), files.strict(identity))
+    changes = files.differences(files.load_json(directory / CONFIG), files.strict(identity))
     if changes:
         raise InputError(
             f"{directory} has other settings ({'; '.join(changes)}); use another --workdir"
@@ -126,7 +54,7 @@ def prepare(directory: Path, identity: dict) -> str:
 @processes.primary_only
 def start(directory: Path, identity: dict) -> None:
     """Creates the stage directory and its config.json."""
-    check_writable(directory)
+    ownership.check_writable(directory)
     files.write(directory / CONFIG, files.to_json(identity, indent=2))
 
 
@@ -149,7 +77,7 @@ def read_forward(directory: Path) -> bytes:
             f"{directory} has no {FORWARD}, by which a stage opens without its code; train it again"
         ) from error
     except OSError as error:
-        raise _unreadable(directory / FORWARD, error) from error
+        raise files.unreadable(directory / FORWARD, error) from error
 
 
 def finish(directory: Path, results: dict) -> None:
@@ -161,7 +89,7 @@ def finish(directory: Path, results: dict) -> None:
 def results(directory: Path) -> dict:
     """What `finish` wrote."""
     advice = "delete that file, and the stage goes on from its checkpoint"
-    return _load(directory / DONE, advice, metrics=dict, diverged=list)
+    return files.load_json(directory / DONE, advice, metrics=dict, diverged=list)
 
 
 class Checkpoints(contextlib.AbstractContextManager):
@@ -227,8 +155,8 @@ class Checkpoints(contextlib.AbstractContextManager):
                 _read(self._manager, step, opt=ocp.args.StandardRestore())
                 return step
             except Exception as error:
-                problem = _unreadable(path, error)
-                log.warning(_unreadable(path, error, "going back to the step before"))
+                problem = files.unreadable(path, error)
+                log.warning(files.unreadable(path, error, "going back to the step before"))
         if problem:
             raise problem
         return NO_STEP
@@ -244,7 +172,7 @@ class Checkpoints(contextlib.AbstractContextManager):
             if jax.tree.map(np.shape, read["opt"]) != jax.tree.map(np.shape, opt):
                 raise ValueError("arrays of the optimizer have other shapes than the model's")
         except Exception as error:
-            raise _unreadable(self._path / str(step), error) from error
+            raise files.unreadable(self._path / str(step), error) from error
         if processes.is_primary():
             for later in [s for s in self._manager.all_steps() if s > step]:
                 self._manager.delete(later)
@@ -264,7 +192,7 @@ def open_variables(directory: Path) -> tuple[Any, dict, dict]:
         ):
             read = _read(manager, manager.latest_step())
     except Exception as error:
-        raise _unreadable(directory / CHECKPOINTS, error) from error
+        raise files.unreadable(directory / CHECKPOINTS, error) from error
     return read["variables"], read["hparams"], read["meta"]
 
 
@@ -287,7 +215,9 @@ def read_metrics(directory: Path) -> list[dict]:
             rows.append(row)
         except ValueError as error:
             if number < len(lines):
-                raise _unreadable(path, f"line {number}: {error}", "delete that line") from error
+                raise files.unreadable(
+                    path, f"line {number}: {error}", "delete that line"
+                ) from error
     return rows
 
 
@@ -349,20 +279,3 @@ def _declared(item: Path) -> Iterator[tuple[tuple[int, ...], int]]:
     for leaf in jax.tree.leaves(ocp.StandardCheckpointHandler().metadata(item)):
         chunk = leaf.storage.chunk_shape
         yield max(leaf.shape, chunk, key=math.prod), np.dtype(leaf.dtype).itemsize
-
-
-def _unreadable(path: Path, why: Any, advice: str = "delete the stage directory") -> InputError:
-    why = (str(why).splitlines() or [repr(why)])[0]  # Orbax's messages run over many lines
-    return InputError(f"{path} cannot be read ({why[:200]}); {advice}")
-
-
-def _load(path: Path, advice: str = "delete the stage directory", **keys: type) -> dict:
-    """The dict in a JSON file, which must have these keys, of these types."""
-    try:
-        read = {**json.loads(path.read_text())}  # a TypeError if it holds no dict
-        lacking = [key for key, kind in keys.items() if not isinstance(read.get(key), kind)]
-        if lacking:
-            raise ValueError(f"it has no {' and no '.join(lacking)}")
-        return read
-    except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise _unreadable(path, error, advice) from error

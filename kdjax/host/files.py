@@ -10,6 +10,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from kdjax.rules import InputError
+
 
 def expand(path: str | Path) -> Path:
     """A path that a user gave, with the home directory in place of a ~ at its start."""
@@ -58,3 +60,20 @@ def differences(old: Any, new: Any, path: str = "") -> list[str]:
         keys = sorted(old.keys() | new.keys())
         return [d for k in keys for d in differences(old.get(k), new.get(k), f"{path}.{k}")]
     return [] if old == new else [f"{path.lstrip('.')}: {old} -> {new}"]
+
+
+def load_json(path: Path, advice: str = "delete the stage directory", **keys: type) -> dict:
+    """The dict in a JSON file, which must have these keys, of these types."""
+    try:
+        read = {**json.loads(path.read_text())}  # a TypeError if it holds no dict
+        lacking = [key for key, kind in keys.items() if not isinstance(read.get(key), kind)]
+        if lacking:
+            raise ValueError(f"it has no {' and no '.join(lacking)}")
+        return read
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise unreadable(path, error, advice) from error
+
+
+def unreadable(path: Path, why: Any, advice: str = "delete the stage directory") -> InputError:
+    why = (str(why).splitlines() or [repr(why)])[0]  # Orbax's messages run over many lines
+    return InputError(f"{path} cannot be read ({why[:200]}); {advice}")
