@@ -96,7 +96,8 @@ def test_what_was_not_saved_is_trained_again(report, tmp_path, monkeypatch, savi
 
 
 @pytest.mark.parametrize(
-    ("tick", "saved"), [(0.1, [20]), (6.0, [8, 16, 20]), (4.0, [12, 20]), (11.0, [4, 8, 12, 16, 20])]
+    ("tick", "saved"),
+    [(0.1, [20]), (6.0, [8, 16, 20]), (4.0, [12, 20]), (11.0, [4, 8, 12, 16, 20])],
 )
 def test_a_chunk_is_saved_when_ten_seconds_have_passed_and_at_the_end(
     tmp_path, monkeypatch, tick, saved
@@ -115,9 +116,7 @@ def test_a_chunk_is_saved_when_ten_seconds_have_passed_and_at_the_end(
 
 def test_eight_devices_agree_with_one_and_go_on_from_its_checkpoint(tmp_path):
     wide = dict(members=dict(seed=4), model=dict(name="mlp", hidden=(24,), dropout=0.2))
-    one, eight = (
-        uneven(teachers=wide, students={}, execution=dict(devices=n)) for n in (1, 8)
-    )
+    one, eight = (uneven(teachers=wide, students={}, execution=dict(devices=n)) for n in (1, 8))
     expected = values(kdjax.run(one, tmp_path / "one", quiet=True))["teachers", "nll"]
     together = values(kdjax.run(eight, tmp_path / "eight", quiet=True))["teachers", "nll"]
     np.testing.assert_allclose(together, expected, rtol=1e-4)
