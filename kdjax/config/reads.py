@@ -35,6 +35,12 @@ def _unread(stage: StageSpec) -> Iterator[tuple[str, object, object, str]]:
         why = f"no term of the objective ({terms}) has a teacher"
         for name in ("ensemble_size", "teacher_logits"):
             yield name, getattr(stage, name), getattr(StageSpec, name), why
+        if stage.inside:
+            yield "teacher", (stage.inside.name,), (), why
+    if stage.inside:
+        why = f"its teacher is {stage.inside.name!r}"
+        for name in ("ensemble_size", "mixing") + ("mean",) * (stage.inside.scope == "member"):
+            yield name, getattr(stage, name), getattr(StageSpec, name), why
     if not stage.teacher:
         for name in ("mean", "mixing"):
             yield name, getattr(stage, name), getattr(StageSpec, name), "it has no teacher"

@@ -95,6 +95,12 @@ class StageSpec:
         return any(term.needs & {"targets", "teacher"} or term.teacher for term in terms)
 
     @property
+    def inside(self) -> Teacher | None:
+        """The teacher that trains with the stage: its members, or their averages."""
+        values = (teacher for teacher in self.teacher if isinstance(teacher, Teacher))
+        return next((t for t in values if t.scope in ("population", "member")), None)
+
+    @property
     def reads_temperature(self) -> bool:
         """Whether a term reads the temperature of the stage."""
         return any(
@@ -137,7 +143,7 @@ def read_hparams(stage: StageSpec) -> dict[str, tuple[float | int, rules.Rule]]:
         found[name] = getattr(stage.optimizer, name), optimizer[name]
     if stage.reads_temperature:
         found["temperature"] = stage.temperature, own["temperature"]
-    if stage.taught:
+    if stage.taught and not stage.inside:
         found["ensemble_size"] = stage.ensemble_size, own["ensemble_size"]
     axes = dict(stage.members)
     for part in stage.objective:
