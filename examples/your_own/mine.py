@@ -1,7 +1,5 @@
-"""What a user brings to kdjax: data, nets, a teacher and losses, each a value.
-
-`notebook_door.py` gives the values to `kdjax.train` and `kdjax.distill`; `config.py` names them.
-"""
+"""What a user of kdjax brings: nets, a teacher, losses and data, each as it would be written for
+any other training loop. `notebook_door.py` uses them as values, `config.py` names them."""
 
 import equinox as eqx
 import flax.linen as nn
@@ -48,21 +46,22 @@ class NnxNet(nnx.Module):
 
 
 class EquinoxNet(eqx.Module):
-    mlp: eqx.nn.MLP
+    layers: list
 
     def __init__(self, classes=10, width=32, *, key):
-        self.mlp = eqx.nn.MLP(64, classes, width, depth=1, key=key)
+        keys, sizes = jax.random.split(key), [(64, width), (width, classes)]
+        self.layers = [eqx.nn.Linear(*n, key=k) for n, k in zip(sizes, keys, strict=True)]
 
     def __call__(self, x):  # one example
-        return self.mlp(x.ravel())
+        return self.layers[1](jax.nn.relu(self.layers[0](x.ravel())))
 
 
 # A teacher: any pure function of parameters and inputs. Here a kernel machine of scikit-learn.
 
 
 def kernel_machine(params, x):
-    difference = x.reshape(len(x), 1, -1) - params["examples"][None]
-    return jnp.exp(-0.2 * (difference**2).sum(axis=-1)) @ params["weights"]
+    distance = (x.reshape(len(x), 1, -1) - params["examples"]) ** 2
+    return jnp.exp(-0.2 * distance.sum(axis=-1)) @ params["weights"]
 
 
 flat = images[:1000].reshape(1000, -1)
@@ -104,7 +103,7 @@ def fitnet(student: str, teacher: str):
 
 
 def _dist(context):
-    """DIST (arXiv 2205.10536): rows and columns of the whole batch's [B, C] correlate."""
+    """1 - Pearson's correlation of the rows and of the columns of two [B, C] (arXiv 2205.10536)."""
     temperature = context.hparams["temperature"]
     logits = context.student.logits, context.targets(temperature)
     s, t = (jax.nn.softmax(context.gather(z) / temperature) for z in logits)

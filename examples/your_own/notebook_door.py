@@ -1,8 +1,6 @@
 """The door of a notebook: the values of `mine.py` as they are.
 
-    python -m examples.your_own.notebook_door
-
-The stages and their numbers are those of `config.py`, and so are the results.
+python -m examples.your_own.notebook_door
 """
 
 import kdjax
