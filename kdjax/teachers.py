@@ -14,12 +14,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kdjax import rules
 from kdjax.data import Preprocessing, one_line
 from kdjax.host import checkpoint, files
 from kdjax.losses import ensemble_logits
 from kdjax.nets import cost
 from kdjax.nets.net import Net, Outputs, PyTree
-from kdjax.rules import InputError, check, fraction, is_reference, resolve, shown, text, told
+from kdjax.rules import InputError, check, fraction, shown
 from kdjax.stage import BATCH, Stage, open_stage
 from kdjax.views import preprocess
 
@@ -233,11 +234,11 @@ def teachers_of(value: Any, path: str) -> tuple[str | Teacher, ...]:
         if not isinstance(each, str):
             found.append(as_teacher(each, path))
             continue
-        for name in filter(None, map(str.strip, check(text(), path, each).split(","))):
+        for name in filter(None, map(str.strip, check(rules.text(), path, each).split(","))):
             if name.endswith(".npz"):
                 found.append(logits(name))
-            elif is_reference(name):
-                found.append(_made(resolve(name, path), f"{path}, {name!r},"))
+            elif rules.is_reference(name):
+                found.append(_made(rules.resolve(name, path), f"{path}, {name!r},"))
             else:
                 found.append(name)
     return tuple(found)
@@ -249,7 +250,7 @@ def _made(value: Any, path: str) -> Teacher:
     except InputError:
         raise
     except Exception as error:  # whatever a function of the user's raises
-        raise InputError(f"{path} makes no teacher: {told(error)}") from error
+        raise InputError(f"{path} makes no teacher: {rules.told(error)}") from error
 
 
 def together(teachers: Sequence[Teacher]) -> Teacher:
