@@ -127,6 +127,10 @@ def _config(
         raise InputError(
             f"data is {shown(data)}; it must be kdjax.arrays(...), or the name of a data set"
         )
+    if not (isinstance(objective, Term | str) or hasattr(objective, "items")):
+        raise InputError(
+            f"objective is {shown(objective)}; it must be a dict of terms, or one kdjax.Term"
+        )
     own = {f.name for f in dataclasses.fields(StageSpec)} - {
         "model",
         "objective",

@@ -121,7 +121,7 @@ def test_a_term_may_say_what_it_needs_in_any_collection():
 
 
 def test_what_is_no_objective_is_refused():
-    with refuses("objective is", "it must be a kdjax.Term, the name of one, or a dict of those"):
+    with refuses("objective is", "it must be a dict of terms, or one kdjax.Term"):
         kdjax.train(NET, mine.digits, objective=losses.cross_entropy, **FEW)
 
 

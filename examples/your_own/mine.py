@@ -60,8 +60,8 @@ class EquinoxNet(eqx.Module):
 
 
 def kernel_machine(params, x):
-    distance = (x.reshape(len(x), 1, -1) - params["examples"]) ** 2
-    return jnp.exp(-0.2 * distance.sum(axis=-1)) @ params["weights"]
+    difference = x.reshape(len(x), 1, -1) - params["examples"][None]
+    return jnp.exp(-0.2 * (difference**2).sum(axis=-1)) @ params["weights"]
 
 
 flat = images[:1000].reshape(1000, -1)

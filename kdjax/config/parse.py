@@ -201,8 +201,7 @@ def _objective(path: str, value: Any) -> tuple[TermSpec, ...]:
         value = {value: 1.0}
     if not isinstance(value, Mapping) and not hasattr(value, "items"):
         raise InputError(
-            f"{path} is {rules.shown(value)}; it must be a kdjax.Term, the name of one, or a dict "
-            "of those with their weights"
+            f"{path} is {rules.shown(value)}; it must be a dict of terms, or one kdjax.Term"
         )
     parts = [_term(path, key, given) for key, given in value.items() if given is not None]
     names = [part.name for part in parts]
