@@ -9,12 +9,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kdjax.config.spec import OptimizerSpec, StageSpec, hparam_rules
+from kdjax.config.parse import mapping
+from kdjax.config.spec import ExperimentSpec, OptimizerSpec, StageSpec, hparam_rules
 from kdjax.data import RawSet
 from kdjax.experiment import run_stages
 from kdjax.losses import Term
 from kdjax.nets.net import Net
-from kdjax.rules import InputError, shown
+from kdjax.rules import InputError, did_you_mean, shown
 from kdjax.stage import Stage
 from kdjax.teachers import Teacher, as_teacher
 
@@ -126,6 +127,10 @@ def _config(
         raise InputError(
             f"data is {shown(data)}; it must be kdjax.arrays(...), or the name of a data set"
         )
+    if not (isinstance(objective, Term | str) or hasattr(objective, "items")):
+        raise InputError(
+            f"objective is {shown(objective)}; it must be a dict of terms, or one kdjax.Term"
+        )
     own = {f.name for f in dataclasses.fields(StageSpec)} - {
         "model",
         "objective",
@@ -134,6 +139,7 @@ def _config(
     }
     of_optimizer = hparam_rules(OptimizerSpec)
     stage: dict[str, Any] = {"model": net, "teacher": teachers}
+    of_experiment = {f.name for f in dataclasses.fields(ExperimentSpec)} - {"stages", "arrays"}
     experiment: dict[str, Any] = {}
     members = dict(fields.pop("members", {}))
     members.setdefault("seed", seeds)
@@ -143,8 +149,18 @@ def _config(
             optimizer[field] = value
         elif field in own:
             stage[field] = value
-        else:
+        elif field in of_experiment:
             experiment[field] = value
+        else:
+            known = (*of_optimizer, *own, *of_experiment, "name", "seeds", "workdir", "quiet")
+            raise InputError(
+                f"there is no argument {field!r}{did_you_mean(field, known)}; it must be one of: "
+                f"{', '.join(sorted(known))}"
+            )
+    dataset = mapping("dataset", experiment.get("dataset", {}))
+    if "name" in dataset:
+        raise InputError(f"dataset has the name {dataset['name']!r}; data is the data set's name")
+    experiment["dataset"] = dataset | {"name": data}
     for holder, names in ((optimizer, of_optimizer), (stage, hparam_rules(StageSpec))):
         for field in [f for f in holder if f in names and isinstance(holder[f], tuple | list)]:
             members[field] = tuple(holder.pop(field))
@@ -153,12 +169,7 @@ def _config(
         members[term] = dict(members.get(term, {})) | numbers
     if optimizer:
         stage["optimizer"] = optimizer
-    dataset = {"dataset": data} if isinstance(data, RawSet) else _named(data, experiment)
-    return {**experiment, **dataset, "stages": {name: stage | {"members": members}}}
-
-
-def _named(data: str, experiment: Mapping[str, Any]) -> dict[str, Any]:
-    return {"dataset": {"name": data} | dict(experiment.get("dataset", {}))}
+    return experiment | {"stages": {name: stage | {"members": members}}}
 
 
 def _fixed(objective: Objective) -> tuple[Any, dict[str, dict[str, tuple]]]:

@@ -40,10 +40,12 @@ def check_sizes(teacher: Teacher, dataset: Dataset, path: str) -> None:
     """Whether logits are of this data set's examples and classes."""
     for split, (count, classes) in teacher.sizes.items():
         here = len(dataset.splits[split]), dataset.classes
+        both = len(dataset.splits["train"]) + len(dataset.splits["validation"])
+        hint = ", for the others are for validation" * (split == "train" and count == both)
         if (count, classes) != here:
             raise InputError(
                 f"{path} is {teacher.name!r}, whose {split} logits are of {count} examples and "
-                f"{classes} classes; they must be of {here[0]} and {here[1]}"
+                f"{classes} classes; they must be of {here[0]} and {here[1]}{hint}"
             )
 
 

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kdjax import rules
 from kdjax.data import Preprocessing, one_line
 from kdjax.host import checkpoint, files
 from kdjax.losses import ensemble_logits
@@ -219,6 +220,45 @@ def as_teacher(value: Any, path: str) -> Teacher:
     raise InputError(
         f"{path} is {shown(value)}; it must be a Stage, a Teacher, or kdjax.function(apply, params)"
     )
+
+
+def teachers_of(value: Any, path: str) -> tuple[str | Teacher, ...]:
+    """The teachers of a stage: text with commas between names, or values, or a tuple of either.
+
+    A name is a stage, a directory, the .npz file of `logits`, or the module:attribute of a teacher
+    or of a function without arguments that makes one, such as kdjax.teachers:peers.
+
+    Args:
+      path: of the field, for messages.
+
+    Returns:
+      Names of stages and of directories as they are, all others as teachers.
+
+    Raises:
+      InputError: there is no such module or file, or it is or makes no teacher.
+    """
+    found: list[str | Teacher] = []
+    for each in value if isinstance(value, tuple | list) else (value,):
+        if not isinstance(each, str):
+            found.append(as_teacher(each, path))
+            continue
+        for name in filter(None, map(str.strip, check(rules.text(), path, each).split(","))):
+            if name.endswith(".npz"):
+                found.append(logits(name))
+            elif rules.is_reference(name):
+                found.append(_made(rules.resolve(name, path), f"{path}, {name!r},"))
+            else:
+                found.append(name)
+    return tuple(found)
+
+
+def _made(value: Any, path: str) -> Teacher:
+    try:
+        return as_teacher(value() if callable(value) else value, path)
+    except InputError:
+        raise
+    except Exception as error:  # whatever a function of the user's raises
+        raise InputError(f"{path} makes no teacher: {rules.told(error)}") from error
 
 
 def together(teachers: Sequence[Teacher]) -> Teacher:

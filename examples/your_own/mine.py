@@ -49,11 +49,8 @@ class EquinoxNet(eqx.Module):
     layers: list
 
     def __init__(self, classes=10, width=32, *, key):
-        first, second = jax.random.split(key)
-        self.layers = [
-            eqx.nn.Linear(64, width, key=first),
-            eqx.nn.Linear(width, classes, key=second),
-        ]
+        keys, sizes = jax.random.split(key), [(64, width), (width, classes)]
+        self.layers = [eqx.nn.Linear(*n, key=k) for n, k in zip(sizes, keys, strict=True)]
 
     def __call__(self, x):  # one example
         return self.layers[1](jax.nn.relu(self.layers[0](x.ravel())))
@@ -63,8 +60,8 @@ class EquinoxNet(eqx.Module):
 
 
 def kernel_machine(params, x):
-    distance = (x.reshape(len(x), 1, -1) - params["examples"]) ** 2
-    return jnp.exp(-0.2 * distance.sum(axis=-1)) @ params["weights"]
+    difference = x.reshape(len(x), 1, -1) - params["examples"][None]
+    return jnp.exp(-0.2 * (difference**2).sum(axis=-1)) @ params["weights"]
 
 
 flat = images[:1000].reshape(1000, -1)

@@ -28,7 +28,7 @@ from kdjax.losses import TERMS, Term
 from kdjax.nets import checked_arguments
 from kdjax.nets.net import Net
 from kdjax.rules import InputError, check
-from kdjax.teachers import Teacher, as_teacher
+from kdjax.teachers import Teacher, teachers_of
 from kdjax.views import AugmentSpec
 
 MOST_MEMBERS = 10_000
@@ -44,10 +44,12 @@ def parse(config: Mapping[str, Any]) -> ExperimentSpec:
         nothing has been computed or written by then.
     """
     config = mapping("config", config)
-    data = config.get("dataset")
-    arrays = {}
-    if isinstance(data, RawSet):
-        arrays, config = {"arrays": data}, config | {"dataset": {"name": data.name}}
+    data = config.get("dataset", {})
+    fields, arrays = ({"name": data} if isinstance(data, RawSet) else data), {}
+    if hasattr(fields, "items") and isinstance(fields.get("name"), RawSet):
+        fields = dict(fields)
+        arrays = {"arrays": fields["name"]}
+        config = config | {"dataset": fields | {"name": fields["name"].name}}
     fields = [f.name for f in dataclasses.fields(ExperimentSpec) if f.name != "arrays"]
     no_others("config", config, fields)
     named = mapping("config.stages", config.pop("stages", {}))
@@ -71,7 +73,7 @@ def _stage(path: str, name: str, values: Any, earlier: list[StageSpec]) -> Stage
         "model": _model(f"{path}.model", values.get("model", {})),
         "objective": objective,
         "members": _axes(f"{path}.members", mapping(f"{path}.members", values.get("members", {}))),
-        "teacher": _teachers(f"{path}.teacher", values.get("teacher", "")),
+        "teacher": teachers_of(values.get("teacher", ""), f"{path}.teacher"),
     }
     rest = {k: v for k, v in values.items() if k not in parts}
     stage = _read(StageSpec, path, rest, name=name, **parts)
@@ -183,6 +185,11 @@ def _model(path: str, value: Any) -> ModelSpec:
     """A net, its name, or its name and arguments."""
     if isinstance(value, Net):
         return ModelSpec(value.name, (), value)
+    if not hasattr(value, "items"):
+        raise InputError(
+            f"{path} is {rules.shown(value)}; it must be a net, as kdjax.linen, nnx, equinox or "
+            "function make it, or a dict with the name of one and its arguments"
+        )
     values = mapping(path, value)
     name = values.pop("name", ModelSpec.name)
     return ModelSpec(name, frozen(tuple(checked_arguments(name, values, path).items())))
@@ -193,14 +200,16 @@ def _objective(path: str, value: Any) -> tuple[TermSpec, ...]:
     if isinstance(value, Term | str):
         value = {value: 1.0}
     if not isinstance(value, Mapping) and not hasattr(value, "items"):
-        raise InputError(f"{path} is {rules.shown(value)}; it must be a dict of terms")
+        raise InputError(
+            f"{path} is {rules.shown(value)}; it must be a dict of terms, or one kdjax.Term"
+        )
     parts = [_term(path, key, given) for key, given in value.items() if given is not None]
     names = [part.name for part in parts]
     if not parts:
         raise InputError(f"{path} is empty; it must have at least one term")
     if len(set(names)) < len(names):
         raise InputError(f"{path} has the terms {', '.join(names)}; each must have its own name")
-    return tuple(parts)
+    return tuple(sorted(parts, key=lambda part: part.name))  # sums are the same in any order
 
 
 def _term(path: str, key: Any, given: Any) -> TermSpec:
@@ -248,23 +257,10 @@ def _find(table: Mapping[str, Any], path: str, name: str) -> Any:
 def _made(path: str, function: Callable, options: dict[str, Any]) -> Any:
     try:
         return function(**options)
-    except TypeError as error:
-        raise InputError(f"{path} has the options {options}: {error}") from error
-
-
-def _teachers(path: str, value: Any) -> tuple[str | Teacher, ...]:
-    """References in text with commas between them, or values, or a tuple of either."""
-    values = value if isinstance(value, tuple | list) else (value,)
-    found: list[str | Teacher] = []
-    for each in values:
-        if not isinstance(each, str):
-            found.append(as_teacher(each, path))
-            continue
-        for name in filter(None, map(str.strip, check(rules.text(), path, each).split(","))):
-            found.append(
-                as_teacher(rules.resolve(name, path), path) if rules.is_reference(name) else name
-            )
-    return tuple(found)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    except Exception as error:  # whatever a function of the user's raises
+        raise InputError(f"{path} has the options {options}: {rules.told(error)}") from error
 
 
 def _axes(path: str, values: Mapping[str, Any], prefix: str = "") -> tuple[tuple[str, tuple], ...]:

@@ -10,10 +10,11 @@ from typing import Any
 import jax
 
 from kdjax.nets.net import Outputs
-from kdjax.rules import Rule, number
+from kdjax.rules import InputError, Rule, check, number, shown, tuple_of
 
 PyTree = Any
 WEIGHT, TEMPERATURE, NUMBER = number(0, 1e6), number(1e-3, 1e4), number(-1e6, 1e6)
+NEEDS = ("labels", "targets", "teacher")
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,9 @@ class Term:
         a projection; they train with the net and are not part of what is served.
       student, teacher: paths of the layers whose outputs the function reads.
       name: as an objective and a report have it; the function's name if "".
+
+    Raises:
+      InputError: a field is not of that form.
     """
 
     function: Callable[[Context], jax.Array]
@@ -67,10 +71,33 @@ class Term:
     teacher: tuple[str, ...] = ()
     name: str = ""
 
+    def __post_init__(self) -> None:
+        if not callable(self.function):
+            raise InputError(f"a Term's function is {shown(self.function)}; it must be a function")
+        if not self.label.isidentifier():
+            raise InputError(
+                f"a Term's name is {self.label!r}; it must be of letters, digits and _, such as "
+                "Term(function, name='my_loss')"
+            )
+        says = f"the term {self.label!r}:"
+        known = Rule(f"a set of: {', '.join(NEEDS)}", lambda needs: {*needs} <= {*NEEDS})
+        object.__setattr__(self, "needs", frozenset(check(known, f"{says} needs", self.needs)))
+        paths = tuple_of(Rule("the path of a layer", lambda path: isinstance(path, str)))
+        check(paths, f"{says} student", self.student)
+        check(paths, f"{says} teacher", self.teacher)
+        for name, (default, rule) in self.numbers.items():
+            if default is not None:
+                check(rule, f"{says} the default of {name}", default)
+            elif name != "temperature":
+                raise InputError(
+                    f"{says} the default of {name} is None; only that of temperature may be, which "
+                    "is then the stage's"
+                )
+
     @property
     def label(self) -> str:
         """What an objective and a report call it."""
-        return self.name or self.function.__name__
+        return self.name or getattr(self.function, "__name__", type(self.function).__name__)
 
     @property
     def numbers(self) -> dict[str, tuple[float | None, Rule]]:
