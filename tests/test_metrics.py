@@ -77,8 +77,52 @@ def test_a_leading_axis_of_members_stays():
 )
 def test_a_bin_ends_with_its_upper_edge(probabilities, bin):
     logits = jnp.log(jnp.maximum(jnp.float32([probabilities] * 3), 1e-30))
-    found = metrics.calibration(logits, jnp.array([0, 0, 1]))
+    with jax.debug_nans(True):  # which a bin without examples does not disturb
+        found = jax.jit(metrics.calibration)(logits, jnp.array([0, 0, 1]))
+    empty = np.arange(metrics.BINS) != bin
+    assert (found["accuracy"][empty] == 0).all() and (found["confidence"][empty] == 0).all()
+    found = metrics.without_empty_bins(found)
     assert np.flatnonzero(found["count"]).tolist() == [bin]
     assert found["confidence"][bin] == pytest.approx(max(probabilities), rel=1e-6)
     assert found["accuracy"][bin] == pytest.approx(2 / 3, rel=1e-6)
-    assert np.isnan(found["accuracy"]).sum() == metrics.BINS - 1
+    for name in ("confidence", "accuracy"):
+        assert (np.isnan(found[name]) == empty).all()
+
+
+def test_the_bins_of_calibration_are_those_of_its_error():
+    nets = jnp.float32(np.stack([LOGITS, LOGITS[::-1]]))
+    found = jax.vmap(metrics.calibration, (0, None))(nets, jnp.array(LABELS))
+    found = metrics.without_empty_bins(found)
+    assert {name: values.shape for name, values in found.items()} == dict.fromkeys(
+        ("count", "confidence", "accuracy"), (2, metrics.BINS)
+    )
+    assert (found["count"].sum(axis=1) == len(LABELS)).all()
+    for m, logits in enumerate((LOGITS, LOGITS[::-1])):
+        gaps = found["count"][m] * np.abs(found["confidence"][m] - found["accuracy"][m])
+        ece = expected(logits, LABELS, logits)["ece"]
+        assert np.nansum(gaps) / len(LABELS) == pytest.approx(ece, rel=2e-5)
+
+
+def test_a_class_that_both_nets_lack_is_as_if_it_did_not_exist():
+    lacking = [np.insert(x, 2, -np.inf, axis=1).astype(np.float32) for x in (LOGITS, TEACHER)]
+    labels = np.where(LABELS >= 2, LABELS + 1, LABELS)
+    with jax.debug_nans(True):
+        totals = jax.jit(metrics.sums)(lacking[0], jnp.array(labels), lacking[1])
+        bins = jax.jit(metrics.calibration)(lacking[0], jnp.array(labels))
+    found = metrics.finish(jax.tree.map(np.asarray, totals))
+    for name, value in expected(LOGITS, LABELS, TEACHER).items():
+        assert found[name] == pytest.approx(value, rel=2e-5), name
+    few = metrics.calibration(jnp.float32(LOGITS), jnp.array(LABELS))
+    for name, values in few.items():
+        np.testing.assert_allclose(bins[name], values, rtol=1e-5)
+
+
+def test_padding_counts_nowhere_even_where_it_costs_infinity():
+    lacking = np.insert(LOGITS, 5, -np.inf, axis=1).astype(np.float32)
+    teacher = np.insert(TEACHER, 5, -np.inf, axis=1).astype(np.float32)
+    teacher[:7] = 0  # gives mass to a class that the student lacks
+    labels = np.where(np.arange(len(LABELS)) < 7, -1, LABELS)
+    found = jax.jit(metrics.sums)(lacking, jnp.array(labels), teacher)
+    found = metrics.finish(jax.tree.map(np.asarray, found))
+    for name, value in expected(LOGITS[7:], LABELS[7:], TEACHER[7:]).items():
+        assert found[name] == pytest.approx(value, rel=2e-5), name
