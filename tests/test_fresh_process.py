@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import fresh_process
+import jax
 import numpy as np
 import pytest
 
@@ -55,9 +56,10 @@ def fresh(directory):
 
 
 def run_there(directory, *arguments):
-    """Python in a process of its own."""
+    """Python in a process of its own, which compiles as this one does."""
     path = os.pathsep.join([str(directory), str(ROOT)])
     own = {"PYTHONPATH": path, "JAX_NUM_CPU_DEVICES": "8"}
+    own["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(jax.config.jax_disable_most_optimizations)
     subprocess.run([sys.executable, *arguments], cwd=directory, env=os.environ | own, check=True)
 
 
