@@ -16,6 +16,7 @@ from examples.your_own import mine
 from kdjax.config import experiment, stage
 
 ROOT = Path(__file__).parents[1]
+QUICKLY = "jax_disable_most_optimizations"
 MODULE = "gone_before_it_opens"
 NETS = ["LinenNet", "NnxNet", "EquinoxNet"]
 PLANTED = "from pathlib import Path\nPath(__file__).with_suffix('.imported').touch()\n"
@@ -59,7 +60,7 @@ def run_there(directory, *arguments):
     """Python in a process of its own, which compiles as this one does."""
     path = os.pathsep.join([str(directory), str(ROOT)])
     own = {"PYTHONPATH": path, "JAX_NUM_CPU_DEVICES": "8"}
-    own["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(jax.config.jax_disable_most_optimizations)
+    own[QUICKLY.upper()] = str(jax.config.read(QUICKLY))
     subprocess.run([sys.executable, *arguments], cwd=directory, env=os.environ | own, check=True)
 
 
