@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import fresh_process
+import jax
 import numpy as np
 import pytest
 
@@ -15,6 +16,7 @@ from examples.your_own import mine
 from kdjax.config import experiment, stage
 
 ROOT = Path(__file__).parents[1]
+QUICKLY = "jax_disable_most_optimizations"
 MODULE = "gone_before_it_opens"
 NETS = ["LinenNet", "NnxNet", "EquinoxNet"]
 PLANTED = "from pathlib import Path\nPath(__file__).with_suffix('.imported').touch()\n"
@@ -55,9 +57,10 @@ def fresh(directory):
 
 
 def run_there(directory, *arguments):
-    """Python in a process of its own."""
+    """Python in a process of its own, which compiles as this one does."""
     path = os.pathsep.join([str(directory), str(ROOT)])
     own = {"PYTHONPATH": path, "JAX_NUM_CPU_DEVICES": "8"}
+    own[QUICKLY.upper()] = str(jax.config.read(QUICKLY))
     subprocess.run([sys.executable, *arguments], cwd=directory, env=os.environ | own, check=True)
 
 
