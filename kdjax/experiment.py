@@ -51,9 +51,14 @@ def run_stages(
     quiet: bool = False,
     stop: Callable[[], bool] = lambda: False,
     temporary: bool = False,
+    after_stage: Callable[[], None] = lambda: None,
 ) -> tuple[Report, dict[str, Stage]]:
-    """As `run`; returns the finished stages, too. Of a `temporary` workdir nothing is told, and no
-    report is written there."""
+    """As `run`; returns the finished stages, too.
+
+    Args:
+      temporary: of the workdir nothing is told, and no report is written there.
+      after_stage: called after each stage that was trained.
+    """
     workdir = files.expand(workdir)
     quiet = quiet or not processes.is_primary()
     say = (lambda line: None) if quiet else print
@@ -65,7 +70,7 @@ def run_stages(
         processes.check_equal(_content(spec, dataset, jobs))
         ownership.write_claim(workdir, claim(spec, dataset))
         say("" if temporary else f"workdir: {workdir}")
-        stages, evaluated = _train_all(jobs, spec, dataset, say, quiet, stop)
+        stages, evaluated = _train_all(jobs, spec, dataset, say, quiet, stop, after_stage)
         result = findings.report_of(spec, dataset, jobs, stages, evaluated)
         if not temporary:
             processes.primary_only(report.write)(result, workdir)
@@ -108,6 +113,7 @@ def _train_all(
     say: Callable[[str], None],
     quiet: bool,
     stop: Callable[[], bool],
+    after_stage: Callable[[], None],
 ) -> tuple[dict[str, Stage], dict[str, evaluation.Evaluated]]:
     """Trains the stages that are not finished, and opens each once; what its teachers say of the
     evaluated splits is found out once for each set of teachers."""
@@ -126,6 +132,7 @@ def _train_all(
             source = stages[job.init_from] if isinstance(job.init_from, str) else job.init_from
             track = lambda job, done: _display(job, done, spec, quiet)
             train(job, spec, dataset, evaluated_by(job.teachers), source, say, track, stop)
+            after_stage()
         stages[job.stage.name] = open_stage(job.directory, job.net)
     return stages, {job.stage.name: evaluated_by(job.teachers) for job in jobs}
 

@@ -6,22 +6,26 @@ the others, or with --coordinator_address, --num_processes and --process_id.
 
 import argparse
 import errno
+import itertools
 import logging
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+import jax
+
 from kdjax.config import file
-from kdjax.experiment import run
+from kdjax.experiment import run_stages
 from kdjax.host import machine, processes
 from kdjax.rules import Diverged, InputError, Preempted, did_you_mean
 
 FAILED, BAD_INPUT, DIVERGED, DISK, INTERRUPTED, PREEMPTED = 1, 2, 3, 4, 130, 143  # exit codes
 DISK_FAILS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 USAGE = "python -m kdjax.main --config FILE[:ARGUMENT] [--config.FIELD=VALUE ...] [--workdir DIR]"
+FORGET = 10  # stages after which the command frees compiled programs; tens of MiB each
 Override = tuple[str, str]  # "config.stages.student.steps", and the text of its value
 
 
@@ -40,11 +44,19 @@ def main(arguments: Sequence[str]) -> None:
             for field, text in overrides:
                 file.override(config, field, text)
             stopping = lambda: raise_if_interrupted() or sigterm()
-            run(config, asked.workdir or default_workdir(asked.config), stop=stopping)
+            workdir = asked.workdir or default_workdir(asked.config)
+            run_stages(config, workdir, stop=stopping, after_stage=forget_programs(FORGET))
     except (InputError, Diverged, Preempted, OSError, KeyboardInterrupt) as error:
         message, code = verdict(error)
         print(message, file=sys.stderr)
         sys.exit(code)
+
+
+def forget_programs(stages: int) -> Callable[[], None]:
+    """To call after each stage: frees the compiled programs of every so many stages, which JAX
+    keeps as long as the process lives. The command may: there are no others in its process."""
+    count = itertools.count(1)
+    return lambda: None if next(count) % stages else jax.clear_caches()
 
 
 def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[Override]]:

@@ -23,7 +23,7 @@ from stages import (
     steps_of,
 )
 
-from kdjax.host import checkpoint, ownership
+from kdjax.host import checkpoint, files, ownership
 from kdjax.host.checkpoint import Checkpoints
 from kdjax.optim import OPTIMIZERS
 
@@ -90,7 +90,7 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch, step):
     if step == "write":
         monkeypatch.setattr(checkpoint.json, "dumps", killed)
     else:
-        monkeypatch.setattr(checkpoint.os, step, killed)
+        monkeypatch.setattr(files.os, step, killed)
     with pytest.raises(KeyboardInterrupt):
         checkpoint.start(tmp_path, {})
     with pytest.raises(KeyboardInterrupt):
@@ -114,7 +114,7 @@ def test_check_writable_refuses(tmp_path, monkeypatch):
     def read_only(*_, **__):
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr(checkpoint.os, "open", read_only)
+    monkeypatch.setattr(files.os, "open", read_only)
     with refuses(str(tmp_path), "Read-only file system", "--workdir"):
         ownership.check_writable(tmp_path)
 

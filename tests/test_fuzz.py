@@ -176,7 +176,7 @@ def command(monkeypatch, capsys):
     """The command in this process: (exit code, what it printed to stderr); it trains nothing."""
     monkeypatch.setattr(main, "quiet", lambda: None)
     monkeypatch.setattr(main.machine, "use_machine", lambda: None)
-    monkeypatch.setattr(main, "run", lambda config, *_, **__: parse(config))
+    monkeypatch.setattr(main, "run_stages", lambda config, *_, **__: parse(config))
 
     def call(*arguments: str) -> tuple[int, str]:
         try:

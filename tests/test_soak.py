@@ -11,7 +11,7 @@ import pytest
 from runs import NET, config
 
 import kdjax
-from kdjax import experiment
+from kdjax import experiment, main
 from kdjax.config import experiment as make
 from kdjax.config import stage
 
@@ -78,5 +78,6 @@ def test_nothing_grows_over_twenty_stages(tmp_path, monkeypatch):
     fields = WIDE | dict(steps=1, members=dict(seed=6))
     names = ["counted" if n in (10, 20) else "s" for n in range(21)]
     stages = {f"{name}{n}": stage(**fields) for n, name in enumerate(names)}
-    kdjax.run(make(stages=stages, execution=dict(devices=1)), tmp_path)
+    made = make(stages=stages, execution=dict(devices=1))
+    experiment.run_stages(made, tmp_path, after_stage=main.forget_programs(5))
     check(seen, 6 * MEMBER, 10)

@@ -18,7 +18,7 @@ import kdjax
 from kdjax import experiment, main
 from kdjax.config import experiment as make
 from kdjax.config import stage
-from kdjax.host import checkpoint
+from kdjax.host import ownership
 from kdjax.rules import InputError
 
 pytestmark = pytest.mark.usefixtures("undrawn")
@@ -68,7 +68,7 @@ class FillingUp:
 
 
 def test_after_a_full_disk_a_run_goes_on_wherever_it_was_moved_and_whatever_the_clock_says(
-    finished, tmp_path, monkeypatch
+    finished, tmp_path, monkeypatch, saving
 ):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
@@ -121,7 +121,7 @@ def test_teachers_that_were_moved_are_the_same_teachers(finished, tmp_path, monk
     ):
         run(tmp_path / "old" / "teachers")
     other = shutil.copytree(finished[0] / "baseline", tmp_path / "other" / "teachers")
-    with pytest.raises(InputError, match=r"s has other settings \(from.teachers@"):
+    with pytest.raises(InputError, match=r"s has other settings \(from.teachers: "):
         run(other)
     assert snapshot(tmp_path / "run") == before
     no_training(monkeypatch)
@@ -139,7 +139,7 @@ def test_a_workdir_that_is_read_only_stays_as_it_is_and_its_stages_open(
         raise OSError(30, "Read-only file system")
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint.tempfile, "TemporaryFile", read_only)
+        patch.setattr(ownership.tempfile, "TemporaryFile", read_only)
         with pytest.raises(InputError, match=r"cannot be written \(.*Read-only file system\)"):
             kdjax.run(config(), workdir, quiet=True)
     images, _ = load_digits(return_X_y=True)

@@ -122,13 +122,12 @@ def test_a_term_of_the_users_is_called_by_its_function_unless_it_has_a_name():
 
 def test_a_number_has_the_rule_that_is_given_or_that_of_its_name():
     own = fraction()
-    term = Term(len, hparams={"gap": (0.5, own), "power": 2.0, "temperature": 8.0, "free": None})
+    term = Term(len, hparams={"gap": (0.5, own), "power": 2.0, "temperature": 8.0})
     assert term.numbers == {
         "weight": (1.0, WEIGHT),
         "gap": (0.5, own),
         "power": (2.0, NUMBER),
         "temperature": (8.0, TEMPERATURE),
-        "free": (None, NUMBER),
     }
     assert Term(len, hparams={"weight": 5.0}).numbers == {"weight": (5.0, NUMBER)}
 

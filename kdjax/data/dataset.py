@@ -196,8 +196,8 @@ def _standard(train: Split) -> Preprocessing:
         part = fetch(train, np.arange(start, min(start + BATCH, len(train))))
         part = part.reshape(-1, part.shape[-1]).astype(np.float64)
         apart, total = part.mean(axis=0) - mean, count + len(part)
-        squares += ((part - part.mean(axis=0)) ** 2).sum(axis=0)
-        squares += apart**2 * count * len(part) / total
+        squares = squares + ((part - part.mean(axis=0)) ** 2).sum(axis=0)
+        squares = squares + apart**2 * count * len(part) / total
         mean, count = mean + apart * len(part) / total, total
     deviation = np.sqrt(squares / count)
     varies = deviation > 1e-6 * np.abs(mean)
