@@ -53,7 +53,7 @@ def run_stages(
     temporary: bool = False,
     after_stage: Callable[[], None] = lambda: None,
 ) -> tuple[Report, dict[str, Stage]]:
-    """As `run`; returns the finished stages, too.
+    """As `run`; returns the last of the finished stages, too, and those that later ones come from.
 
     Args:
       temporary: of the workdir nothing is told, and no report is written there.
@@ -70,8 +70,8 @@ def run_stages(
         processes.check_equal(_content(spec, dataset, jobs))
         ownership.write_claim(workdir, claim(spec, dataset))
         say("" if temporary else f"workdir: {workdir}")
-        stages, evaluated = _train_all(jobs, spec, dataset, say, quiet, stop, after_stage)
-        result = findings.report_of(spec, dataset, jobs, stages, evaluated)
+        stages, found = _train_all(jobs, spec, dataset, say, quiet, stop, after_stage)
+        result = findings.report_of(spec, dataset, found)
         if not temporary:
             processes.primary_only(report.write)(result, workdir)
             processes.wait_for(workdir / "report.json")
@@ -114,9 +114,10 @@ def _train_all(
     quiet: bool,
     stop: Callable[[], bool],
     after_stage: Callable[[], None],
-) -> tuple[dict[str, Stage], dict[str, evaluation.Evaluated]]:
+) -> tuple[dict[str, Stage], list[findings.Found]]:
     """Trains the stages that are not finished, and opens each once; what its teachers say of the
-    evaluated splits is found out once for each set of teachers."""
+    evaluated splits is found out once for each set of teachers. Only stages that later ones come
+    from stay in memory, and the last."""
     stages: dict[str, Stage] = {}
     by_name = functools.cache(lambda name: of_stage(stages[name]))
 
@@ -125,7 +126,8 @@ def _train_all(
         found = [by_name(t) if isinstance(t, str) else t for t in teachers]
         return evaluation.evaluated(dataset, together(found) if found else None)
 
-    for job in jobs:
+    found = []
+    for number, job in enumerate(jobs):
         if processes.broadcast_int(job.status == "done"):
             say(f"{job.stage.name}: done before")
         else:
@@ -133,8 +135,13 @@ def _train_all(
             track = lambda job, done: _display(job, done, spec, quiet)
             train(job, spec, dataset, evaluated_by(job.teachers), source, say, track, stop)
             after_stage()
-        stages[job.stage.name] = open_stage(job.directory, job.net)
-    return stages, {job.stage.name: evaluated_by(job.teachers) for job in jobs}
+        name, opened = job.stage.name, open_stage(job.directory, job.net)
+        seen = evaluated_by(job.teachers)
+        found.append(findings.find(job, opened, seen, dataset, spec.evaluate))
+        later = jobs[number + 1 :]
+        if not later or any(name in (*other.teachers, other.init_from) for other in later):
+            stages[name] = opened
+    return stages, found
 
 
 def _display(job: Job, done: int, spec: ExperimentSpec, quiet: bool) -> Displays:

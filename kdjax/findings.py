@@ -30,68 +30,50 @@ _calibrations = jax.jit(jax.vmap(metrics.calibration, (0, None)))
 
 @dataclass(frozen=True)
 class Found:
-    """A finished stage on the evaluated split.
+    """What a finished stage says of the evaluated split; its nets are not needed any more.
 
     Attributes:
+      evaluated: the splits as the stage's teachers see them.
       result: what its directory says.
-      stage: the stage, opened.
       rows: one for each cell of its grid.
       places: label of a row to where its members stand in the grid, less those that diverged.
       logits: [M, N, C].
+      missing: as `missing.examine` returns it, for each cell.
     """
 
     job: Job
+    evaluated: Evaluated
     result: dict[str, Any]
-    stage: Stage
     rows: list[Row]
     places: dict[str, list[int]]
     logits: np.ndarray
+    missing: list[dict[str, Any]]
 
 
-def report_of(
-    spec: ExperimentSpec,
-    dataset: Dataset,
-    jobs: tuple[Job, ...],
-    stages: Mapping[str, Stage],
-    evaluated: Mapping[str, Evaluated],
-) -> Report:
-    """The report of finished stages, on the split that the experiment evaluates.
-
-    Args:
-      stages: by name, opened.
-      evaluated: {stage: the evaluated splits as its teachers see them}.
-    """
+def report_of(spec: ExperimentSpec, dataset: Dataset, stages: Sequence[Found]) -> Report:
+    """The report of finished stages, in their order, on the split that the experiment evaluates."""
     split = spec.evaluate
-    students = [job for job in jobs if job.stage.taught]
-    shown = [job for job in students if evaluated[job.stage.name].ensemble]
-    pictured = max(shown, key=lambda job: job.stage.reads_temperature, default=None)
-    soft_targets: dict[str, Any] | None = None
+    jobs = [found.job for found in stages]
+    students = [found for found in stages if found.job.stage.taught]
+    shown = [found for found in students if found.evaluated.ensemble]
+    pictured = max(shown, key=lambda found: found.job.stage.reads_temperature, default=None)
     rows: list[Row] = []
-    curves: dict[str, dict] = {}
     calibration: list[dict[str, Any]] = []
-    lacking: list[dict[str, Any]] = []
-    environments: dict[str, dict[str, Any]] = {}
-    layouts: dict[str, dict[str, int] | None] = {}
     told: set[Evaluated] = set()  # whose ensembles have their rows
-    for job in jobs:
-        name = job.stage.name
-        seen = evaluated[name]
+    for found in stages:
+        seen = found.evaluated
         if seen.ensemble and split in seen.ensemble["metrics"] and seen not in told:
             told.add(seen)
-            alike = [other for other in jobs if evaluated[other.stage.name] is seen]
+            alike = [other.job for other in stages if other.evaluated is seen]
             ensembles = _ensembles(seen, alike, dataset, split)
             calibration += _ensembles_calibration(ensembles, seen.splits[split])
             rows += ensembles
-        found = _found(job, stages[name], seen.splits[split], split)
         rows += found.rows
-        curves |= _curves(found)
         calibration += _calibration(found, seen.splits[split].labels)
-        lacking += _missing(found, seen, split, dataset)
-        if "environment" in found.result:
-            environments[name] = found.result["environment"]
-        layouts[name] = found.result.get("layout")
-        if job is pictured:
-            soft_targets = _soft_targets(found, seen.splits[split], dataset.class_names)
+    soft_targets = None
+    if pictured is not None:
+        seen_there = pictured.evaluated.splits[split]
+        soft_targets = _soft_targets(pictured, seen_there, dataset.class_names)
     return Report(
         rows=tuple(rows),
         dataset=dataset.name,
@@ -99,17 +81,21 @@ def report_of(
         examples={name: len(dataset.splits[name]) for name in ("train", "validation", "test")},
         class_names=dataset.class_names,
         environment=environment(),
-        environments=environments,
+        environments={
+            found.job.stage.name: found.result["environment"]
+            for found in stages
+            if "environment" in found.result
+        },
         config=plain(spec) | {"stages": {job.stage.name: plain(job.stage) for job in jobs}},
         settings=settings_of([job.stage for job in jobs]),
-        taught=frozenset(job.stage.name for job in students),
+        taught=frozenset(found.job.stage.name for found in students),
         teaching=frozenset(t for job in jobs for t in job.teachers if isinstance(t, str)),
         mixtures={job.stage.name: job.stage.mean for job in jobs if job.teachers},
-        curves=curves,
+        curves={label: curve for found in stages for label, curve in _curves(found).items()},
         calibration=tuple(calibration),
         soft_targets=soft_targets,
-        missing=tuple(lacking),
-        layouts=layouts,
+        missing=tuple(each for found in stages for each in found.missing),
+        layouts={found.job.stage.name: found.result.get("layout") for found in stages},
     )
 
 
@@ -151,7 +137,7 @@ def _flat(fields: Mapping[str, Any], path: str = "") -> dict[str, Any]:
     return {k: tuple(v) if isinstance(v, list) else v for k, v in flat.items()}
 
 
-def _found(job: Job, stage: Stage, evaluated: EvaluatedSplit, split: str) -> Found:
+def find(job: Job, stage: Stage, evaluated: Evaluated, dataset: Dataset, split: str) -> Found:
     """The stage, with a row for each cell of its grid, over its seeds."""
     result, members = checkpoint.results(job.directory), grid(job.stage)
     rows, healthy = [], {}
@@ -173,7 +159,9 @@ def _found(job: Job, stage: Stage, evaluated: EvaluatedSplit, split: str) -> Fou
         )
         rows.append(row)
         healthy[row.label] = [i for i in places if not result["diverged"][i]]
-    return Found(job, result, stage, rows, healthy, stage.predict(evaluated.inputs))
+    logits = stage.predict(evaluated.splits[split].inputs)
+    lacking = _missing(job, stage, evaluated, healthy, logits, dataset, split)
+    return Found(job, evaluated, result, rows, healthy, logits, list(lacking))
 
 
 def _ensembles(
@@ -214,21 +202,27 @@ def _ensembles(
 
 
 def _missing(
-    found: Found, evaluated: Evaluated, split: str, dataset: Dataset
+    job: Job,
+    opened: Stage,
+    evaluated: Evaluated,
+    places: Mapping[str, list[int]],
+    logits: np.ndarray,
+    dataset: Dataset,
+    split: str,
 ) -> Iterator[dict[str, Any]]:
     """What each cell of a stage with teachers makes of the classes that its subset left out."""
-    stage, validation = found.job.stage, evaluated.splits["validation"]
+    stage, validation = job.stage, evaluated.splits["validation"]
     classes = missing.missing_classes(stage.subset, dataset.classes)
     if not classes or validation.teacher_logits is None:
         return
-    unlabelled = found.stage.predict(validation.inputs)
-    _, hparams, _ = checkpoint.open_variables(found.job.directory)
+    unlabelled = opened.predict(validation.inputs)
+    _, hparams, _ = checkpoint.open_variables(job.directory)
     mixed = lambda m: _mix(validation.teacher_logits, 1.0, stage.mean, hparams["mixing"][m])
-    for label, here in found.places.items():
+    for label, here in places.items():
         if here:
             taught = np.stack([mixed(m) for m in here])
             labels = evaluated.splits[split].labels
-            students = unlabelled[here], taught, found.logits[here]
+            students = unlabelled[here], taught, logits[here]
             yield {"label": label, **missing.examine(*students, labels, classes)}
 
 

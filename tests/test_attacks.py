@@ -237,7 +237,7 @@ META = [
         "its model is {'name': 'os.system'}; it must",
     ),
     (lambda m: m.update(classes=11, class_names=[]), "its logits are not those of 11 classes"),
-    (lambda m: m.update(input_shape=[8, 9, 1]), "its inputs are"),
+    (lambda m: m.update(input_shape=[8, 9, 1]), "its inputs (b"),
     (lambda m: m.update(classes="10"), "its number of classes is '10'"),
     (lambda m: m.update(input_shape=[2**31, 2**31]), "its input shape is [2147483648, 2147483648]"),
     (lambda m: m.update(preprocessing={"mean": ["0"], "scale": [1]}), "its preprocessing's mean"),

@@ -59,9 +59,12 @@ REFUSED = [
     (lambda: students(members=dict(seed=(-1,))), r"members.seed is \(-1,\); it must be a tuple"),
     (
         lambda: students(members=dict(temperature=(1.0, 2.0))),
-        r"temperature is .*, an axis which nothing",
+        r"temperature is .*, but nothing .* reads 'temp",
     ),
-    (lambda: students(members=dict(momentum=(0.5, 0.9))), r"momentum is .*, an axis which nothing"),
+    (
+        lambda: students(members=dict(momentum=(0.5, 0.9))),
+        r"momentum is .*, but nothing .* reads 'mom",
+    ),
     (lambda: students(**KD, members=dict(temperature=(1.0, 0.0))), r"temperature is \(1.0, 0.0\)"),
     (
         lambda: students(teacher="", **KD),

@@ -282,8 +282,8 @@ def _members(path: str, stage: StageSpec) -> tuple[tuple[str, tuple], ...]:
     for name in given:
         if name not in known:
             raise InputError(
-                f"{path}.{name} is {rules.shown(given[name])}, an axis which nothing in the stage "
-                f"reads; it reads: {', '.join(known)}"
+                f"{path}.{name} is {rules.shown(given[name])}, but nothing in the stage reads "
+                f"{name!r}; it reads: {', '.join(known)}"
             )
     seeds = given.get("seed", 1)
     if isinstance(seeds, int) and not isinstance(seeds, bool):
