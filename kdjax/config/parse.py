@@ -72,7 +72,7 @@ def _stage(path: str, name: str, values: Any, earlier: list[StageSpec]) -> Stage
     parts = {
         "model": _model(f"{path}.model", values.get("model", {})),
         "objective": objective,
-        "members": _axes(f"{path}.members", mapping(f"{path}.members", values.get("members", {}))),
+        "members": _axes(f"{path}.members", values.get("members", {}), [p.name for p in objective]),
         "teacher": teachers_of(values.get("teacher", ""), f"{path}.teacher"),
     }
     rest = {k: v for k, v in values.items() if k not in parts}
@@ -263,16 +263,16 @@ def _made(path: str, function: Callable, options: dict[str, Any]) -> Any:
         raise InputError(f"{path} has the options {options}: {rules.told(error)}") from error
 
 
-def _axes(path: str, values: Mapping[str, Any], prefix: str = "") -> tuple[tuple[str, tuple], ...]:
+def _axes(path: str, values: Any, terms: Iterable[str]) -> tuple[tuple[str, tuple], ...]:
     """The axes of the grid as they are given, the numbers of a term as "term.number"."""
     axes: list[tuple[str, Any]] = []
-    for name, axis in values.items():
-        if not prefix and hasattr(axis, "items"):
-            axes += _axes(f"{path}.{name}", mapping(f"{path}.{name}", axis), f"{name}.")
-        elif isinstance(axis, tuple | list) and not len(axis) and name != "seed":
-            continue
-        else:
-            axes.append((f"{prefix}{name}", frozen(axis)))
+    for name, axis in mapping(path, values).items():
+        own = hasattr(axis, "items") or name in terms
+        inner = mapping(f"{path}.{name}", axis) if own else {"": axis}
+        for number, given in inner.items():
+            key = f"{name}.{number}" if own else str(name)
+            if key == "seed" or not (isinstance(given, tuple | list) and not len(given)):
+                axes.append((key, frozen(given)))
     return tuple(axes)
 
 
@@ -339,6 +339,6 @@ def mapping(path: str, value: Any) -> dict[Any, Any]:
 
 def frozen(value: Any) -> Any:
     """The value as plain, hashable Python."""
-    if isinstance(value, list | tuple):
-        return tuple(frozen(element) for element in value)
-    return value.item() if hasattr(value, "item") else value
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    return tuple(map(frozen, value)) if isinstance(value, list | tuple) else value
