@@ -30,7 +30,8 @@ VALUES = (
     *(object(), np.zeros((3, 3)), len, StageSpec),
 )
 TEXTS = ("many", "-1", "nan", "1e99", "(0,0)", "('a',)", "(1,", "None", "")  # on a command line
-SECTIONS = (None, 3, "mlp", [], (), [1, 2], np.zeros(3))  # where there must be a dict
+WEIGHT = 3  # may stand for the section of a term
+SECTIONS = (None, WEIGHT, "mlp", [], (), [1, 2], np.zeros(3))  # where there must be a dict
 CONFIGS = [("ensemble_to_one", words) for words in ("", "few_labels", "tune", "smoke")]
 MNIST = ("mnist", "mnist_missing", "mnist_temperature")
 CONFIGS += [pytest.param(name, "quick", marks=pytest.mark.mnist) for name in MNIST]
@@ -106,7 +107,10 @@ def misspelt(config: dict) -> Iterator[tuple[dict, str]]:
         if is_section:
             yield put(config, (*path, "more"), 1), "more"
             for value in SECTIONS[number % 3 :: 3]:
-                yield put(config, path, value), dotted
+                if (
+                    value is not WEIGHT or "objective" not in path[:-1]
+                ):  # where a number is a weight
+                    yield put(config, path, value), dotted
 
 
 def misvalued(config: dict, part: int = 11) -> Iterator[tuple[dict, tuple, bool]]:
