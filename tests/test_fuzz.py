@@ -103,7 +103,7 @@ def misspelt(config: dict) -> Iterator[tuple[dict, str]]:
         name, dotted = path[-1], ".".join(("config", *path))
         new = (name[1:] + "s", name + "_", name[::-1] + "2")[number % 3]
         if path[:-1] != ("stages",):  # whose names are the user's own
-            yield put(config, path, 1, new), repr(new)
+            yield put(config, path, 1, new), new
         if is_section:
             yield put(config, (*path, "more"), 1), "more"
             for value in SECTIONS[number % 3 :: 3]:
