@@ -203,7 +203,7 @@ def _objective(path: str, value: Any) -> tuple[TermSpec, ...]:
         raise InputError(
             f"{path} is {rules.shown(value)}; it must be a dict of terms, or one kdjax.Term"
         )
-    parts = [_term(path, key, given) for key, given in value.items() if given is not None]
+    parts = [_term(path, key, given) for key, given in value.items()]
     names = [part.name for part in parts]
     if not parts:
         raise InputError(f"{path} is empty; it must have at least one term")
