@@ -267,7 +267,7 @@ def _axes(path: str, values: Any, terms: Iterable[str]) -> tuple[tuple[str, tupl
     """The axes of the grid as they are given, the numbers of a term as "term.number"."""
     axes: list[tuple[str, Any]] = []
     for name, axis in mapping(path, values).items():
-        own = hasattr(axis, "items") or name in terms
+        own = name in terms or (hasattr(axis, "items") and len(axis) > 0)
         inner = mapping(f"{path}.{name}", axis) if own else {"": axis}
         for number, given in inner.items():
             key = f"{name}.{number}" if own else str(name)
