@@ -51,6 +51,7 @@ def rules(spec: type) -> dict:
 def rules_of(config: dict) -> dict:
     """The rule of every field of a config, each where the field is."""
     seed = checks.Rule("", lambda v: isinstance(v, tuple) or checks.whole(1, 10_000).accepts(v))
+    teacher = checks.Rule("", lambda v: checks.text().accepts(v) or isinstance(v, tuple | list))
     numbers = hparam_rules(OptimizerSpec) | hparam_rules(StageSpec)
     axes = {axis: checks.tuple_of(rule) for axis, rule in numbers.items()} | {"seed": seed}
 
@@ -66,7 +67,7 @@ def rules_of(config: dict) -> dict:
             model={"name": checks.one_of(NETS)} | NETS[stage["model"]["name"]].arguments,
             members=axes | of_terms(stage, checks.tuple_of),
             objective=of_terms(stage, lambda rule: rule),
-            teacher=checks.text(),
+            teacher=teacher,
         )
         for name, stage in config["stages"].items()
     }

@@ -279,12 +279,6 @@ def _axes(path: str, values: Any, terms: Iterable[str]) -> tuple[tuple[str, tupl
 def _members(path: str, stage: StageSpec) -> tuple[tuple[str, tuple], ...]:
     """The axes, checked, in one order: as the numbers are read, seeds last."""
     given, known = dict(stage.members), read_hparams(stage)
-    for name in given:
-        if name not in known:
-            raise InputError(
-                f"{path}.{name} is {rules.shown(given[name])}, but nothing in the stage reads "
-                f"{name!r}; it reads: {', '.join(known)}"
-            )
     seeds = given.get("seed", 1)
     if isinstance(seeds, int) and not isinstance(seeds, bool):
         seeds = tuple(range(check(rules.whole(1, MOST_MEMBERS), f"{path}.seed", seeds)))
@@ -296,6 +290,12 @@ def _members(path: str, stage: StageSpec) -> tuple[tuple[str, tuple], ...]:
             raise InputError(f"{path}.{name} is {axis!r}; each value must stand there once")
         if len(axis) or name == "seed":
             axes.append((name, tuple(axis)))
+    for name in given:
+        if name not in known:
+            raise InputError(
+                f"{path}.{name} is {rules.shown(given[name])}, but nothing in the stage reads "
+                f"{name!r}; it reads: {', '.join(known)}"
+            )
     if not axes[-1][1]:
         raise InputError(f"{path}.seed is (); there must be at least one seed")
     count = math.prod(len(values) for _, values in axes)

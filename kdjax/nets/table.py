@@ -118,14 +118,14 @@ def defaults(name: str, path: str = "model") -> dict[str, Any]:
     Raises:
       InputError: there is no such net.
     """
-    if name in NETS:
-        return NETS[name].defaults
-    if not isinstance(name, str) or ":" not in name:
+    if not isinstance(name, str) or (name not in NETS and ":" not in name):
         rows = ", ".join(NETS)
         raise InputError(
             f"{path}.name is {shown(name)}; it must be one of: {rows}, or the module:attribute of "
             "a net of yours"
         )
+    if name in NETS:
+        return NETS[name].defaults
     return {
         parameter.name: parameter.default
         for parameter in _arguments(resolve(name, f"{path}.name"))
