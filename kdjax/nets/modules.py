@@ -1,18 +1,15 @@
-"""Linen modules, one network each, and the table a stage picks its model from.
+"""Linen modules, one network each.
 
 Every module maps inputs [B, ...] to float32 logits [B, C]; its last argument is None in
 evaluation. `dtype` is that of the arithmetic; parameters, statistics and the last layer are
 float32.
 """
 
-from dataclasses import dataclass
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from kdjax.nets.layers import BatchNorm, Dropout, Training, max_pool
-from kdjax.rules import Rule, fraction, one_of, tuple_of, whole
 
 
 class MLP(nn.Module):
@@ -169,64 +166,3 @@ def _conv(width: int, size: int, stride: int, dtype: str) -> nn.Conv:
 
 def _logits(x: jax.Array, classes: int) -> jax.Array:
     return nn.Dense(classes)(x.astype(jnp.float32))
-
-
-@dataclass(frozen=True)
-class Model:
-    """An entry of `MODELS`: the module, its kind (the execution plan depends on it), the least
-    rank of one example, and what each of its arguments may be."""
-
-    module: type[nn.Module]
-    kind: str
-    rank: int
-    arguments: dict[str, Rule]
-
-
-DTYPE = one_of(("float32", "bfloat16"))
-
-MODELS = {
-    "mlp": Model(
-        MLP,
-        kind="dense",
-        rank=1,
-        arguments={
-            "hidden": tuple_of(whole(1)),
-            "dropout_input": fraction(),
-            "dropout": fraction(),
-            "dtype": DTYPE,
-        },
-    ),
-    "cnn": Model(
-        CNN,
-        kind="convolutional",
-        rank=3,
-        arguments={
-            "channels": tuple_of(whole(1)),
-            "dense": whole(1),
-            "dropout": fraction(),
-            "dtype": DTYPE,
-        },
-    ),
-    "resnet": Model(
-        ResNet,
-        kind="convolutional",
-        rank=3,
-        arguments={
-            "blocks": whole(1),
-            "stem": whole(1),
-            "channels": tuple_of(whole(1)),
-            "dtype": DTYPE,
-        },
-    ),
-    "wide_resnet": Model(
-        WideResNet,
-        kind="convolutional",
-        rank=3,
-        arguments={
-            "blocks": whole(1),
-            "widen": whole(1),
-            "dropout": fraction(),
-            "dtype": DTYPE,
-        },
-    ),
-}
