@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -261,7 +261,7 @@ def open_stage(path: str | Path, net: Net | None = None) -> Stage:
             members=meta["members"],
             metrics=results["metrics"],
             diverged=results["diverged"],
-            costs={k: results[k] for k in ("parameters", "flops_per_example", "latency_ms")},
+            costs=_costs(results),
             meta=meta,
             variables=variables,
             program=program,
@@ -273,6 +273,12 @@ def open_stage(path: str | Path, net: Net | None = None) -> Stage:
             f"{path} cannot be opened ({one_line(error)}); it must be as kdjax has written it"
         ) from error
     return opened
+
+
+def _costs(results: Mapping[str, Any]) -> dict[str, float]:
+    """The costs of one member, NaN where they are not known, which JSON has as null."""
+    known = {k: results[k] for k in ("parameters", "flops_per_example", "latency_ms")}
+    return {k: math.nan if value is None else value for k, value in known.items()}
 
 
 def _check(stage: Stage) -> None:

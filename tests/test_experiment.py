@@ -264,3 +264,11 @@ def test_a_chunk_is_traced_once_per_shape(tmp_path, monkeypatch):
     )
     kdjax.run(config(teachers=dict(steps=28), students={}), tmp_path, quiet=True)
     assert len(traces) == 2  # chunks of 8 steps, and the last of 4
+
+
+def test_operations_that_xla_does_not_count_are_left_out_of_the_report(tmp_path, monkeypatch):
+    monkeypatch.setattr(experiment.evaluation.cost, "flops", lambda *_: float("nan"))
+    report = kdjax.run(config(), tmp_path / "run", quiet=True)
+    frame = report.frame()
+    assert frame.flops_per_example.isna().all() and (frame.parameters > 0).all()
+    assert "nan" not in report.table()

@@ -16,8 +16,12 @@ def parameters(tree: Any) -> int:
 
 
 def flops(function: Callable[..., jax.Array], *arguments: Any) -> float:
-    """The floating-point operations of one call, as XLA counts them; it enters a loop once."""
-    analysis = jax.jit(function).lower(*arguments).cost_analysis() or {}
+    """The floating-point operations of one call, as XLA counts them; it enters a loop once.
+
+    NaN where XLA does not say. On some backends it counts those of a compiled program only.
+    """
+    lowered = jax.jit(function).lower(*arguments)
+    analysis = lowered.cost_analysis() or lowered.compile().cost_analysis() or {}
     return float(analysis.get("flops", np.nan))
 
 
