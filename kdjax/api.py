@@ -9,13 +9,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from kdjax.config.parse import mapping
 from kdjax.config.spec import ExperimentSpec, OptimizerSpec, StageSpec, hparam_rules
 from kdjax.data import RawSet
 from kdjax.experiment import run_stages
 from kdjax.losses import Term
 from kdjax.nets.net import Net
-from kdjax.rules import InputError, did_you_mean, shown
+from kdjax.rules import InputError, check, did_you_mean, shown, text
 from kdjax.stage import Stage
 from kdjax.teachers import Teacher, as_teacher
 
@@ -41,14 +43,16 @@ def train(
       data: as `arrays` makes it, or the name of a data set, as a config has it.
       objective: terms, or their names, with their weights or their numbers. A number of a term may
         be a tuple of values, an axis of the population.
-      seeds: how many members there are of each combination of numbers, or their seeds.
+      seeds: how many members there are of each combination of numbers, or their seeds, as a tuple,
+        a range or an array.
       workdir: where the stage's directory is kept; a rerun goes on from there. None keeps the
         stage in memory alone.
       name: of the stage.
       quiet: print nothing.
       **fields: of a stage (`steps`, `batch`, `optimizer`, `augment`, `subset`, ...), of the
         experiment (`dataset`, `execution`, ...), and `learning_rate`, `weight_decay` and
-        `momentum` of the optimizer. A number that a member may have of its own may be a tuple.
+        `momentum` of the optimizer. A number that a member may have of its own may be a tuple or
+        an array of values.
 
     Returns:
       The finished stage, with its `report`.
@@ -104,6 +108,11 @@ def _run(
     quiet: bool,
     fields: dict[str, Any],
 ) -> Stage:
+    check(text(), "name", name)
+    if workdir is not None and not (isinstance(workdir, str | Path) and str(workdir)):
+        raise InputError(
+            f"workdir is {shown(workdir)}; it must be the path of a directory, or None"
+        )
     config = _config(net, data, teachers, objective, seeds, name, fields)
     if workdir is not None:
         report, stages = run_stages(config, workdir, quiet)
@@ -141,10 +150,17 @@ def _config(
     stage: dict[str, Any] = {"model": net, "teacher": teachers}
     of_experiment = {f.name for f in dataclasses.fields(ExperimentSpec)} - {"stages", "arrays"}
     experiment: dict[str, Any] = {}
-    members = dict(fields.pop("members", {}))
-    members.setdefault("seed", seeds)
-    optimizer = dict(fields.pop("optimizer", {}))
+    members = mapping("members", fields.pop("members", {}))
+    if "seed" in members:
+        raise InputError(f"members has the seed {shown(members['seed'])}; seeds is the argument")
+    several = _values(seeds)
+    members["seed"] = seeds if several is None else several
+    optimizer = mapping("optimizer", fields.pop("optimizer", {}))
     for field, value in fields.items():
+        if field in of_optimizer and field in optimizer:
+            raise InputError(
+                f"{field} is {shown(value)}, but optimizer has it, too; it must be given once"
+            )
         if field in of_optimizer:
             optimizer[field] = value
         elif field in own:
@@ -162,8 +178,13 @@ def _config(
         raise InputError(f"dataset has the name {dataset['name']!r}; data is the data set's name")
     experiment["dataset"] = dataset | {"name": data}
     for holder, names in ((optimizer, of_optimizer), (stage, hparam_rules(StageSpec))):
-        for field in [f for f in holder if f in names and isinstance(holder[f], tuple | list)]:
-            members[field] = tuple(holder.pop(field))
+        for field in [f for f in holder if f in names and _values(holder[f]) is not None]:
+            if field in members:
+                raise InputError(
+                    f"{field} is {shown(holder[field])}, but members has it, too; it must be given "
+                    "once"
+                )
+            members[field] = _values(holder.pop(field))
     stage["objective"], axes = _fixed(objective)
     for term, numbers in axes.items():
         members[term] = dict(members.get(term, {})) | numbers
@@ -183,13 +204,22 @@ def _fixed(objective: Objective) -> tuple[Any, dict[str, dict[str, tuple]]]:
         numbers: dict[str, Any] = {"weight": given}
         if isinstance(given, Mapping):
             numbers = dict(given)
-        swept = {k: tuple(v) for k, v in numbers.items() if _is_axis(v)}
+        values = {k: _values(v) for k, v in numbers.items()}
+        swept = {k: v for k, v in values.items() if v and all(map(_is_number, v))}
         axes |= {label: swept} if swept else {}
         rest = {k: v for k, v in numbers.items() if k not in swept}
         fixed[term] = rest
     return fixed, axes
 
 
-def _is_axis(value: Any) -> bool:
-    numbers = isinstance(value, tuple | list) and bool(value)
-    return numbers and all(isinstance(v, int | float) for v in value)
+def _values(given: Any) -> tuple[Any, ...] | None:
+    """The values of an axis, given as a tuple, list, range or array; None of one value."""
+    if isinstance(given, tuple | list | range):
+        return tuple(given)
+    if getattr(given, "ndim", 0) == 1:
+        return tuple(np.asarray(given).tolist())
+    return None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float)

@@ -230,10 +230,10 @@ def _results(setup: Setup, host: State, finals: dict, seconds: float) -> dict[st
     """What DONE holds."""
     bad = next(iter(finals.values()))[0]
     numbers = {name: found for name, (_, found) in finals.items()}
-    finite = np.isfinite([found["nll"] for found in numbers.values()]).all(0)
+    unknown = np.isnan([found["nll"] for found in numbers.values()]).any(0)
     return {
         "metrics": {name: _lists(found) for name, found in numbers.items()},
-        "diverged": (bad | ~finite).tolist(),
+        "diverged": (bad | unknown).tolist(),
         "seconds": seconds,
         "layout": vars(setup.job.layout),
         **evaluation.serving_cost(setup.job.net, host.variables, setup.example),

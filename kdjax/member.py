@@ -18,6 +18,7 @@ import optax
 from kdjax import metrics
 from kdjax.keys import stream
 from kdjax.losses import Context, Term, ensemble_logits
+from kdjax.losses.arrays import weighted
 from kdjax.nets.net import Array, Net, Outputs, PyTree, Training
 
 Hparams = dict[str, jax.Array]  # a member's own numbers, and "mixing" [K], which sums to 1
@@ -171,11 +172,16 @@ def train_step(
     average, decay = state.average, recipe.average
     if decay is not None:
         now = {"params": params, **collections}
-        average = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, average, now)
+        average = jax.tree.map(functools.partial(_average, decay), average, now)
     bad = state.bad | ~jnp.isfinite(loss) | ~jnp.isfinite(optax.tree.norm(gradient))
     new = State(state.step, params, dict(collections), aux, opt_state, average, bad)
     new = jax.tree.map(lambda before, after: jnp.where(bad, before, after), state, new)
     return new.replace(step=state.step + 1, bad=bad), loss
+
+
+def _average(decay: float, old: jax.Array, new: jax.Array) -> jax.Array:
+    """`decay` old and the rest new; what is not floating, such as a count, is the new one."""
+    return decay * old + (1 - decay) * new if jnp.issubdtype(old.dtype, jnp.floating) else new
 
 
 def _objective(
@@ -188,12 +194,11 @@ def _objective(
     aux: dict[str, PyTree],
 ) -> jax.Array:
     """The weighted sum of the terms, a scalar: the mean over the examples of those that have a loss
-    for each, and those of the whole batch."""
+    for each, and those of the whole batch, scalars or a loss for each of its gathered examples."""
     teacher = jax.lax.stop_gradient(teacher)
 
     def targets(temperature: jax.Array | float | None) -> jax.Array:
-        if teacher is None:
-            raise ValueError("a term reads targets, which it must name in its needs")
+        assert teacher is not None
         mean = "geometric" if temperature is None else recipe.mean  # of the logits themselves
         scale = 1.0 if temperature is None else temperature
         return ensemble_logits(teacher.logits, scale, mean, hparams["mixing"])
@@ -202,21 +207,30 @@ def _objective(
     whole: list[jax.Array] = []
     for name, term in recipe.objective.items():
         numbers = numbers_of(name, term, hparams)
-        value = term.function(
-            Context(
-                student=student,
-                teacher=teacher,
-                targets=targets,
-                inputs=batch.inputs,
-                labels=batch.labels,
-                hparams=numbers,
-                aux=aux.get(name),
-                gather=shards.gather,
-            )
+        trained = functools.partial(_trained, numbers["weight"])
+        context = Context(
+            student=jax.tree.map(trained, student),
+            teacher=teacher,
+            targets=targets,
+            inputs=batch.inputs,
+            labels=batch.labels,
+            hparams=numbers,
+            aux=jax.tree.map(trained, aux.get(name)),
+            gather=shards.gather,
         )
-        (each if value.ndim else whole).append(numbers["weight"] * value)
+        value = jnp.asarray(term.function(term.needed(context)))
+        value = weighted(numbers["weight"], value)
+        if value.shape == batch.labels.shape:
+            each.append(value)
+        else:
+            whole.append(value.mean())
     sums = [functools.reduce(operator.add, each).mean()] if each else []
     return functools.reduce(operator.add, sums + whole)
+
+
+def _trained(weight: jax.Array, x: jax.Array) -> jax.Array:
+    """`x`, without a gradient where the weight is 0: that of an infinite term is no number."""
+    return jnp.where(weight == 0, jax.lax.stop_gradient(x), x)
 
 
 def numbers_of(name: str, term: Term, hparams: Hparams) -> Hparams:

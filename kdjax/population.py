@@ -164,10 +164,15 @@ def train_chunk(
                 teacher = Outputs(jnp.moveaxis(data.logits[examples.index], 0, 1), {})
             return member.train_step(recipe, shards, state, hparams, batch_of(examples), teacher)
 
-        def teach_each_other(state: State, examples: Examples) -> Outputs:
+        def teach_each_other(
+            state: State, hparams: Hparams, examples: Examples
+        ) -> tuple[Hparams, Outputs]:
             inputs = batch_of(examples).inputs
             outputs = lambda s: recipe.net.apply(s.variables, inputs, None, recipe.teacher_taps)[0]
-            return shards.members(over_members(outputs, plan.members, (0,))(state))
+            every = shards.members(over_members(outputs, plan.members, (0,))(state))
+            some = lambda x: ~(x < jnp.inf).all(axis=(1, 2))  # NaN or inf; -inf is a masked class
+            broken = shards.mean(some(every.logits).astype(jnp.float32)) > 0
+            return _heard(hparams, shards.members(state.bad) | broken, every)
 
         outputs = None
         if teach is not None:
@@ -180,6 +185,19 @@ def train_chunk(
         return loops(train_batch, plan, own, state, hparams, (examples, outputs))
 
     return chunk
+
+
+def _heard(hparams: Hparams, bad: jax.Array, outputs: Outputs) -> tuple[Hparams, Outputs]:
+    """Peers without those that are bad [M]: the others take their part of the mixing [m, M]. A
+    member without a healthy peer hears itself, which costs nothing."""
+    silent = lambda x: jnp.where(bad.reshape(-1, *(1,) * (x.ndim - 1)), 0.0, x)
+    mixing = hparams["mixing"]
+    healthy = jnp.where(bad[None], 0.0, mixing)
+    total = healthy.sum(axis=1, keepdims=True)
+    itself = (mixing == 0).astype(mixing.dtype)  # of `peers_matrix`
+    left = jnp.where(total > 0, healthy / jnp.where(total > 0, total, 1.0), itself)
+    mixing = jnp.where(bad.any(), left, mixing)
+    return hparams | {"mixing": mixing}, jax.tree.map(silent, outputs)
 
 
 def _teach(
@@ -205,18 +223,21 @@ def _members_inside_steps(
     state: State,
     hparams: Hparams,
     taught: Taught,
-    together: Callable[[State, Examples], Outputs] | None = None,
+    together: Callable[[State, Hparams, Examples], tuple[Hparams, Outputs]] | None = None,
 ) -> tuple[State, jax.Array]:
     """Each step trains all members; `taught` [S, ...], or [M, S, ...] in own order. `together`:
-    (state [M, ...], examples) -> outputs of all members, which then teach."""
+    (state [M, ...], numbers, examples) -> the numbers, with who is heard, and the outputs of all
+    members, which then teach."""
     if own:
         taught = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), taught)
     all_members = over_members(train_batch, plan.members, (0, 0, 0 if own else None))
 
     def step(state: State, taught: Taught) -> tuple[State, jax.Array]:
+        numbers = hparams
         if together is not None:
-            taught = taught[0], together(state, taught[0])
-        return all_members(state, hparams, taught)
+            numbers, outputs = together(state, hparams, taught[0])
+            taught = taught[0], outputs
+        return all_members(state, numbers, taught)
 
     state, loss = over_steps(step, plan.scan)(state, taught)
     return state, jnp.swapaxes(loss, 0, 1)

@@ -31,10 +31,12 @@ class Job:
       path: of the stage in the config, for messages.
       status: "new", "unfinished" or "done".
       identity: plain data that determines the stage's results; kept in its directory.
-      net: what is trained; of a `kind`, "dense" or "convolutional", and whether its batches may be
-        split (`splits`).
+      net: what is trained; of a `kind`, "dense" or "convolutional".
+      splits: whether its batches may be split over devices.
       positions, labels: [N] the training examples, and their labels (negative: hidden).
       teachers: names of earlier stages of this run, or teachers.
+      taught: the shapes of what the teachers say of one example, [K, 1, ...]; None if the objective
+        has no teachers.
       init_from: the name of an earlier stage, or a stage, or None.
     """
 
@@ -50,6 +52,7 @@ class Job:
     labels: np.ndarray
     layout: Layout
     teachers: tuple[str | Teacher, ...]
+    taught: Outputs | None
     init_from: str | Stage | None
 
 
@@ -103,14 +106,14 @@ def _job(
     if init is not None:
         count = len(grid(earlier[init].stage) if isinstance(init, str) else init.members)
         fit.check_members(count, stage, f"{path}.init_from")
-    if stage.taught or not teachers:
-        outputs = _teacher_outputs(stage, teachers, earlier, dataset, path)
-        check_objective(stage, found.outputs, outputs, dataset, f"{path}.objective")
+    outputs = _teacher_outputs(stage, net, teachers, earlier, dataset, path)
+    splits = check_objective(stage, found.outputs, outputs, dataset, f"{path}.objective")
+    splits = splits and found.splits
     count = sum(_count(teacher, earlier) for teacher in teachers)
     if count:
         mixing_matrix(grid(stage), stage.mixing, count, np.zeros(count), path)
     members = len(grid(stage))
-    layout = parallel.layout(spec.execution, members, stage.batch, path, found.splits)
+    layout = parallel.layout(spec.execution, members, stage.batch, path, splits)
     if spec.dataset.resident:
         _check_resident(dataset, len(positions), layout)
     if count and stage.teacher_logits != "live":
@@ -126,11 +129,12 @@ def _job(
         identity=identity,
         net=net,
         kind=found.kind,
-        splits=found.splits,
+        splits=splits,
         positions=positions,
         labels=labels,
         layout=layout,
         teachers=teachers,
+        taught=outputs,
         init_from=init,
     )
 
@@ -246,30 +250,37 @@ def _teacher(
 
 def _teacher_outputs(
     stage: StageSpec,
+    net: Net,
     teachers: tuple[str | Teacher, ...],
     earlier: dict[str, Job],
     dataset: Dataset,
     path: str,
 ) -> Outputs | None:
-    """The shapes of what the teachers say of one example, [K, 1, ...]; nothing is computed."""
+    """The shapes of what the teachers say of one example, [K, 1, ...]; nothing is computed. None if
+    they only are compared with."""
+    if not stage.taught:
+        return None
     taps = tuple(dict.fromkeys(tap for part in stage.objective for tap in part.term.teacher))
     example = jax.ShapeDtypeStruct((1, *dataset.input_shape), "float32")
     found = []
+
+    def of_members(net: Net, count: int) -> Outputs:
+        facts = nets.checked(net, dataset.input_shape, dataset.classes, f"{path}.teacher", taps)
+        wide = lambda x: jax.ShapeDtypeStruct((count, *x.shape), x.dtype)
+        return jax.tree.map(wide, facts.outputs)
+
     for teacher in teachers:
         if isinstance(teacher, str):
-            job = earlier[teacher]
-            facts = nets.checked(
-                job.net, dataset.input_shape, dataset.classes, f"{path}.teacher", taps
-            )
-            outputs, count = facts.outputs, len(grid(job.stage))
-            wide = lambda x, count=count: jax.ShapeDtypeStruct((count, *x.shape), x.dtype)
-            found.append(jax.tree.map(wide, outputs))
+            found.append(of_members(earlier[teacher].net, len(grid(earlier[teacher].stage))))
+        elif teacher.scope == "population":
+            found.append(of_members(net, len(grid(stage))))
+        elif teacher.scope == "member":
+            found.append(of_members(net, 1))
         elif teacher.scope == "batch":
             apply = lambda v, x, apply=teacher.apply: apply(v, x, taps)
             found.append(jax.eval_shape(apply, teacher.variables, example))
         else:
-            count = teacher.count or len(grid(stage))
-            logits: Any = jax.ShapeDtypeStruct((count, 1, dataset.classes), np.float32)
+            logits: Any = jax.ShapeDtypeStruct((teacher.count, 1, dataset.classes), np.float32)
             found.append(Outputs(logits, {}))
     if not found:
         return None

@@ -33,7 +33,7 @@ class Setup:
       live: the teachers that run on every batch, or None.
       peers: whether the members teach each other.
       example: one example [1, ...] as the net sees it, for its shape.
-      teacher_example: the live teachers' outputs of it, for their shapes, or None.
+      teacher_example: the teachers' outputs of it [K, 1, ...], for their shapes, or None.
       one: the shapes of one member's state.
       program: the net's evaluation, exported.
     """
@@ -68,11 +68,9 @@ def set_up(job: Job, spec: ExperimentSpec, dataset: Dataset, evaluated: Evaluate
     asked_live = stage.taught and scope == "batch" and stage.teacher_logits == "live"
     live = teacher if asked_live else None
     example = evaluation.example(dataset)
-    outputs = None
-    if live is not None:
-        taps = recipe.teacher_taps
-        outputs = jax.eval_shape(lambda v, x: live.apply(v, x, taps), live.variables, example)
-        outputs = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), outputs)
+    count = teacher.count if teacher is not None else 0  # those that did not diverge
+    zeros = lambda x: np.zeros((count or len(x), *x.shape[1:]), x.dtype)
+    outputs = jax.tree.map(zeros, job.taught)
     one = jax.eval_shape(
         lambda h: member.init(recipe, h, example, outputs),
         jax.tree.map(lambda x: x[0], hparams),
@@ -163,7 +161,7 @@ def calls(setup: Setup) -> int:
     stage = setup.job.stage
     if not setup.plan.scan:
         return 1
-    if setup.teacher_example is None:
+    if setup.live is None:
         return stage.chunk
     each = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(setup.teacher_example))
     return max(1, min(stage.chunk, TAUGHT_BYTES // (each * stage.batch * _forwards(setup))))
@@ -185,10 +183,11 @@ def cached_logits(setup: Setup) -> np.ndarray | None:
         asked = Asked("train", here, fetch(split, here), dataset.preprocessing)
         part = teacher.predict(asked)
         assert part is not None
-        if abs(part).max() > np.finfo(dtype).max:
+        largest = abs(part[np.isfinite(part)]).max(initial=0)  # a masked class is -inf in both
+        if largest > np.finfo(dtype).max:
             raise InputError(
                 f"{job.path}.teacher_logits is 'cached_float16', which holds numbers up to "
-                f"65504, but the teachers' reach {abs(part).max():.0f}; it must be 'cached'"
+                f"65504, but the teachers' reach {largest:.0f}; it must be 'cached'"
             )
         logits[i : i + READ] = np.moveaxis(part, 0, 1)
     return logits

@@ -14,7 +14,6 @@ from typing import Any
 from kdjax import rules
 from kdjax.config.reads import check_reads
 from kdjax.config.spec import (
-    WEIGHT,
     ExperimentSpec,
     ModelSpec,
     StageSpec,
@@ -25,7 +24,8 @@ from kdjax.config.spec import (
 )
 from kdjax.data import RawSet
 from kdjax.losses import TERMS, Term
-from kdjax.nets import checked_arguments
+from kdjax.losses.term import WEIGHT
+from kdjax.nets import calls, checked_arguments
 from kdjax.nets.net import Net
 from kdjax.rules import InputError, check
 from kdjax.teachers import Teacher, teachers_of
@@ -44,14 +44,15 @@ def parse(config: Mapping[str, Any]) -> ExperimentSpec:
         nothing has been computed or written by then.
     """
     config = mapping("config", config)
-    data = config.get("dataset", {})
-    fields, arrays = ({"name": data} if isinstance(data, RawSet) else data), {}
-    if hasattr(fields, "items") and isinstance(fields.get("name"), RawSet):
-        fields = dict(fields)
-        arrays = {"arrays": fields["name"]}
-        config = config | {"dataset": fields | {"name": fields["name"].name}}
-    fields = [f.name for f in dataclasses.fields(ExperimentSpec) if f.name != "arrays"]
-    no_others("config", config, fields)
+    arrays = {}
+    given = config.get("dataset", {})
+    dataset = {"name": given} if isinstance(given, RawSet) else mapping("config.dataset", given)
+    if isinstance(dataset.get("name"), RawSet):
+        arrays = {"arrays": dataset["name"]}
+        config = config | {"dataset": dataset | {"name": dataset["name"].name}}
+    no_others(
+        "config", config, [f.name for f in dataclasses.fields(ExperimentSpec) if f.name != "arrays"]
+    )
     named = mapping("config.stages", config.pop("stages", {}))
     if not named:
         raise InputError("config.stages is empty; it must name at least one stage")
@@ -223,7 +224,7 @@ def _term(path: str, key: Any, given: Any) -> TermSpec:
         found = _find(TERMS, f"{path}.{name}", source)
     here, options = f"{path}.{name}", {}
     if not isinstance(found, Term):
-        options = {k: v for k, v in values.items() if isinstance(v, str | tuple | list)}
+        options = {k: v for k, v in values.items() if calls.takes(found, k)}
         found = _made(here, found, options)
     if not isinstance(found, Term):
         raise InputError(f"{here} is {rules.shown(found)}; it must be a Term, or a function of one")

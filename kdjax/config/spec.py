@@ -16,6 +16,7 @@ from typing import Any
 from kdjax import rules
 from kdjax.data import DatasetSpec, RawSet, SubsetSpec
 from kdjax.losses import Term
+from kdjax.losses.term import TEMPERATURE
 from kdjax.nets.net import Net
 from kdjax.optim import OPTIMIZERS, OptimizerSpec
 from kdjax.parallel import ExecutionSpec
@@ -23,8 +24,6 @@ from kdjax.teachers import Teacher
 from kdjax.views import AugmentSpec
 
 EVALUATED = ("validation", "test")  # splits that a report may be of
-TEMPERATURE = rules.number(1e-3, 1e4)
-WEIGHT = rules.number(0, 1e6)
 SEED = rules.whole(0)
 
 Numbers = dict[str, float]  # of one member, by name

@@ -40,6 +40,11 @@ def student_and_teacher(
     return student, jax.lax.stop_gradient(teacher)
 
 
+def weighted(weight: jax.Array | float, loss: jax.Array) -> jax.Array:
+    """The loss times its weight; a weight of 0 leaves it out, also where it is infinite."""
+    return jnp.where(weight == 0, 0.0, weight * loss)
+
+
 def labels_of(labels: ArrayLike, logits: jax.Array) -> jax.Array:
     """The labels as an array.
 

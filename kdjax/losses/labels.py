@@ -32,7 +32,8 @@ def cross_entropy(
     logits = at_least_float32(logits)
     labels = labels_of(labels, logits)
     log_q = jax.nn.log_softmax(logits)
-    target_log_q = jnp.take_along_axis(log_q, jnp.maximum(labels, 0)[..., None], axis=-1)[..., 0]
+    is_label = jax.nn.one_hot(labels, logits.shape[-1], dtype=bool)
+    target_log_q = jnp.sum(jnp.where(is_label, log_q, 0.0), axis=-1)
     there = logits != -jnp.inf
     spread = jnp.sum(jnp.where(there, log_q, 0.0), axis=-1) / there.sum(axis=-1)
     loss = -(1 - label_smoothing) * target_log_q - label_smoothing * spread

@@ -10,7 +10,7 @@ temperature; the factor T^2 that keeps soft gradients comparable across temperat
 import jax
 import jax.numpy as jnp
 
-from kdjax.losses.arrays import student_and_teacher
+from kdjax.losses.arrays import student_and_teacher, weighted
 from kdjax.losses.labels import cross_entropy
 
 
@@ -124,8 +124,4 @@ def distillation(
     """
     soft = kl_divergence(student_logits, teacher_logits, temperature)
     hard = cross_entropy(student_logits, labels)
-    return _weighted(soft_weight, soft) + _weighted(hard_weight, hard)
-
-
-def _weighted(weight: jax.Array | float, loss: jax.Array) -> jax.Array:
-    return jnp.where(weight == 0, 0.0, weight * loss)
+    return weighted(soft_weight, soft) + weighted(hard_weight, hard)

@@ -3,6 +3,7 @@
 Axes: K teachers, B examples of the batch or of this device's part of it, C classes.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,8 +24,7 @@ class Context:
 
     Attributes:
       student: logits [B, C], and the features that the term taps.
-      teacher: logits [K, B, C] and features [K, B, ...] of the teachers, without a gradient; None
-        where no term is taught.
+      teacher: logits [K, B, C] and features [K, B, ...] of the teachers, without a gradient.
       targets: (temperature or None) -> [B, C], the K teachers mixed by this member's weights: the
         logits whose softmax at that temperature is the mixture; None: the mean of the logits.
       inputs: [B, ...] preprocessed, as the student sees them.
@@ -32,6 +32,8 @@ class Context:
       hparams: the term's own numbers by name, such as "weight" and "temperature", scalars.
       aux: the term's own parameters, as its `aux` made them; trained with the net.
       gather: [b, ...] of this device's part of the batch -> [B, ...] of the whole batch.
+
+    A term is given no `teacher`, `targets` and `labels` that it does not name in its `needs`.
     """
 
     student: Outputs
@@ -99,6 +101,17 @@ class Term:
         """What an objective and a report call it."""
         return self.name or getattr(self.function, "__name__", type(self.function).__name__)
 
+    def needed(self, context: Context) -> Context:
+        """The context without what the term does not need."""
+        hidden: dict[str, Any] = {}
+        if "labels" not in self.needs:
+            hidden["labels"] = None
+        if "targets" not in self.needs:
+            hidden["targets"] = _no_targets
+        if "teacher" not in self.needs and not self.teacher:
+            hidden["teacher"] = None
+        return dataclasses.replace(context, **hidden)
+
     @property
     def numbers(self) -> dict[str, tuple[float | None, Rule]]:
         """Every number that it reads: its default, None for the stage's, and its rule."""
@@ -109,3 +122,7 @@ class Term:
             else:
                 found[name] = given, TEMPERATURE if name == "temperature" else NUMBER
         return found
+
+
+def _no_targets(temperature: jax.Array | float | None) -> jax.Array:
+    raise InputError("it reads targets, which are not among its needs")

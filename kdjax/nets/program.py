@@ -9,13 +9,14 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 Jaxpr = Any  # of jax.extend.core, open or closed
 Equation = Any
 
 MIXED, PLACED = 1, 2  # comes from several examples, or of one part alone; from `Training.places`
 LOOPS = ("scan", "while", "cond")
-MEAN = "mean_over_parts"
+SAME = ("mean_over_parts", "whole_batch")  # what they return is the same on every device
 RANDOM = ("random_bits", "random_split", "random_fold_in")
 
 
@@ -27,9 +28,15 @@ def batch_size(sizes: Sequence[int]) -> int:
 
 @jax.jit
 def mean_over_parts(tree: Any) -> Any:
-    """Stands for `Training.mean` in a program that is only traced: `splits` knows it by its name,
-    and what it returns is the same on every device."""
+    """Stands for `Training.mean` in a program that is only traced; `splits` knows its name."""
     return tree
+
+
+@jax.jit
+def whole_batch(x: jax.Array) -> jax.Array:
+    """Stands for `Context.gather` in a program that is only traced: a batch of another size, for
+    `splits` to tell its axis from that of a part."""
+    return jnp.concatenate([x, x[:1]])
 
 
 def convolves(program: Jaxpr) -> bool:
@@ -61,7 +68,7 @@ def _flow(jaxpr: Jaxpr, sources: Sequence[int], prime: int) -> list[int]:
 
 
 def _results(equation: Equation, given: list[int], prime: int) -> list[int]:
-    if equation.params.get("name") == MEAN:
+    if equation.params.get("name") in SAME:
         return [0] * len(equation.outvars)
     inner = list(_inner(equation))
     if len(inner) == 1 and equation.primitive.name not in LOOPS:
