@@ -1,6 +1,7 @@
 """An Equinox module as a Net; Equinox need not be installed until one is given."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -128,7 +129,7 @@ def equinox(constructor: Callable[..., Any], name: str = "") -> Net:
         places = None if training is None else training.places
         key = None if training is None else training.key
         arrays = variables, jnp.asarray(inputs), places, key
-        run = lambda *arrays: forward(*arrays, training, taps)
+        run = functools.partial(forward, training=training, taps=taps)
         if "state" not in forms:
             return run(*arrays)
         # Traced apart from the devices: a State refuses a value whose type does not have the mesh
