@@ -252,7 +252,7 @@ def open_stage(path: str | Path, net: Net | None = None) -> Stage:
       InputError: there is no such directory, it is no stage, is not finished, or is damaged.
     """
     path = files.expand(path)
-    variables, _, meta = checkpoint.open_variables(path)
+    variables, meta = checkpoint.open_variables(path)
     results, program = checkpoint.results(path), checkpoint.read_forward(path)
     try:
         opened = Stage(
