@@ -12,7 +12,7 @@ import jax
 import jax.export
 from jax import ShapeDtypeStruct
 
-from kdjax.nets import calls
+from kdjax.nets import calls, program
 from kdjax.nets.check import said
 from kdjax.nets.net import Net, Variables
 from kdjax.rules import InputError
@@ -55,16 +55,20 @@ def export(
       InputError: the net cannot be exported, such as one that calls back to Python.
     """
     whole: Call = lambda v, x: net.apply(v, x, None, ())[0].logits
-    each: Call = lambda v, x: jax.vmap(lambda example: whole(v, example[None])[0])(x)
-    try:
-        exported = _exported(whole, variables, input_shape)
-    except Exception as error:  # whatever the net's code, or a platform, does not do
-        try:  # a net may need to know how many examples there are: here, one
-            exported = _exported(each, variables, input_shape)
-        except Exception:
-            raise InputError(
-                f"{path} is {said(net)}, which cannot be exported: {calls.reason(error)}"
-            ) from error
+    silent: Call = lambda v, x: program.silent(whole, v, x)
+    # a net may need to know how many examples there are: here, one
+    each: Call = lambda v, x: jax.vmap(lambda example: silent(v, example[None])[0])(x)
+    exported, first = None, Exception()
+    for call in (whole, silent, each):
+        try:
+            exported = _exported(call, variables, input_shape)
+            break
+        except Exception as error:  # whatever the net's code, or a platform, does not do
+            first = error if call is whole else first
+    if exported is None:
+        raise InputError(
+            f"{path} is {said(net)}, which cannot be exported: {calls.reason(first)}"
+        ) from first
     data = bytes(exported.serialize())
     return data + _digest(data)
 
@@ -86,7 +90,7 @@ def load(data: bytes, variables: Variables, input_shape: tuple[int, ...], classe
         raise ValueError("it is damaged, or no exported net")
     try:
         exported = jax.export.deserialize(bytearray(data))
-        program = exported.mlir_module()
+        text = exported.mlir_module()
         _check_calls(exported)
     except Exception as error:
         raise ValueError(f"it is no exported net ({calls.reason(error)})") from error
@@ -103,9 +107,7 @@ def load(data: bytes, variables: Variables, input_shape: tuple[int, ...], classe
         raise ValueError(f"its inputs {inputs.shape} are not [B, ...] of examples {input_shape}")
     if len(outputs) != 1 or outputs[0].shape != (batch, classes):
         raise ValueError(f"its logits are not those of {classes} classes")
-    return Forward(
-        exported.call, "convolutional" if "stablehlo.convolution" in program else "dense"
-    )
+    return Forward(exported.call, "convolutional" if "stablehlo.convolution" in text else "dense")
 
 
 def _exported(function: Call, variables: Variables, input_shape: tuple[int, ...]) -> Any:
@@ -126,9 +128,9 @@ def _exported(function: Call, variables: Variables, input_shape: tuple[int, ...]
 def _check_calls(exported: Any) -> None:
     """Whether the program is XLA's alone, so that a file that somebody else wrote runs no code of
     the host's."""
-    program = exported.mlir_module()
+    text = exported.mlir_module()
     known = "|".join(CUSTOM_CALLS)
-    others = re.findall(rf"custom_call(?! @(?:{known})\()[^\n(]*", program)
+    others = re.findall(rf"custom_call(?! @(?:{known})\()[^\n(]*", text)
     if others:
         raise ValueError(
             f"it calls {others[0].removeprefix('custom_call').strip(' @')} on the host"
