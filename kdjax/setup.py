@@ -183,7 +183,7 @@ def cached_logits(setup: Setup) -> np.ndarray | None:
     for i in range(0, len(positions), READ):
         here = positions[i : i + READ]
         asked = Asked("train", here, fetch(split, here), dataset.preprocessing)
-        part = teacher.predict(asked)
+        part = evaluation.checked_logits(teacher, asked)
         assert part is not None
         if abs(part).max() > np.finfo(dtype).max:
             raise InputError(
