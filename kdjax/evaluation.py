@@ -16,6 +16,7 @@ from kdjax.nets import cost
 from kdjax.nets.net import Net, Variables
 from kdjax.parallel import Layout
 from kdjax.population import over_members
+from kdjax.rules import InputError
 from kdjax.teachers import Asked, Teacher
 from kdjax.views import preprocess
 
@@ -48,14 +49,18 @@ class Evaluated:
 
 
 def evaluated(dataset: Dataset, teacher: Teacher | None) -> Evaluated:
-    """Validation and test split, with the logits, the metrics and the cost of the teachers."""
+    """Validation and test split, with the logits, the metrics and the cost of the teachers.
+
+    Raises:
+      InputError: a teacher's logits are NaN.
+    """
     splits = {}
     for name in SPLITS:
         inputs, labels = dataset.arrays(name)
         logits = None
         if teacher is not None:
             asked = Asked(name, np.arange(len(labels)), inputs, dataset.preprocessing)
-            logits = teacher.predict(asked)
+            logits = checked_logits(teacher, asked)
         splits[name] = EvaluatedSplit(inputs, labels, logits)
     found = {
         name: ensemble_metrics(split.teacher_logits, split.labels)
@@ -66,6 +71,27 @@ def evaluated(dataset: Dataset, teacher: Teacher | None) -> Evaluated:
     if teacher is not None and found:
         ensemble = ensemble_cost(teacher, example(dataset)) | {"metrics": found}
     return Evaluated(teacher, splits, ensemble)
+
+
+def checked_logits(teacher: Teacher, asked: Asked) -> np.ndarray | None:
+    """What the teachers say of examples, [K, n, C] float32, or None where it is not known; -inf is
+    a class that is masked.
+
+    Raises:
+      InputError: logits of an example are NaN or infinite.
+    """
+    logits = teacher.predict(asked)
+    if logits is None:
+        return None
+    logits = np.asarray(logits, np.float32)
+    wrong = np.flatnonzero(~np.isfinite(logits.max(axis=2)).all(axis=0))
+    if len(wrong):
+        raise InputError(
+            f"the teacher {teacher.name!r} gives logits that are NaN or infinite for {len(wrong)} "
+            f"of {len(asked.positions)} examples of the {asked.split} split, such as "
+            f"{asked.positions[wrong[0]]}; they must be finite, or -inf for a masked class"
+        )
+    return logits
 
 
 def example(dataset: Dataset) -> np.ndarray:

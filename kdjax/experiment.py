@@ -1,5 +1,6 @@
 """An experiment: its stages in order, then the report."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -135,7 +136,8 @@ def _train_all(
             track = lambda job, done: _display(job, done, spec, quiet)
             train(job, spec, dataset, evaluated_by(job.teachers), source, say, track, stop)
             after_stage()
-        name, opened = job.stage.name, open_stage(job.directory, job.net)
+        name, opened = job.stage.name, open_stage(job.directory)
+        opened = dataclasses.replace(opened, net=job.net)  # which `prepare` has compared
         seen = evaluated_by(job.teachers)
         found.append(findings.find(job, opened, seen, dataset, spec.evaluate))
         later = jobs[number + 1 :]

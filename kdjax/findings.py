@@ -216,7 +216,7 @@ def _missing(
     if not classes or validation.teacher_logits is None:
         return
     unlabelled = opened.predict(validation.inputs)
-    _, hparams, _ = checkpoint.open_variables(job.directory)
+    hparams = checkpoint.open_hparams(job.directory)
     mixed = lambda m: _mix(validation.teacher_logits, 1.0, stage.mean, hparams["mixing"][m])
     for label, here in places.items():
         if here:

@@ -165,23 +165,26 @@ def train_step(
 
     trained = state.params, state.aux
     (loss, collections), gradient = jax.value_and_grad(loss_of, has_aux=True)(trained)
-    loss, collections, gradient = shards.mean((loss, collections, gradient))
+    loss, gradient = shards.mean((loss, gradient))
+    collections = _floating(shards.mean, collections)
     updates, opt_state = recipe.optimizer(hparams).update(gradient, state.opt_state, trained)
     params, aux = optax.apply_updates(trained, updates)
 
     average, decay = state.average, recipe.average
     if decay is not None:
         now = {"params": params, **collections}
-        average = jax.tree.map(functools.partial(_average, decay), average, now)
+        average = _floating(lambda old, new: decay * old + (1 - decay) * new, average, now)
     bad = state.bad | ~jnp.isfinite(loss) | ~jnp.isfinite(optax.tree.norm(gradient))
     new = State(state.step, params, dict(collections), aux, opt_state, average, bad)
     new = jax.tree.map(lambda before, after: jnp.where(bad, before, after), state, new)
     return new.replace(step=state.step + 1, bad=bad), loss
 
 
-def _average(decay: float, old: jax.Array, new: jax.Array) -> jax.Array:
-    """`decay` old and the rest new; what is not floating, such as a count, is the new one."""
-    return decay * old + (1 - decay) * new if jnp.issubdtype(old.dtype, jnp.floating) else new
+def _floating(function: Callable[..., jax.Array], *trees: PyTree) -> PyTree:
+    """`function` of the floating leaves; counts and truths, which every part of a batch has alike,
+    are those of the last tree."""
+    floats = lambda leaf: jnp.issubdtype(leaf.dtype, jnp.floating)
+    return jax.tree.map(lambda *x: function(*x) if floats(x[-1]) else x[-1], *trees)
 
 
 def _objective(

@@ -165,7 +165,7 @@ def shards(layout: Layout) -> Shards:
     if layout.data_shards > 1:
         found = dataclasses.replace(
             found,
-            mean=functools.partial(_mean, ids),
+            mean=lambda tree: jax.lax.pmean(tree, AXIS, axis_index_groups=ids.tolist()),
             number=lambda: jax.lax.axis_index(AXIS) % layout.data_shards,
             gather=functools.partial(_gather, ids),
         )
@@ -176,13 +176,6 @@ def shards(layout: Layout) -> Shards:
             members=lambda tree: jax.tree.map(lambda x: _all_members(ids, layout, x), tree),
         )
     return found
-
-
-def _mean(ids: np.ndarray, tree: PyTree) -> PyTree:
-    """The mean over the data shards; what is not floating, such as a count, is the same on all."""
-    floating = lambda x: jnp.issubdtype(x.dtype, jnp.floating)
-    mean = lambda x: jax.lax.pmean(x, AXIS, axis_index_groups=ids.tolist())
-    return jax.tree.map(lambda x: mean(x) if floating(x) else x, tree)
 
 
 def _gather(ids: np.ndarray, x: jax.Array) -> jax.Array:

@@ -181,7 +181,7 @@ def cached_logits(setup: Setup) -> np.ndarray | None:
     for i in range(0, len(positions), READ):
         here = positions[i : i + READ]
         asked = Asked("train", here, fetch(split, here), dataset.preprocessing)
-        part = teacher.predict(asked)
+        part = evaluation.checked_logits(teacher, asked)
         assert part is not None
         largest = abs(part[np.isfinite(part)]).max(initial=0)  # a masked class is -inf in both
         if largest > np.finfo(dtype).max:

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import math
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +14,12 @@ import numpy as np
 
 from kdjax import parallel
 from kdjax.data import DIGITS, Preprocessing, numbered, one_line, shaped
+from kdjax.data.given import as_array
 from kdjax.host import checkpoint, files
 from kdjax.nets import cost, export
 from kdjax.nets.net import Array, Net, Outputs, Variables
 from kdjax.population import choose_plan, over_members
-from kdjax.rules import InputError, check, number, one_of, text, tuple_of, whole
+from kdjax.rules import InputError, check, number, one_of, shown, text, tuple_of, whole
 from kdjax.views import preprocess
 
 BATCH = 1000  # examples of one prediction call, at most
@@ -123,8 +125,19 @@ class Stage:
             raise InputError(f"{self.where} has no member that did not diverge; train it again")
         return self if len(kept) == len(self.members) else self.part(kept)
 
-    def part(self, members: Iterable[int]) -> "Stage":
-        """The stage with these of its members alone."""
+    def part(self, members: int | Iterable[int]) -> "Stage":
+        """The stage with these of its members alone.
+
+        Raises:
+          InputError: there is no such member, or none is named.
+        """
+        members = list(members) if isinstance(members, Iterable) else [members]
+        known = whole(0, len(self.members) - 1)
+        if not members or not all(map(known.accepts, members)):
+            raise InputError(
+                f"members of {self.where} are {shown(members)}; they must be one or more numbers "
+                f"from 0 to {len(self.members) - 1}"
+            )
         members = [int(m) for m in members]
         pick = lambda values: [values[m] for m in members]
         return dataclasses.replace(
@@ -172,7 +185,7 @@ class Stage:
           InputError: inputs have another shape or range than the data set's, are floats where
             those are integers, or are no finite numbers.
         """
-        inputs = self._checked(shaped(np.asarray(inputs), self.meta["input_shape"]))
+        inputs = self._checked(shaped(as_array("inputs", inputs), self.meta["input_shape"]))
         if not len(inputs):
             return np.zeros((len(self.members), 0, self.meta["classes"]), np.float32)
         size = min(BATCH, 1 << (len(inputs) - 1).bit_length())  # few sizes, to compile few times
@@ -198,7 +211,7 @@ class Stage:
         if shards in self._programs:
             return self._programs[shards]
         prepared = self.preprocessing
-        logits = lambda v, x: self.forward(v, preprocess(x, prepared)).logits
+        logits = lambda v, x: self.forward(v, preprocess(x, prepared)).logits.astype(np.float32)
         if shards == 1:
             program, variables = jax.jit(logits), jax.device_put(self.variables)
             return lambda inputs: np.asarray(program(variables, inputs))
@@ -246,13 +259,21 @@ def open_stage(path: str | Path, net: Net | None = None) -> Stage:
     """Opens a finished stage's directory. Nothing that it names is imported.
 
     Args:
+      path: of the directory.
       net: the net that was trained, where it is at hand: its layers can then be tapped.
 
     Raises:
-      InputError: there is no such directory, it is no stage, is not finished, or is damaged.
+      InputError: there is no such directory, it is no stage, is not finished, or is damaged, or
+        `net` is not the net that was trained.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise InputError(f"path is {shown(path)}; it must be the path of a stage's directory")
+    if net is not None and not isinstance(net, Net):
+        raise InputError(
+            f"net is {shown(net)}; it must be a Net, as kdjax.linen, nnx, equinox or function make"
+        )
     path = files.expand(path)
-    variables, _, meta = checkpoint.open_variables(path)
+    variables, meta = checkpoint.open_variables(path)
     results, program = checkpoint.results(path), checkpoint.read_forward(path)
     try:
         opened = Stage(
@@ -265,14 +286,16 @@ def open_stage(path: str | Path, net: Net | None = None) -> Stage:
             meta=meta,
             variables=variables,
             program=program,
-            net=net,
         )
         _check(opened)
     except Exception as error:  # whatever a damaged or hostile file leads to; nothing in it is run
         raise InputError(
             f"{path} cannot be opened ({one_line(error)}); it must be as kdjax has written it"
         ) from error
-    return opened
+    if net is not None:
+        one = jax.tree.map(lambda x: x[np.argmin(opened.diverged)], opened.variables)
+        export.check_same(net, one, opened._exported, tuple(meta["input_shape"]), str(path))
+    return dataclasses.replace(opened, net=net)
 
 
 def _costs(results: Mapping[str, Any]) -> dict[str, float]:

@@ -190,13 +190,19 @@ def logits(train: Any, validation: Any = None, test: Any = None, name: str = "lo
 
 
 def peers() -> Teacher:
-    """The other members of the population, on the same batch: mutual learning, arXiv 1706.00384."""
+    """The other members of the population, on the same batch: mutual learning, arXiv 1706.00384.
+
+    The stage needs order="shared", so that all members have the same batch. A term of labels must
+    stand beside the soft targets, as objective=dict(kl_divergence=1.0, cross_entropy=1.0): peers
+    that learn from each other alone learn nothing of the classes.
+    """
     return Teacher("peers", 0, "population", "peers")
 
 
 def ema(decay: float = 0.999) -> Teacher:
     """The member's own variables, averaged over its steps: `decay` old and the rest new, as in the
-    mean teacher, arXiv 1703.01780.
+    mean teacher, arXiv 1703.01780. A term of labels must stand beside its soft targets: a member
+    that learns from its own average alone learns nothing of the classes.
 
     Raises:
       InputError: the decay is not from 0 to below 1.

@@ -198,7 +198,7 @@ def test_restore_refuses_another_structure(stage):
 
 def test_open_variables_needs_no_template_and_writes_nothing(stage):
     before = snapshot(stage)
-    variables, hparams, meta = checkpoint.open_variables(stage)
+    (variables, meta), hparams = checkpoint.open_variables(stage), checkpoint.open_hparams(stage)
     assert snapshot(stage) == before
     assert_same((variables, hparams), (make(30)["variables"], make(30)["hparams"]))
     assert meta["step"] == 30 and meta["digests"]["variables"] == checkpoint.digest(variables)
@@ -207,7 +207,7 @@ def test_open_variables_needs_no_template_and_writes_nothing(stage):
 def test_open_variables_by_a_relative_path_and_without_the_optimizer(stage, monkeypatch):
     shutil.rmtree(stage / "checkpoints" / "30" / "opt")
     monkeypatch.chdir(stage.parent)
-    variables, _, _ = checkpoint.open_variables(Path("teachers"))
+    variables, _ = checkpoint.open_variables(Path("teachers"))
     assert_same(variables, make(30)["variables"])
 
 

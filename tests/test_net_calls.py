@@ -45,6 +45,7 @@ def told(argument, annotation, kind="linen"):
         ("train", True),
         ("training", True),
         ("is_training", True),
+        ("is_train", True),
         ("deterministic", False),
         ("inference", False),
         ("use_running_average", False),

@@ -5,21 +5,21 @@ NumPy only. Axes: N examples, C classes; images are [N, H, W] or [N, H, W, chann
 
 import hashlib
 import numbers
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from jax.dtypes import issubdtype  # NumPy's knows no bfloat16
 
 from kdjax.data.sources import ArraySource, RawSet, all_of, numbered, one_line
-from kdjax.rules import InputError, shown
+from kdjax.rules import InputError, check, shown, text
 
 Pair = tuple[Any, Any]  # inputs and labels: whatever np.asarray takes
 
 
 def arrays(
     train: Pair,
-    test: Pair,
+    test: Pair | None = None,
     validation: Pair | None = None,
     class_names: Sequence[str] | None = None,
     name: str = "arrays",
@@ -44,6 +44,9 @@ def arrays(
       InputError: the arrays cannot be used. Messages call them train_inputs, train_labels, and so
         on, as an .npz file has them.
     """
+    if isinstance(class_names, str) or not isinstance(class_names, Iterable | None):
+        raise InputError(f"arrays: class_names is {shown(class_names)}; it must be a list of text")
+    check(text(), "arrays: name", name)
     found: dict[str, Any] = {}
     for split, pair in (("train", train), ("test", test), ("validation", validation)):
         if pair is None and split == "validation":

@@ -152,7 +152,7 @@ class Checkpoints(contextlib.AbstractContextManager):
         for step in sorted(self._manager.all_steps(), reverse=True):
             path = self._path / str(step)
             try:
-                _read(self._manager, step, opt=ocp.args.StandardRestore())
+                _read(self._manager, step, **_all(ocp.args.StandardRestore()))
                 return step
             except Exception as error:
                 problem = files.unreadable(path, error)
@@ -168,7 +168,7 @@ class Checkpoints(contextlib.AbstractContextManager):
         are deleted: they are damaged, and the run will write them again.
         """
         try:
-            read = _read(self._manager, step, opt=ocp.args.StandardRestore(opt))
+            read = _read(self._manager, step, **_all(ocp.args.StandardRestore(opt)))
             if jax.tree.map(np.shape, read["opt"]) != jax.tree.map(np.shape, opt):
                 raise ValueError("arrays of the optimizer have other shapes than the model's")
         except Exception as error:
@@ -179,21 +179,30 @@ class Checkpoints(contextlib.AbstractContextManager):
         return read["variables"], read["opt"], read["hparams"], read["meta"]
 
 
-def open_variables(directory: Path) -> tuple[Any, dict, dict]:
-    """The variables, hparams and meta of a finished stage."""
+def open_variables(directory: Path) -> tuple[Any, dict]:
+    """The variables and meta of a finished stage, whatever became of the rest of its checkpoint."""
+    read = _open(directory, "variables")
+    return read["variables"], read["meta"]
+
+
+def open_hparams(directory: Path) -> dict:
+    """The hparams of a finished stage."""
+    return _open(directory, "hparams")["hparams"]
+
+
+def _open(directory: Path, name: str) -> Any:
     needed = {".": "does not exist", CONFIG: f"has no {CONFIG}", DONE: "is not finished"}
-    for name, problem in needed.items():
-        if not (directory / name).exists():
+    for item, problem in needed.items():
+        if not (directory / item).exists():
             raise InputError(f"{directory} {problem}; it must be the directory of a finished stage")
     try:
         with (
             disk_errors.quiet(),
             contextlib.closing(_manager(directory / CHECKPOINTS, write=False)) as manager,
         ):
-            read = _read(manager, manager.latest_step())
+            return _read(manager, manager.latest_step(), **{name: ocp.args.StandardRestore()})
     except Exception as error:
         raise files.unreadable(directory / CHECKPOINTS, error) from error
-    return read["variables"], read["hparams"], read["meta"]
 
 
 @processes.primary_only
@@ -260,15 +269,20 @@ def _manager(path: Path, write: bool) -> ocp.CheckpointManager:
     return ocp.CheckpointManager(path.absolute(), options=options)
 
 
-def _read(manager: ocp.CheckpointManager, step: int, **more: Any) -> Any:
-    """The items of a step; raises on any damage, also such as Orbax does not see."""
-    variables, hparams = ocp.args.StandardRestore(), ocp.args.StandardRestore()
-    items = {"variables": variables, "hparams": hparams, "meta": ocp.args.JsonRestore()} | more
-    arrays = [Path(manager.directory) / str(step) / name for name in items.keys() - {"meta"}]
+def _all(opt: Any) -> dict[str, Any]:
+    """How each item of arrays is read."""
+    return {name: ocp.args.StandardRestore() for name in ("variables", "hparams")} | {"opt": opt}
+
+
+def _read(manager: ocp.CheckpointManager, step: int, **trees: Any) -> Any:
+    """These items of a step, and its meta; raises on any damage to them, also such as Orbax does
+    not see."""
+    items = trees | {"meta": ocp.args.JsonRestore()}
+    arrays = [Path(manager.directory) / str(step) / name for name in trees]
     memory.check("its arrays are", (size for item in arrays for size in _declared(item)))
     with disk_errors.quiet():
         read = manager.restore(step, args=ocp.args.Composite(**items))
-    for name in items.keys() - {"meta"}:
+    for name in trees:
         if digest(read[name]) != read["meta"]["digests"][name]:
             raise ValueError(f"the {name} are not those that were saved")
     return read

@@ -4,7 +4,7 @@ Axes: K teachers, B examples of the batch or of this device's part of it, C clas
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,6 +46,21 @@ class Context:
     gather: Callable[[jax.Array], jax.Array] = lambda x: x
 
 
+def _are_needs(value: Any) -> bool:
+    return isinstance(value, Collection) and all(need in NEEDS for need in value)
+
+
+def _are_numbers(value: Any) -> bool:
+    if not isinstance(value, Mapping):
+        return False
+    pairs = [v for v in value.values() if isinstance(v, tuple)]
+    ruled = all(len(pair) == 2 and isinstance(pair[1], Rule) for pair in pairs)
+    return ruled and all(isinstance(name, str) and name.isidentifier() for name in value)
+
+
+HPARAMS = Rule("a dict {name: default, or (default, rule)}, its names identifiers", _are_numbers)
+
+
 @dataclass(frozen=True, eq=False)
 class Term:
     """One term of an objective, which is the weighted sum of its terms.
@@ -53,6 +68,7 @@ class Term:
     Attributes:
       function: (Context) -> [B], a loss for each example, or a scalar of the whole batch.
       needs: of "labels", "targets" (the mixed teachers) and "teacher" (each teacher's outputs).
+        The student's outputs and the inputs are always there.
       hparams: {name: default, or (default, rule)} of the numbers that the function reads from
         `Context.hparams`. "weight" is always there. A "temperature" of None is the stage's, unless
         the objective gives the term one of its own.
@@ -76,17 +92,21 @@ class Term:
     def __post_init__(self) -> None:
         if not callable(self.function):
             raise InputError(f"a Term's function is {shown(self.function)}; it must be a function")
-        if not self.label.isidentifier():
+        if self.aux is not None and not callable(self.aux):
+            raise InputError(f"a Term's aux is {shown(self.aux)}; it must be a function, or None")
+        named = self.label if isinstance(self.name, str) else self.name
+        if not isinstance(named, str) or not named.isidentifier():
             raise InputError(
-                f"a Term's name is {self.label!r}; it must be of letters, digits and _, such as "
+                f"a Term's name is {shown(named)}; it must be of letters, digits and _, such as "
                 "Term(function, name='my_loss')"
             )
         says = f"the term {self.label!r}:"
-        known = Rule(f"a set of: {', '.join(NEEDS)}", lambda needs: {*needs} <= {*NEEDS})
+        known = Rule(f"a set of: {', '.join(NEEDS)}", _are_needs)
         object.__setattr__(self, "needs", frozenset(check(known, f"{says} needs", self.needs)))
         paths = tuple_of(Rule("the path of a layer", lambda path: isinstance(path, str)))
         check(paths, f"{says} student", self.student)
         check(paths, f"{says} teacher", self.teacher)
+        check(HPARAMS, f"{says} hparams", self.hparams)
         for name, (default, rule) in self.numbers.items():
             if default is not None:
                 check(rule, f"{says} the default of {name}", default)

@@ -3,9 +3,8 @@
 import contextlib
 import functools
 import inspect
-import typing
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import jax
 from jax.extend.core import get_opaque_trace_state
@@ -17,10 +16,13 @@ MODES = {  # arguments that tell a call whether it trains, and their values whil
     "train": True,
     "training": True,
     "is_training": True,
+    "is_train": True,
     "deterministic": False,
     "inference": False,
     "use_running_average": False,
 }
+
+LIBRARIES = ("flax", "equinox", "haiku")  # whose own options tell no mode, and may stay unset
 
 Arguments = Callable[[Training | None], dict[str, Any]]
 
@@ -41,13 +43,17 @@ def arguments(
       `MODES`, and one that is annotated with `Training`, which is given as it is.
 
     Raises:
-      InputError: the call needs another argument.
+      InputError: the call needs another argument, or may be told whether it trains by one that is
+        not of `MODES`.
     """
-    modes, whole = [], []
+    modes, whole, options = [], [], []
+    fixed = call.keywords if isinstance(call, functools.partial) else {}
     for parameter in parameters(call)[positional:]:
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+        if parameter.kind == parameter.VAR_KEYWORD:
+            options.append(f"**{parameter.name}")
+        elif parameter.kind == parameter.VAR_POSITIONAL:
             continue
-        if _takes_training(parameter.annotation):
+        elif _takes_training(parameter.annotation):
             whole.append(parameter.name)
         elif parameter.name in MODES:
             modes.append(parameter.name)
@@ -56,6 +62,14 @@ def arguments(
                 f"the call of {name} needs the argument {parameter.name!r}; beside its inputs it "
                 f"may need only: {', '.join((*MODES, *others))}"
             )
+        elif _is_truth(parameter) and parameter.name not in (*others, *fixed):
+            options.append(parameter.name)
+    if options and not modes and not whole and not _is_of_library(call):
+        raise InputError(
+            f"the call of {name} has the option {options[0]}, which is never given; what tells it "
+            f"whether it trains must have one of the names {', '.join(MODES)}, and anything else "
+            "must be fixed, as a field of the net or by functools.partial"
+        )
 
     def given(training: Training | None) -> dict[str, Any]:
         flags = {mode: MODES[mode] == (training is not None) for mode in modes}
@@ -82,10 +96,22 @@ def parameters(call: Callable[..., Any]) -> list[inspect.Parameter]:
     return list(signature.parameters.values())
 
 
+def _is_truth(parameter: inspect.Parameter) -> bool:
+    """Whether an argument is True or False, by its default or by its annotation."""
+    note = parameter.annotation
+    said = "bool" in note if isinstance(note, str) else note is bool or bool in get_args(note)
+    return isinstance(parameter.default, bool) or said
+
+
+def _is_of_library(call: Callable[..., Any]) -> bool:
+    call = call.func if isinstance(call, functools.partial) else call
+    return str(getattr(call, "__module__", "")).partition(".")[0] in LIBRARIES
+
+
 def _takes_training(annotation: Any) -> bool:
     if isinstance(annotation, str):
         return "Training" in annotation
-    return annotation is Training or Training in typing.get_args(annotation)
+    return annotation is Training or Training in get_args(annotation)
 
 
 def logits(output: Any, name: str) -> jax.Array:

@@ -3,6 +3,7 @@
 Axes: B examples, C classes.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -55,7 +56,7 @@ def checked(
       InputError: the net does not take such examples, its logits are not of these classes, it has
         no such layers, or its variables cannot be trained.
     """
-    says, key = f"{path} is {said(net)}", jax.eval_shape(jax.random.key, 0)
+    says, key, size = f"{path} is {said(net)}", jax.eval_shape(jax.random.key, 0), 0
     batch = lambda size: ShapeDtypeStruct((size, *input_shape), "float32")
 
     def trace(what: str, function: Callable[..., Any], *arguments: Any) -> tuple[Any, Any]:
@@ -66,7 +67,7 @@ def checked(
         except Exception as error:  # whatever a net does with a shape that it does not fit
             raise InputError(
                 f"{says}, which does not {what} examples of the shape {input_shape}: "
-                f"{calls.reason(error)}"
+                f"{_with_batch(calls.reason(error), size)}"
             ) from error
 
     _, variables = trace("take", net.init, key, batch(1))
@@ -75,6 +76,8 @@ def checked(
     evaluate = lambda v, x: net.apply(v, x, None, taps)
     evaluation, (outputs, _) = trace("take", evaluate, variables, batch(size))
     _check_outputs(outputs, size, classes, says)
+    _, (alone, _) = trace("take", evaluate, variables, batch(1))
+    _check_alone(alone, outputs, says)
     if not program.splits(evaluation, -1, size):
         raise InputError(
             f"{says}, whose outputs for an example depend in evaluation on the other examples of "
@@ -175,6 +178,29 @@ def _check_outputs(outputs: Outputs, size: int, classes: int, says: str) -> None
                 f"{says}, whose layer {path!r} puts out {_axes(feature.shape, size)}; it must be "
                 "[B, ...] to be tapped"
             )
+
+
+def _check_alone(alone: Outputs, outputs: Outputs, says: str) -> None:
+    """Whether one example has the outputs that it has in a batch: a squeeze takes its axis away."""
+    for name, found, many in (
+        ("logits", alone.logits, outputs.logits),
+        *((f"layer {path!r}", alone.features[path], x) for path, x in outputs.features.items()),
+    ):
+        if found.shape != (1, *many.shape[1:]):
+            raise InputError(
+                f"{says}, whose {name} of one example alone have the shape {list(found.shape)}; it "
+                f"must be {[1, *many.shape[1:]]}, as in a batch"
+            )
+
+
+def _with_batch(reason: str, size: int) -> str:
+    """A reason with "B" in place of the size of the batch that was only traced."""
+
+    def told(number: re.Match[str]) -> str:
+        times, rest = divmod(int(number[0]), size)
+        return number[0] if rest or not times else "B" if times == 1 else f"{times}*B"
+
+    return re.sub(r"\b\d+\b", told, reason) if size else reason
 
 
 def _axes(shape: tuple[int, ...], size: int) -> str:

@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.export
+import numpy as np
 from jax import ShapeDtypeStruct
 
-from kdjax.nets import calls
+from kdjax.nets import calls, program
 from kdjax.nets.check import said
 from kdjax.nets.net import Net, Variables
 from kdjax.rules import InputError
@@ -31,10 +32,12 @@ class Forward(NamedTuple):
       call: (variables of one member, preprocessed inputs [B, ...]) -> logits [B, C]. It runs within
         jit, pmap, scan and `lax.map`, not vmap, and has no derivative.
       kind: "convolutional" if it convolves, else "dense".
+      data: the file's content.
     """
 
     call: Call
     kind: str
+    data: bytes
 
 
 def export(
@@ -55,16 +58,20 @@ def export(
       InputError: the net cannot be exported, such as one that calls back to Python.
     """
     whole: Call = lambda v, x: net.apply(v, x, None, ())[0].logits
-    each: Call = lambda v, x: jax.vmap(lambda example: whole(v, example[None])[0])(x)
-    try:
-        exported = _exported(whole, variables, input_shape)
-    except Exception as error:  # whatever the net's code, or a platform, does not do
-        try:  # a net may need to know how many examples there are: here, one
-            exported = _exported(each, variables, input_shape)
-        except Exception:
-            raise InputError(
-                f"{path} is {said(net)}, which cannot be exported: {calls.reason(error)}"
-            ) from error
+    silent: Call = lambda v, x: program.silent(whole, v, x)
+    # a net may need to know how many examples there are: here, one
+    each: Call = lambda v, x: jax.vmap(lambda example: silent(v, example[None])[0])(x)
+    exported, first = None, Exception()
+    for call in (whole, silent, each):
+        try:
+            exported = _exported(call, variables, input_shape)
+            break
+        except Exception as error:  # whatever the net's code, or a platform, does not do
+            first = error if call is whole else first
+    if exported is None:
+        raise InputError(
+            f"{path} is {said(net)}, which cannot be exported: {calls.reason(first)}"
+        ) from first
     data = bytes(exported.serialize())
     return data + _digest(data)
 
@@ -81,12 +88,12 @@ def load(data: bytes, variables: Variables, input_shape: tuple[int, ...], classe
     Raises:
       ValueError: the file is damaged, or is of another net.
     """
-    data, digest = data[:-DIGEST], data[-DIGEST:]
-    if digest != _digest(data):  # XLA does not survive damage
+    inner, digest = data[:-DIGEST], data[-DIGEST:]
+    if digest != _digest(inner):  # XLA does not survive damage
         raise ValueError("it is damaged, or no exported net")
     try:
-        exported = jax.export.deserialize(bytearray(data))
-        program = exported.mlir_module()
+        exported = jax.export.deserialize(bytearray(inner))
+        text = exported.mlir_module()
         _check_calls(exported)
     except Exception as error:
         raise ValueError(f"it is no exported net ({calls.reason(error)})") from error
@@ -103,9 +110,42 @@ def load(data: bytes, variables: Variables, input_shape: tuple[int, ...], classe
         raise ValueError(f"its inputs {inputs.shape} are not [B, ...] of examples {input_shape}")
     if len(outputs) != 1 or outputs[0].shape != (batch, classes):
         raise ValueError(f"its logits are not those of {classes} classes")
-    return Forward(
-        exported.call, "convolutional" if "stablehlo.convolution" in program else "dense"
-    )
+    kind = "convolutional" if "stablehlo.convolution" in text else "dense"
+    return Forward(exported.call, kind, data)
+
+
+def check_same(
+    net: Net, variables: Variables, forward: Forward, input_shape: tuple[int, ...], path: str
+) -> None:
+    """Whether a net is the one that a stage's directory was written from: it has the same
+    variables, and its program is the same, or gives nearly the same logits.
+
+    Args:
+      variables: of one member of the stage.
+      path: of the directory, for messages.
+
+    Raises:
+      InputError: it is another one.
+    """
+    says, example = f"net is {said(net)}", ShapeDtypeStruct((1, *input_shape), "float32")
+    try:
+        ours = jax.eval_shape(net.init, jax.eval_shape(jax.random.key, 0), example)
+    except Exception as error:  # whatever a net does with a shape that it does not fit
+        raise InputError(
+            f"{says}, which does not take examples of the shape {input_shape}, as the net of "
+            f"{path} does: {calls.reason(error)}"
+        ) from error
+    described = lambda tree: jax.tree.map(lambda x: f"{x.dtype}{x.shape}", tree)
+    if described(ours) != described(variables):
+        raise InputError(f"{says}, which has other variables than the net of {path}")
+    if export(net, variables, input_shape) == forward.data:
+        return
+    x = np.random.default_rng(0).normal(size=(2, *input_shape)).astype(np.float32)
+    own: Call = lambda v, x: net.apply(v, x, None, ())[0].logits
+    here, there = (np.asarray(jax.jit(f)(variables, x), float) for f in (own, forward.call))
+    close = 0.02 * abs(there[np.isfinite(there)]).max(initial=0)  # another version may round
+    if here.shape != there.shape or not np.allclose(here, there, 0, close, equal_nan=True):
+        raise InputError(f"{says}, which gives other logits than the net of {path}")
 
 
 def _exported(function: Call, variables: Variables, input_shape: tuple[int, ...]) -> Any:
@@ -126,9 +166,9 @@ def _exported(function: Call, variables: Variables, input_shape: tuple[int, ...]
 def _check_calls(exported: Any) -> None:
     """Whether the program is XLA's alone, so that a file that somebody else wrote runs no code of
     the host's."""
-    program = exported.mlir_module()
+    text = exported.mlir_module()
     known = "|".join(CUSTOM_CALLS)
-    others = re.findall(rf"custom_call(?! @(?:{known})\()[^\n(]*", program)
+    others = re.findall(rf"custom_call(?! @(?:{known})\()[^\n(]*", text)
     if others:
         raise ValueError(
             f"it calls {others[0].removeprefix('custom_call').strip(' @')} on the host"

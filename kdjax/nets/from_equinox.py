@@ -1,12 +1,14 @@
 """An Equinox module as a Net; Equinox need not be installed until one is given."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import jaxpr_as_fun
 
 from kdjax.nets import calls, identity
 from kdjax.nets.net import Array, Net, Outputs, PyTree, Training, Variables
@@ -76,12 +78,16 @@ def equinox(constructor: Callable[..., Any], name: str = "") -> Net:
         trees = {"params": params, "constants": eqx.filter(rest, _is_array), "state": state}
         return {kind: form.nested(_strong(trees[kind])) for kind, form in forms.items()}
 
-    def apply(
+    def forward(
         variables: Variables,
-        inputs: Array,
-        training: Training | None = None,
-        taps: tuple[str, ...] = (),
+        inputs: jax.Array,
+        places: jax.Array | None,
+        key: jax.Array | None,
+        training: Training | None,
+        taps: tuple[str, ...],
     ) -> tuple[Outputs, dict[str, PyTree]]:
+        if training is not None and places is not None:
+            training = dataclasses.replace(training, places=places, key=key)
         trees = {kind: form.tree(variables[kind]) for kind, form in forms.items()}
         state = trees.pop("state", None)
         module = eqx.combine(*trees.values(), static)
@@ -108,11 +114,32 @@ def equinox(constructor: Callable[..., Any], name: str = "") -> Net:
         if takes_key and training is not None and training.key is not None:
             keys, axis = jax.vmap(jax.random.fold_in, (None, 0))(training.key, training.places), 0
         mapped = jax.vmap(one, (0, axis, None), (0, None), axis_name=BATCH)
-        outputs, state = mapped(jnp.asarray(inputs), keys, state)
+        outputs, state = mapped(inputs, keys, state)
         others = {kind: tree for kind, tree in variables.items() if kind != "params"}
         if state is not None:
             others["state"] = forms["state"].nested(_strong(state))
         return outputs, others
+
+    def apply(
+        variables: Variables,
+        inputs: Array,
+        training: Training | None = None,
+        taps: tuple[str, ...] = (),
+    ) -> tuple[Outputs, dict[str, PyTree]]:
+        places = None if training is None else training.places
+        key = None if training is None else training.key
+        arrays = variables, jnp.asarray(inputs), places, key
+        run = functools.partial(forward, training=training, taps=taps)
+        if "state" not in forms:
+            return run(*arrays)
+        # Traced apart from the devices: a State refuses a value whose type does not have the mesh
+        # of the one before, and a new constant has none.
+        shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), arrays)
+        with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((), ())):
+            traced, found = jax.make_jaxpr(run, return_shape=True)(*shapes)
+        leaves = jaxpr_as_fun(traced)(*jax.tree.leaves(arrays))
+        result = jax.tree.unflatten(jax.tree.structure(found), leaves)
+        return jax.tree.map(lambda x, like: jnp.asarray(x, like.dtype), result, found)
 
     return Net(init, apply, name, {"name": identity.reference(constructor), "arguments": {}})
 

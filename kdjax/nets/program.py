@@ -5,11 +5,12 @@ A program is traced with a batch whose size, a large prime times 64, no other ax
 axes of a batch can be told from all others by their sizes; nothing is computed.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.extend.core import jaxpr_as_fun
 
 Jaxpr = Any  # of jax.extend.core, open or closed
 Equation = Any
@@ -17,6 +18,7 @@ Equation = Any
 MIXED, PLACED = 1, 2  # comes from several examples, or of one part alone; from `Training.places`
 LOOPS = ("scan", "while", "cond")
 SAME = ("mean_over_parts", "whole_batch")  # what they return is the same on every device
+PRINTS = ("debug_callback", "debug_print")
 RANDOM = ("random_bits", "random_split", "random_fold_in")
 
 
@@ -55,6 +57,35 @@ def splits(program: Jaxpr, places: int, size: int) -> bool:
     """
     sources = [PLACED if n == places else 0 for n in range(len(program.jaxpr.invars))]
     return not any(flag & MIXED for flag in _flow(program.jaxpr, sources, size // 64))
+
+
+def silent(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What the function returns, without what it prints by `jax.debug`."""
+    traced, found = jax.make_jaxpr(function, return_shape=True)(*arguments)
+    if not traced.effects:
+        return function(*arguments)
+    leaves = jaxpr_as_fun(_without_debug(traced))(*jax.tree.leaves(arguments))
+    return jax.tree.unflatten(jax.tree.structure(found), leaves)
+
+
+def _without_debug(value: Any) -> Any:
+    """A program, or another parameter of an equation, without the equations that only print."""
+    if isinstance(value, tuple | list):
+        return type(value)(map(_without_debug, value)) if type(value) in (tuple, list) else value
+    if hasattr(value, "eqns") and hasattr(value, "jaxpr"):
+        return value.replace(jaxpr=_without_debug(value.jaxpr))
+    if not hasattr(value, "eqns"):
+        return value
+    kept = lambda effects: {e for e in effects if "Debug" not in type(e).__name__}
+    equations = [
+        e.replace(
+            params={name: _without_debug(inner) for name, inner in e.params.items()},
+            effects=kept(e.effects),
+        )
+        for e in value.eqns
+        if e.primitive.name not in PRINTS
+    ]
+    return value.replace(eqns=equations, effects=kept(value.effects))
 
 
 def _flow(jaxpr: Jaxpr, sources: Sequence[int], prime: int) -> list[int]:
