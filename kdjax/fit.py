@@ -1,11 +1,10 @@
 """Whether finished stages and teachers fit a data set and a stage; nothing is computed."""
 
 import jax
-import numpy as np
 
 from kdjax.config.spec import StageSpec, grid, plain
 from kdjax.data import Dataset, numbered
-from kdjax.nets.net import Net
+from kdjax.nets.net import Variables
 from kdjax.rules import InputError, shown
 from kdjax.stage import Stage
 from kdjax.teachers import Teacher
@@ -68,20 +67,18 @@ def check_outputs(teacher: Teacher, dataset: Dataset, path: str) -> None:
         )
 
 
-def check_same_net(theirs: Net, ours: Net, reference: str, path: str) -> None:
-    """Whether a stage starts from an earlier one of the same net."""
-    if plain(theirs) != plain(ours):
-        raise InputError(_other_variables(path, reference, theirs.name, ours.name))
+def check_variables(
+    theirs: str, variables: Variables, ours: str, expected: Variables, says: str
+) -> None:
+    """Whether one member of a net, `theirs`, can be the start of another, `ours`.
 
-
-def check_variables(opened: Stage, net: Net, dataset: Dataset, reference: str, path: str) -> None:
-    """Whether a stage's variables, each leaf [M, ...], are those of a net."""
-    check_fit(opened, dataset, path, reference)
-    example = jax.ShapeDtypeStruct((1, *dataset.input_shape), "float32")
-    ours = jax.eval_shape(net.init, jax.eval_shape(jax.random.key, 0), example)
-    shapes = lambda tree, first: jax.tree.map(lambda x: str(np.shape(x)[first:]), tree)
-    if shapes(opened.variables, 1) != shapes(ours, 0):
-        raise InputError(_other_variables(path, reference, opened.meta["model"], net.name))
+    Args:
+      variables, expected: of each, or their shapes and dtypes.
+      says: which stage it is, for the message.
+    """
+    forms = lambda tree: jax.tree.map(lambda x: f"{x.dtype}{x.shape}", tree)
+    if forms(variables) != forms(expected):
+        raise InputError(f"{says}, whose net {theirs} has other variables than this stage's {ours}")
 
 
 def check_members(count: int, stage: StageSpec, path: str) -> None:
@@ -92,9 +89,3 @@ def check_members(count: int, stage: StageSpec, path: str) -> None:
             f"{path} is {stage.init_from!r} with {count} members; it must have 1, or as many as "
             f"the stage, {members}"
         )
-
-
-def _other_variables(path: str, reference: str, theirs: str, ours: str) -> str:
-    return (
-        f"{path} is {reference!r}, whose net {theirs} has other variables than this stage's {ours}"
-    )

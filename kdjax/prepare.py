@@ -1,6 +1,7 @@
 """Everything that can be known, and be wrong, about an experiment before any compute."""
 
 import importlib.util
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kdjax import fit, nets, parallel
+from kdjax import fit, identity, nets, parallel
 from kdjax.config.spec import ExperimentSpec, StageSpec, grid, plain, weighs_labels
 from kdjax.data import Dataset, fetch, subset
 from kdjax.host import checkpoint, memory, ownership
 from kdjax.mixing import mixing_matrix
-from kdjax.nets.net import Net, Outputs
+from kdjax.nets.net import Net, Outputs, Variables
 from kdjax.objective import check_objective
 from kdjax.parallel import Layout
 from kdjax.rules import InputError
@@ -32,7 +33,7 @@ class Job:
       status: "new", "unfinished" or "done".
       identity: plain data that determines the stage's results; kept in its directory.
       net: what is trained; of a `kind`, "dense" or "convolutional", and whether its batches may be
-        split (`splits`).
+        split (`splits`); `variables` are of one member, their shapes and dtypes.
       positions, labels: [N] the training examples, and their labels (negative: hidden).
       teachers: names of earlier stages of this run, or teachers.
       init_from: the name of an earlier stage, or a stage, or None.
@@ -44,6 +45,7 @@ class Job:
     status: str
     identity: dict[str, Any]
     net: Net
+    variables: Variables
     kind: str
     splits: bool
     positions: np.ndarray
@@ -97,15 +99,18 @@ def _job(
     teachers = tuple(_teacher(t, earlier, dataset, f"{path}.teacher") for t in stage.teacher)
     init = _resolve(stage.init_from, earlier, f"{path}.init_from") if stage.init_from else None
     if isinstance(init, str):
-        fit.check_same_net(earlier[init].net, net, init, f"{path}.init_from")
+        job, says = earlier[init], f"{path}.init_from is {init!r}"
+        fit.check_variables(job.net.name, job.variables, net.name, found.variables, says)
     elif init is not None:
-        fit.check_variables(init, net, dataset, stage.init_from, f"{path}.init_from")
+        says = f"{path}.init_from is {stage.init_from!r}"
+        fit.check_fit(init, dataset, f"{path}.init_from", stage.init_from)
+        one = jax.tree.map(lambda x: x[0], init.variables)
+        fit.check_variables(init.meta["model"], one, net.name, found.variables, says)
     if init is not None:
         count = len(grid(earlier[init].stage) if isinstance(init, str) else init.members)
         fit.check_members(count, stage, f"{path}.init_from")
-    if stage.taught or not teachers:
-        outputs = _teacher_outputs(stage, teachers, earlier, dataset, path)
-        check_objective(stage, found.outputs, outputs, dataset, f"{path}.objective")
+    outputs = _teacher_outputs(stage, teachers, earlier, dataset, path) if stage.taught else None
+    check_objective(stage, found.outputs, outputs, dataset, f"{path}.objective")
     count = sum(_count(teacher, earlier) for teacher in teachers)
     if count:
         mixing_matrix(grid(stage), stage.mixing, count, np.zeros(count), path)
@@ -115,16 +120,21 @@ def _job(
         _check_resident(dataset, len(positions), layout)
     if count and stage.teacher_logits != "live":
         _check_logits(stage, (len(positions), count, dataset.classes), layout, path)
-    identity = _identity(stage, net, teachers, init, earlier)
-    identity["dataset"] = dataset_identity(spec, dataset)
+    model = plain(net)
+    if stage.model.net is not None or stage.model.name not in nets.NETS:
+        model |= nets.identified(net, found, f"{path}.model")
+    terms = identity.of_terms(stage, found.outputs, outputs, dataset, f"{path}.objective")
+    facts = _identity(stage, model, terms, teachers, init, earlier)
+    facts["dataset"] = dataset_identity(spec, dataset)
     directory = workdir / stage.name
     return Job(
         stage=stage,
         path=path,
         directory=directory,
-        status=checkpoint.prepare(directory, identity),
-        identity=identity,
+        status=checkpoint.prepare(directory, facts),
+        identity=facts,
         net=net,
+        variables=found.variables,
         kind=found.kind,
         splits=found.splits,
         positions=positions,
@@ -137,13 +147,15 @@ def _job(
 
 def _identity(
     stage: StageSpec,
-    net: Net,
+    model: dict[str, Any],
+    terms: Mapping[str, dict[str, Any]],
     teachers: tuple[str | Teacher, ...],
     init: str | Stage | None,
     earlier: dict[str, Job],
 ) -> dict[str, Any]:
-    """The stage's fields but for `chunk`, and what it comes from: earlier stages, and teachers and
-    directories, each known by what it holds, for it may be moved."""
+    """The stage's fields but for `chunk`, with what its net and terms are made of, and what it
+    comes from: earlier stages, and teachers and directories, each known by what it holds, for it
+    may be moved."""
     fields: dict[str, Any] = plain(stage)
     sources: dict[str, Any] = {}
     for field in ("chunk", "teacher", "init_from"):
@@ -153,7 +165,9 @@ def _identity(
             sources[teacher] = earlier[teacher].identity
         else:
             sources[teacher.name] = plain(teacher.identity)
-    fields["teacher"], fields["model"] = list(sources), plain(net)
+    fields["teacher"], fields["model"] = list(sources), model
+    for part in fields["objective"]:
+        part |= terms.get(part["name"], {})
     if init is not None:
         name = init if isinstance(init, str) else init.name
         digest = earlier[init].identity if isinstance(init, str) else _digest(init)
@@ -167,11 +181,11 @@ def _digest(stage: Stage) -> str:
 
 def dataset_identity(spec: ExperimentSpec, dataset: Dataset) -> dict[str, Any]:
     """The data set as far as it determines results: where it is and how it is read do not."""
-    identity = plain(spec.dataset) | {"version": dataset.version}
-    del identity["resident"]
+    facts = plain(spec.dataset) | {"version": dataset.version}
+    del facts["resident"]
     if spec.dataset.name.endswith(("/", ".npz")):
-        identity["name"] = Path(spec.dataset.name).name  # the version is of its content
-    return identity | {"validation": len(dataset.splits["validation"])}
+        facts["name"] = Path(spec.dataset.name).name  # the version is of its content
+    return facts | {"validation": len(dataset.splits["validation"])}
 
 
 def _check_memory(

@@ -214,7 +214,7 @@ def _objective(path: str, value: Any) -> tuple[TermSpec, ...]:
 
 def _term(path: str, key: Any, given: Any) -> TermSpec:
     if isinstance(key, Term):
-        name, source, found = key.label, key.label, key
+        name, source, found = key.label, "", key
         values = _numbers(f"{path}.{name}", given)
     else:
         name = str(key).rpartition(":")[2]

@@ -49,7 +49,8 @@ class TermSpec:
 
     Attributes:
       name: in the objective.
-      source: the row of `losses.TERMS`, or `module:attribute`, that it comes from.
+      source: the row of `losses.TERMS`, or `module:attribute`, that it comes from; "" for a Term
+        that was given itself.
       options: what the row was called with, such as the paths of layers.
       numbers: the term's numbers that are set; a temperature that is not is the stage's.
     """
@@ -197,7 +198,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, RawSet):
         return value.version
     if isinstance(value, Term):
-        return None  # `source` and `options` tell it from others
+        return None  # `source` and `options` name it
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
         return {k: v for k, v in fields.items() if v is not None}
