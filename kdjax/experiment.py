@@ -13,7 +13,7 @@ from kdjax.config.spec import ExperimentSpec, plain
 from kdjax.host import files, ownership, processes, versions
 from kdjax.host.progress import Displays, Progress, TensorBoard
 from kdjax.loop import train
-from kdjax.prepare import Job, claim, prepare
+from kdjax.prepare import Job, claim, prepare, renewed
 from kdjax.report import Report
 from kdjax.rules import choose
 from kdjax.stage import Stage, open_stage
@@ -64,9 +64,9 @@ def run_stages(
     say = (lambda line: None) if quiet else print
     spec = parse(config)
     dataset = load(spec)
-    prepare(spec, dataset, workdir)  # all refusals, before anything is written
+    jobs = prepare(spec, dataset, workdir)  # all refusals, before anything is written
     with ownership.lock(workdir):
-        jobs = prepare(spec, dataset, workdir)  # again: another run may have ended since
+        jobs = renewed(jobs, spec, dataset, workdir)
         processes.check_equal(_content(spec, dataset, jobs))
         ownership.write_claim(workdir, claim(spec, dataset))
         say("" if temporary else f"workdir: {workdir}")

@@ -1,10 +1,15 @@
 """Whether finished stages and teachers fit a data set and a stage; nothing is computed."""
 
+import dataclasses
+from typing import Any
+
 import jax
 
+from kdjax import nets
 from kdjax.config.spec import StageSpec, grid, plain
 from kdjax.data import Dataset, numbered
-from kdjax.nets.net import Variables
+from kdjax.nets.net import Array, Net, Variables
+from kdjax.nets.trees import Form
 from kdjax.rules import InputError, shown
 from kdjax.stage import Stage
 from kdjax.teachers import Teacher
@@ -48,23 +53,36 @@ def check_sizes(teacher: Teacher, dataset: Dataset, path: str) -> None:
             )
 
 
-def check_outputs(teacher: Teacher, dataset: Dataset, path: str) -> None:
-    """Whether a function takes this data set's examples and has its classes, by shapes alone."""
-    example = jax.ShapeDtypeStruct((1, *dataset.input_shape), "float32")
-    try:
-        outputs = jax.eval_shape(lambda v, x: teacher.apply(v, x, ()), teacher.variables, example)
+def traced(teacher: Teacher, dataset: Dataset, path: str, taps: tuple[str, ...] = ()) -> Teacher:
+    """A teacher from elsewhere, with what its traced program tells of it: its kind, and what tells
+    it from another of that name.
+
+    Raises:
+      InputError: it does not take this data set's examples or has other classes, its outputs for
+        one depend on the other examples, or it has no such layers.
+    """
+    net, classes = _as_net(teacher), dataset.classes
+    facts = nets.checked(net, dataset.input_shape, classes, path, taps, trained=False)
+    found = nets.identified(net, facts, path)
+    own = [teacher.identity, found["start"], found["programs"]]
+    return dataclasses.replace(teacher, identity=own, kind=facts.kind)
+
+
+def _as_net(teacher: Teacher) -> Net:
+    """The first of the teachers, by the program of all."""
+    form = Form.of(teacher.variables)
+
+    def apply(variables: Variables, inputs: Array, training: Any, taps: tuple[str, ...]) -> Any:
+        outputs = teacher.apply(form.tree(variables["params"]), inputs, taps)
         shape = outputs.logits.shape
-    except Exception as error:  # whatever a user's function does
-        why = (str(error).splitlines() or [repr(error)])[0]
-        raise InputError(
-            f"{path} is {teacher.name!r}, which does not take examples of the shape "
-            f"{dataset.input_shape}: {why}"
-        ) from error
-    if shape != (teacher.count, 1, dataset.classes):
-        raise InputError(
-            f"{path} is {teacher.name!r}, whose logits of one example are {shape[1:]}; they must "
-            f"be (1, {dataset.classes})"
-        )
+        if len(shape) != 3 or shape[0] != teacher.count:
+            raise InputError(
+                f"its logits have the shape {shape}; it must be [{teacher.count}, B, C]"
+            )
+        return jax.tree.map(lambda x: x[0], outputs), {}
+
+    init = lambda key, inputs: {"params": form.nested(teacher.variables)}
+    return Net(init, apply, teacher.name, {})
 
 
 def check_variables(
@@ -79,6 +97,31 @@ def check_variables(
     forms = lambda tree: jax.tree.map(lambda x: f"{x.dtype}{x.shape}", tree)
     if forms(variables) != forms(expected):
         raise InputError(f"{says}, whose net {theirs} has other variables than this stage's {ours}")
+
+
+def check_start(
+    stage: StageSpec,
+    start: str,
+    teacher: str,
+    its: str | None,
+    members: list[dict[str, Any]],
+    path: str,
+) -> None:
+    """Whether no member of a stage starts as a member of its teacher did.
+
+    Args:
+      start, its: what tells how the net of each is made of a seed.
+      members: the teacher's.
+    """
+    own, seeds = {m["seed"] for m in grid(stage)}, {m["seed"] for m in members}
+    if start == its and own & seeds:
+        first = int(max(seeds)) + 1
+        others = tuple(range(first, first + len(own)))
+        raise InputError(
+            f"{path}.members.seed has {min(own & seeds)}, as has its teacher {teacher!r} of the "
+            "same net, so that they would start from the same parameters; use other seeds, such as "
+            f"{shown(others)}"
+        )
 
 
 def check_members(count: int, stage: StageSpec, path: str) -> None:

@@ -1,20 +1,71 @@
-"""What tells the terms of a user's from others, whatever code and values they are made of.
+"""What tells a stage from others, as plain data: its config, and what values it is made of.
 
 Axes: K teachers, B examples of a batch.
 """
 
+import itertools
+from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kdjax.config.spec import StageSpec, TermSpec
+from kdjax.config.spec import ExperimentSpec, StageSpec, TermSpec, plain
 from kdjax.data import Dataset
+from kdjax.host import checkpoint
 from kdjax.losses import TERMS, Context
 from kdjax.nets import identity
 from kdjax.nets.net import Outputs, PyTree
 from kdjax.rules import InputError, told
+from kdjax.stage import Stage
+from kdjax.teachers import Teacher
+
+
+def of_stage(
+    stage: StageSpec,
+    model: dict[str, Any],
+    terms: Mapping[str, dict[str, Any]],
+    teachers: tuple[str | Teacher, ...],
+    init: str | Stage | None,
+    earlier: Mapping[str, dict[str, Any]],
+) -> dict[str, Any]:
+    """The stage's fields but for `chunk`, with what its net and terms are made of, and what it
+    comes from: earlier stages, and teachers and directories, each known by what it holds, for it
+    may be moved."""
+    fields: dict[str, Any] = plain(stage)
+    sources: dict[str, Any] = {}
+    for field in ("chunk", "teacher", "init_from"):
+        fields.pop(field, None)
+    for teacher in teachers:
+        if isinstance(teacher, str):
+            sources[another(teacher, sources)] = earlier[teacher]
+        else:
+            sources[another(teacher.name, sources)] = plain(teacher.identity)
+    fields["teacher"], fields["model"] = list(sources), model
+    for part in fields["objective"]:
+        part |= terms.get(part["name"], {})
+    if init is not None:
+        name = init if isinstance(init, str) else init.name
+        digest = earlier[init] if isinstance(init, str) else checkpoint.digest(init.variables)
+        fields["init_from"], sources[another(f"init {name}", sources)] = name, digest
+    return {"stage": fields, "from": sources}
+
+
+def another(name: str, taken: Collection[str]) -> str:
+    """The name, or the first of "name 2", "name 3", ... that is not taken."""
+    names = itertools.chain([name], (f"{name} {number}" for number in itertools.count(2)))
+    return next(each for each in names if each not in taken)
+
+
+def of_data(spec: ExperimentSpec, dataset: Dataset) -> dict[str, Any]:
+    """The data set as far as it determines results: where it is and how it is read do not."""
+    facts = plain(spec.dataset) | {"version": dataset.version}
+    del facts["resident"]
+    if spec.dataset.name.endswith(("/", ".npz")):
+        facts["name"] = Path(spec.dataset.name).name  # the version is of its content
+    return facts | {"validation": len(dataset.splits["validation"])}
 
 
 def of_terms(

@@ -219,6 +219,7 @@ def items(setup: Setup, host: State, row: Row) -> tuple[Any, ...]:
         "input_shape": list(dataset.input_shape),
         "preprocessing": plain(dataset.preprocessing),
         "dataset": job.identity["dataset"],
+        "start": job.start,
         "teachers": [t if isinstance(t, str) else t.name for t in job.teachers],
         "versions": versions.versions(),
         **row,

@@ -68,6 +68,7 @@ class Teacher:
       part: (size) -> the first so many of them.
       stages: those that they come from.
       sizes: of scope "index", {split: (N, C)} of its logits.
+      kind: "convolutional" or "dense", of the nets that run in the student's steps.
     """
 
     name: str
@@ -82,6 +83,7 @@ class Teacher:
     part: Callable[[int], "Teacher"] = lambda size: peers()
     stages: tuple[Stage, ...] = ()
     sizes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    kind: str = "dense"
 
 
 def of_stage(stage: Stage) -> Teacher:
@@ -103,6 +105,7 @@ def of_stage(stage: Stage) -> Teacher:
         costs=costs,
         part=lambda size: of_stage(healthy.part(range(size))),
         stages=(healthy,),
+        kind=healthy.kind,
     )
 
 
@@ -299,6 +302,7 @@ def together(teachers: Sequence[Teacher]) -> Teacher:
         costs=costs if all(t.costs for t in teachers) else None,
         part=part,
         stages=tuple(stage for teacher in teachers for stage in teacher.stages),
+        kind=min(teacher.kind for teacher in teachers),  # in the order of the alphabet
         predict=predict,
     )
 

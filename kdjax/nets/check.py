@@ -3,6 +3,7 @@
 Axes: B examples, C classes.
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -35,6 +36,11 @@ class Facts:
     variables: Variables
     outputs: Outputs
     programs: tuple[Any, ...] = field(repr=False)
+
+    @functools.cached_property
+    def start(self) -> str:
+        """What tells how the variables are made of a key."""
+        return identity.digest(self.programs[0])
 
 
 def checked(
@@ -112,7 +118,7 @@ def identified(net: Net, facts: Facts, path: str) -> dict[str, Any]:
     Raises:
       InputError: it is trained and has no derivative.
     """
-    start, *programs = facts.programs
+    programs = list(facts.programs[1:])
     if len(programs) > 1:
         try:
             programs.append(_derivative(programs[1], facts.variables))
@@ -121,7 +127,7 @@ def identified(net: Net, facts: Facts, path: str) -> dict[str, Any]:
                 f"{path} is {said(net)}, which has no derivative: {calls.reason(error)}"
             ) from error
     return {
-        "start": identity.digest(start),
+        "start": facts.start,
         "programs": [identity.digest(each) for each in programs],
         "variables": {path: f"{x.dtype}{list(x.shape)}" for path, x in _leaves(facts.variables)},
     }
