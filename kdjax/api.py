@@ -46,7 +46,8 @@ def train(
         stage in memory alone.
       name: of the stage.
       quiet: print nothing.
-      **fields: of a stage (`steps`, `batch`, `optimizer`, `augment`, `subset`, ...), of the
+      **fields: of a stage (`steps`, `batch`, `optimizer`, `augment`, `subset`, ..., and
+        `init_from`, a finished stage or its directory, whose variables are the start), of the
         experiment (`dataset`, `execution`, ...), and `learning_rate`, `weight_decay` and
         `momentum` of the optimizer. A number that a member may have of its own may be a tuple.
 

@@ -66,7 +66,7 @@ def run_stages(
     dataset = load(spec)
     jobs = prepare(spec, dataset, workdir)  # all refusals, before anything is written
     with ownership.lock(workdir):
-        jobs = renewed(jobs, spec, dataset, workdir)
+        jobs = renewed(jobs, spec, dataset, workdir, kept=not temporary)
         processes.check_equal(_content(spec, dataset, jobs))
         ownership.write_claim(workdir, claim(spec, dataset))
         say("" if temporary else f"workdir: {workdir}")
@@ -119,6 +119,7 @@ def _train_all(
     evaluated splits is found out once for each set of teachers. Only stages that later ones come
     from stay in memory, and the last."""
     stages: dict[str, Stage] = {}
+    on_devices = functools.lru_cache(maxsize=4)(evaluation.on_devices)  # for the stages that follow
     by_name = functools.cache(lambda name: of_stage(stages[name]))
 
     @functools.cache
@@ -133,7 +134,8 @@ def _train_all(
         else:
             source = stages[job.init_from] if isinstance(job.init_from, str) else job.init_from
             track = lambda job, done: _display(job, done, spec, quiet)
-            train(job, spec, dataset, evaluated_by(job.teachers), source, say, track, stop)
+            seen = evaluated_by(job.teachers)
+            train(job, spec, dataset, seen, source, say, track, stop, on_devices)
             after_stage()
         name, opened = job.stage.name, open_stage(job.directory, job.net)
         seen = evaluated_by(job.teachers)

@@ -15,7 +15,7 @@ from kdjax.stage import Stage
 from kdjax.teachers import Teacher
 
 
-def check_fit(opened: Stage, dataset: Dataset, path: str, reference: str) -> None:
+def check_fit(opened: Stage, dataset: Dataset, path: str, reference: str | Stage) -> None:
     ours = {
         "classes": dataset.classes,
         "input_shape": list(dataset.input_shape),

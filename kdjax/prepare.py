@@ -39,6 +39,7 @@ class Job:
       positions, labels: [N] the training examples, and their labels (negative: hidden).
       teachers: names of earlier stages of this run, or teachers.
       init_from: the name of an earlier stage, or a stage, or None.
+      kept: whether the directory is there after the run.
     """
 
     stage: StageSpec
@@ -56,6 +57,7 @@ class Job:
     layout: Layout
     teachers: tuple[str | Teacher, ...]
     init_from: str | Stage | None
+    kept: bool = True
 
 
 class Known:
@@ -66,8 +68,11 @@ class Known:
         self.stages: dict[Path, Stage] = {}
         self.teachers: dict[Any, Teacher] = {}
 
-    def stage(self, reference: str) -> Stage:
+    def stage(self, reference: str | Stage) -> Stage:
         """A finished stage; an InputError if it has no member that did not diverge."""
+        if isinstance(reference, Stage):
+            reference.healthy()
+            return reference
         path = files.expand(reference).resolve()
         if path not in self.stages:
             opened = open_stage(reference)
@@ -105,7 +110,7 @@ def prepare(spec: ExperimentSpec, dataset: Dataset, workdir: Path) -> tuple[Job,
 
 
 def renewed(
-    jobs: tuple[Job, ...], spec: ExperimentSpec, dataset: Dataset, workdir: Path
+    jobs: tuple[Job, ...], spec: ExperimentSpec, dataset: Dataset, workdir: Path, kept: bool
 ) -> tuple[Job, ...]:
     """The jobs by what stands in `workdir` now, for another run may have ended since.
 
@@ -114,7 +119,7 @@ def renewed(
     """
     ownership.check_claim(workdir, claim(spec, dataset))
     status = lambda job: checkpoint.prepare(job.directory, job.identity)
-    return tuple(dataclasses.replace(job, status=status(job)) for job in jobs)
+    return tuple(dataclasses.replace(job, status=status(job), kept=kept) for job in jobs)
 
 
 def claim(spec: ExperimentSpec, dataset: Dataset) -> dict[str, Any]:
@@ -323,9 +328,11 @@ def _teacher_outputs(
     return jax.eval_shape(lambda *each: jax.tree.map(lambda *x: jnp.concatenate(x), *each), *found)
 
 
-def _resolve(reference: str, earlier: dict[str, Job], known: Known, path: str) -> str | Stage:
-    """The name of an earlier stage, or an opened directory."""
-    if reference in earlier:
+def _resolve(
+    reference: str | Stage, earlier: dict[str, Job], known: Known, path: str
+) -> str | Stage:
+    """The name of an earlier stage, or a stage that is finished."""
+    if isinstance(reference, str) and reference in earlier:
         return reference
     try:
         return known.stage(reference)

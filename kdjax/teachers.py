@@ -3,6 +3,7 @@
 Axes: K teachers, B examples of a batch, N of a split, C classes.
 """
 
+import functools
 import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -126,13 +127,18 @@ def of_net(net: Net) -> Teacher:
         outputs, _ = net.apply(variables, inputs, None, taps)
         return jax.tree.map(lambda x: x[None], outputs)
 
+    @functools.partial(jax.jit, static_argnums=2)
+    def program(variables: PyTree, inputs: jax.Array, prepared: Preprocessing) -> jax.Array:
+        return apply(variables, preprocess(inputs, prepared), ()).logits
+
     def predict(asked: Asked) -> np.ndarray:
-        see = lambda v, x: apply(v, preprocess(x, asked.preprocessing), ()).logits
-        program, size, found = jax.jit(see), min(BATCH, len(asked.inputs)), []
+        size, found = min(BATCH, len(asked.inputs)), []
         for start in range(0, len(asked.inputs), size):
             part = asked.inputs[start : start + size]
             padded = np.resize(part, (size, *part.shape[1:]))
-            found.append(np.asarray(program(variables, padded))[:, : len(part)])
+            found.append(
+                np.asarray(program(variables, padded, asked.preprocessing))[:, : len(part)]
+            )
         return np.concatenate(found, axis=1)
 
     def costs(example: Array) -> Costs:

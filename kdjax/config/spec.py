@@ -19,6 +19,7 @@ from kdjax.losses import Term
 from kdjax.nets.net import Net
 from kdjax.optim import OPTIMIZERS, OptimizerSpec
 from kdjax.parallel import ExecutionSpec
+from kdjax.stage import Stage
 from kdjax.teachers import Teacher
 from kdjax.views import AugmentSpec
 
@@ -26,6 +27,10 @@ EVALUATED = ("validation", "test")  # splits that a report may be of
 TEMPERATURE = rules.number(1e-3, 1e4)
 WEIGHT = rules.number(0, 1e6)
 SEED = rules.whole(0)
+START = rules.Rule(
+    "a Stage, or the name of an earlier stage or a stage directory, text on one line",
+    lambda value: isinstance(value, Stage) or rules.text().accepts(value),
+)
 
 Numbers = dict[str, float]  # of one member, by name
 
@@ -85,7 +90,7 @@ class StageSpec:
     teacher_logits: str = rules.field("live", rules.one_of(("live", "cached", "cached_float16")))
     mean: str = rules.field("arithmetic", rules.one_of(("arithmetic", "geometric")))
     mixing: str = rules.field("all", rules.one_of(("all", "one_to_one", "best")))
-    init_from: str = rules.field("", rules.text())  # a stage or stage directory
+    init_from: str | Stage = rules.field("", START)
     temperature: float = rules.field(1.0, TEMPERATURE, hparam=True)
     ensemble_size: int = rules.field(0, rules.whole(0), hparam=True)  # first teachers; 0: all
 
@@ -195,6 +200,8 @@ def _plain(value: Any) -> Any:
         return value.spec
     if isinstance(value, Teacher):
         return value.identity
+    if isinstance(value, Stage):
+        return value.name
     if isinstance(value, RawSet):
         return value.version
     if isinstance(value, Term):
