@@ -1,6 +1,7 @@
 """Populations and ensembles on whole splits, and what they cost to serve."""
 
-from collections.abc import Callable, Iterator
+import functools
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,9 +105,9 @@ def batches(split: EvaluatedSplit, layout: Layout) -> Iterator[Placed]:
         yield batch, None if logits is None else parallel.place_batch(logits, layout, axis=1)
 
 
-def on_devices(split: EvaluatedSplit, layout: Layout) -> tuple[Placed, ...]:
-    """All batches of a split on the devices."""
-    return tuple(batches(split, layout))
+def on_devices() -> Callable[[EvaluatedSplit, Layout], Iterable[Placed]]:
+    """As `batches`, of splits that stay on the devices as long as what is returned is in use."""
+    return functools.lru_cache(maxsize=4)(lambda split, layout: tuple(batches(split, layout)))
 
 
 def finish(sums: Sums, layout: Layout) -> tuple[np.ndarray, dict[str, np.ndarray]]:

@@ -119,7 +119,7 @@ def _train_all(
     evaluated splits is found out once for each set of teachers. Only stages that later ones come
     from stay in memory, and the last."""
     stages: dict[str, Stage] = {}
-    on_devices = functools.lru_cache(maxsize=4)(evaluation.on_devices)  # for the stages that follow
+    on_devices = evaluation.on_devices()
     by_name = functools.cache(lambda name: of_stage(stages[name]))
 
     @functools.cache

@@ -40,7 +40,7 @@ def train(
     say: Callable[[str], None],
     track: Callable[[Job, int], Any],
     stop: Callable[[], bool],
-    on_devices: Callable[[EvaluatedSplit, Layout], Iterable[Placed]] = evaluation.on_devices,
+    on_devices: Callable[[EvaluatedSplit, Layout], Iterable[Placed]] | None = None,
 ) -> None:
     """Trains a stage from its last checkpoint, or from the start, and finishes its directory.
 
@@ -50,7 +50,7 @@ def train(
       say: takes the line about the stage that a user reads.
       track: (job, steps done) -> a display with `update(row)` and `close()`.
       stop: asked before the first chunk and after each whether to save and to end here.
-      on_devices: places a split, or has it there from a stage before.
+      on_devices: as `evaluation.on_devices` makes it, for the stages of a run; None: for this one.
 
     Raises:
       Diverged: every member has; what was saved stays.
@@ -76,7 +76,7 @@ def train(
     )
     step_all = parallel.pmap(step_all, layout, donate=(0,))
     evaluate = evaluation.program(setup.recipe, setup.plan.members, dataset, layout)
-    splits = on_devices if resident else evaluation.batches
+    splits = (on_devices or evaluation.on_devices()) if resident else evaluation.batches
 
     with contextlib.ExitStack() as opened:
         checkpoints = opened.enter_context(checkpoint.Checkpoints(job.directory))
