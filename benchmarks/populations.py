@@ -132,7 +132,7 @@ def _turns(setup: Setup, validate: bool, saved: Checkpoints | None) -> Iterator[
     )
     train = parallel.pmap(train, layout, donate=(0,))
     evaluate = evaluation.program(setup.recipe, plan.members, setup.dataset, layout)
-    validation = setup.evaluated.splits["validation"]
+    validation, placed = setup.evaluated.splits["validation"], evaluation.on_devices()
     hparams = parallel.place_members(setup.hparams, layout)
     teachers = () if teacher is None else parallel.replicate(teacher.variables, layout)
     init = lambda h: member.init(setup.recipe, h, setup.example, setup.teacher_example)
@@ -145,7 +145,7 @@ def _turns(setup: Setup, validate: bool, saved: Checkpoints | None) -> Iterator[
                 state, loss = train(state, hparams, data, teachers, examples)
                 losses.append(loss)
             if validate:
-                batches = evaluation.on_devices(validation, layout)
+                batches = placed(validation, layout)
                 sums = [evaluate(state, hparams, batch, known) for batch, known in batches]
                 evaluation.finish(sums, layout)
             if not all(np.isfinite(loss).all() for loss in losses):

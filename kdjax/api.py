@@ -49,7 +49,8 @@ def train(
         stage in memory alone.
       name: of the stage.
       quiet: print nothing.
-      **fields: of a stage (`steps`, `batch`, `optimizer`, `augment`, `subset`, ...), of the
+      **fields: of a stage (`steps`, `batch`, `optimizer`, `augment`, `subset`, ..., and
+        `init_from`, a finished stage or its directory, whose variables are the start), of the
         experiment (`dataset`, `execution`, ...), and `learning_rate`, `weight_decay` and
         `momentum` of the optimizer. A number that a member may have of its own may be a tuple or
         an array of values.
@@ -81,7 +82,8 @@ def distill(
     Args:
       net, data, seeds, workdir, name, quiet: as of `train`.
       teachers: a stage, a teacher, the path of a stage's directory, a pure function with its
-        parameters, or a tuple of those.
+        parameters, or a tuple of those. A student of its teacher's net needs other seeds, such as
+        `seeds=(10, 11)`, for with the same it would start from the very same parameters.
       objective: as of `train`; by default soft targets alone (arXiv 1503.02531).
       **fields: as of `train`, such as `temperature` or `mixing`.
 

@@ -1,7 +1,7 @@
 """Populations and ensembles on whole splits, and what they cost to serve."""
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ from kdjax.views import preprocess
 BATCH = 1000  # examples
 SPLITS = ("validation", "test")
 Sums = list[dict[str, jax.Array]]  # of each batch, on the devices
+Placed = tuple[Batch, jax.Array | None]  # a batch on the devices, and the teachers' logits of it
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +114,7 @@ def program(recipe: Recipe, how: str, dataset: Dataset, layout: Layout) -> Calla
     return parallel.pmap(evaluate, layout)
 
 
-def batches(split: EvaluatedSplit, layout: Layout) -> Iterator[tuple[Batch, jax.Array | None]]:
+def batches(split: EvaluatedSplit, layout: Layout) -> Iterator[Placed]:
     """The split on the devices, batch by batch; the last one is padded, and nothing is dropped."""
     size = BATCH + -BATCH % layout.data_shards  # one for all splits, to compile once
     count = len(split.labels)
@@ -130,10 +131,9 @@ def batches(split: EvaluatedSplit, layout: Layout) -> Iterator[tuple[Batch, jax.
         yield batch, None if logits is None else parallel.place_batch(logits, layout, axis=1)
 
 
-@functools.lru_cache(maxsize=4)
-def on_devices(split: EvaluatedSplit, layout: Layout) -> tuple[tuple[Batch, jax.Array | None], ...]:
-    """All batches of a split on the devices, for the stages that follow each other there."""
-    return tuple(batches(split, layout))
+def on_devices() -> Callable[[EvaluatedSplit, Layout], Iterable[Placed]]:
+    """As `batches`, of splits that stay on the devices as long as what is returned is in use."""
+    return functools.lru_cache(maxsize=4)(lambda split, layout: tuple(batches(split, layout)))
 
 
 def finish(sums: Sums, layout: Layout) -> tuple[np.ndarray, dict[str, np.ndarray]]:
@@ -143,6 +143,11 @@ def finish(sums: Sums, layout: Layout) -> tuple[np.ndarray, dict[str, np.ndarray
     return totals.pop("bad") > 0, metrics.finish(totals)
 
 
+@jax.jit
+def _ensemble_sums(logits: jax.Array, labels: jax.Array) -> dict[str, jax.Array]:
+    return metrics.sums(ensemble_logits(logits, 1.0), labels, None)
+
+
 def ensemble_metrics(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """The metrics of K nets as one classifier: the arithmetic mean of their distributions.
 
@@ -150,13 +155,12 @@ def ensemble_metrics(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]
       logits: [K, N, C].
       labels: [N].
     """
-    sums = jax.jit(lambda v, y: metrics.sums(ensemble_logits(v, 1.0), y, None))
     size, totals = min(BATCH, len(labels)), []
     for start in range(0, len(labels), size):  # all at once may be more than a device holds
         places = np.arange(start, start + size)
         rows = places % len(labels)
         here = np.where(places < len(labels), labels[rows], -1)
-        totals.append(jax.device_get(sums(logits[:, rows], here)))
+        totals.append(jax.device_get(_ensemble_sums(logits[:, rows], here)))
     summed = jax.tree.map(lambda *x: np.sum(np.asarray(x, np.float64), axis=0), *totals)
     return {name: float(value) for name, value in metrics.finish(summed).items()}
 

@@ -14,7 +14,7 @@ from kdjax.config.spec import ExperimentSpec, plain
 from kdjax.host import files, ownership, processes, versions
 from kdjax.host.progress import Displays, Progress, TensorBoard
 from kdjax.loop import train
-from kdjax.prepare import Job, claim, prepare
+from kdjax.prepare import Job, claim, prepare, renewed
 from kdjax.report import Report
 from kdjax.rules import choose
 from kdjax.stage import Stage, open_stage
@@ -65,9 +65,9 @@ def run_stages(
     say = (lambda line: None) if quiet else print
     spec = parse(config)
     dataset = load(spec)
-    prepare(spec, dataset, workdir)  # all refusals, before anything is written
+    jobs = prepare(spec, dataset, workdir)  # all refusals, before anything is written
     with ownership.lock(workdir):
-        jobs = prepare(spec, dataset, workdir)  # again: another run may have ended since
+        jobs = renewed(jobs, spec, dataset, workdir, kept=not temporary)
         processes.check_equal(_content(spec, dataset, jobs))
         ownership.write_claim(workdir, claim(spec, dataset))
         say("" if temporary else f"workdir: {workdir}")
@@ -120,6 +120,7 @@ def _train_all(
     evaluated splits is found out once for each set of teachers. Only stages that later ones come
     from stay in memory, and the last."""
     stages: dict[str, Stage] = {}
+    on_devices = evaluation.on_devices()
     by_name = functools.cache(lambda name: of_stage(stages[name]))
 
     @functools.cache
@@ -134,7 +135,8 @@ def _train_all(
         else:
             source = stages[job.init_from] if isinstance(job.init_from, str) else job.init_from
             track = lambda job, done: _display(job, done, spec, quiet)
-            train(job, spec, dataset, evaluated_by(job.teachers), source, say, track, stop)
+            seen = evaluated_by(job.teachers)
+            train(job, spec, dataset, seen, source, say, track, stop, on_devices)
             after_stage()
         name, opened = job.stage.name, open_stage(job.directory)
         opened = dataclasses.replace(opened, net=job.net)  # which `prepare` has compared

@@ -1,5 +1,6 @@
 """What the finished stages of an experiment say: its report, and all that is computed for it."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from kdjax.data import Dataset
 from kdjax.evaluation import Evaluated, EvaluatedSplit
 from kdjax.host import checkpoint, files
 from kdjax.host.versions import environment
+from kdjax.identity import another
 from kdjax.losses import ensemble_logits
 from kdjax.prepare import Job
 from kdjax.report import ENSEMBLE, METRICS, Report, Row, representatives, summarise
@@ -59,13 +61,14 @@ def report_of(spec: ExperimentSpec, dataset: Dataset, stages: Sequence[Found]) -
     pictured = max(shown, key=lambda found: found.job.stage.reads_temperature, default=None)
     rows: list[Row] = []
     calibration: list[dict[str, Any]] = []
-    told: set[Evaluated] = set()  # whose ensembles have their rows
+    told: dict[Evaluated, str] = {}  # whose ensembles have their rows, by their names
     for found in stages:
         seen = found.evaluated
         if seen.ensemble and split in seen.ensemble["metrics"] and seen not in told:
-            told.add(seen)
+            assert seen.teacher is not None
+            told[seen] = another(seen.teacher.name, told.values())
             alike = [other.job for other in stages if other.evaluated is seen]
-            ensembles = _ensembles(seen, alike, dataset, split)
+            ensembles = _ensembles(seen, told[seen], alike, dataset, split)
             calibration += _ensembles_calibration(ensembles, seen.splits[split])
             rows += ensembles
         rows += found.rows
@@ -166,6 +169,7 @@ def find(job: Job, stage: Stage, evaluated: Evaluated, dataset: Dataset, split: 
 
 def _ensembles(
     evaluated: Evaluated,
+    name: str,
     jobs: Sequence[Job],
     dataset: Dataset,
     split: str,
@@ -175,8 +179,10 @@ def _ensembles(
     teacher, logits = evaluated.teacher, evaluated.splits[split].teacher_logits
     assert teacher is not None and logits is not None and evaluated.ensemble is not None
     labels, count = evaluated.splits[split].labels, len(logits)
-    directories = [s.path for s in teacher.stages if s.path is not None]
-    seconds = sum(checkpoint.results(path)["seconds"] for path in directories)
+    kept = [stage for stage in teacher.stages if stage.path is not None]
+    seconds = sum(checkpoint.results(stage.path)["seconds"] for stage in kept if stage.path)
+    if sum(len(stage.members) for stage in kept) < count:
+        seconds = math.nan  # of others, how long they trained is not known
     sizes = {int(m.get("ensemble_size", 0)) or count for job in jobs for m in grid(job.stage)}
     rows = []
     for size in sorted(sizes | {count}):
@@ -187,7 +193,7 @@ def _ensembles(
             measured = {**costs, "metrics": {split: found}}
         values = {metric: [v] for metric, v in measured["metrics"][split].items()}
         row = Row(
-            stage=teacher.name + ENSEMBLE,
+            stage=name + ENSEMBLE,
             cell={} if sizes == {count} else {"ensemble_size": size},
             seeds=(),
             members=1,

@@ -1,17 +1,21 @@
 """Whether finished stages and teachers fit a data set and a stage; nothing is computed."""
 
-import jax
-import numpy as np
+import dataclasses
+from typing import Any
 
+import jax
+
+from kdjax import nets
 from kdjax.config.spec import StageSpec, grid, plain
 from kdjax.data import Dataset, numbered
-from kdjax.nets.net import Net
+from kdjax.nets.net import Array, Net, Variables
+from kdjax.nets.trees import Form
 from kdjax.rules import InputError, shown
 from kdjax.stage import Stage
 from kdjax.teachers import Teacher
 
 
-def check_fit(opened: Stage, dataset: Dataset, path: str, reference: str) -> None:
+def check_fit(opened: Stage, dataset: Dataset, path: str, reference: str | Stage) -> None:
     ours = {
         "classes": dataset.classes,
         "input_shape": list(dataset.input_shape),
@@ -49,39 +53,75 @@ def check_sizes(teacher: Teacher, dataset: Dataset, path: str) -> None:
             )
 
 
-def check_outputs(teacher: Teacher, dataset: Dataset, path: str) -> None:
-    """Whether a function takes this data set's examples and has its classes, by shapes alone."""
-    example = jax.ShapeDtypeStruct((1, *dataset.input_shape), "float32")
-    try:
-        outputs = jax.eval_shape(lambda v, x: teacher.apply(v, x, ()), teacher.variables, example)
+def traced(teacher: Teacher, dataset: Dataset, path: str, taps: tuple[str, ...] = ()) -> Teacher:
+    """A teacher from elsewhere, with what its traced program tells of it: its kind, and what tells
+    it from another of that name.
+
+    Raises:
+      InputError: it does not take this data set's examples or has other classes, its outputs for
+        one depend on the other examples, or it has no such layers.
+    """
+    net, classes = _as_net(teacher), dataset.classes
+    facts = nets.checked(net, dataset.input_shape, classes, path, taps, trained=False)
+    found = nets.identified(net, facts, path)
+    own = [teacher.identity, found["start"], found["programs"]]
+    return dataclasses.replace(teacher, identity=own, kind=facts.kind)
+
+
+def _as_net(teacher: Teacher) -> Net:
+    """The first of the teachers, by the program of all."""
+    form = Form.of(teacher.variables)
+
+    def apply(variables: Variables, inputs: Array, training: Any, taps: tuple[str, ...]) -> Any:
+        outputs = teacher.apply(form.tree(variables["params"]), inputs, taps)
         shape = outputs.logits.shape
-    except Exception as error:  # whatever a user's function does
-        why = (str(error).splitlines() or [repr(error)])[0]
+        if len(shape) != 3 or shape[0] != teacher.count:
+            raise InputError(
+                f"its logits have the shape {shape}; it must be [{teacher.count}, B, C]"
+            )
+        return jax.tree.map(lambda x: x[0], outputs), {}
+
+    init = lambda key, inputs: {"params": form.nested(teacher.variables)}
+    return Net(init, apply, teacher.name, {})
+
+
+def check_variables(
+    theirs: str, variables: Variables, ours: str, expected: Variables, says: str
+) -> None:
+    """Whether one member of a net, `theirs`, can be the start of another, `ours`.
+
+    Args:
+      variables, expected: of each, or their shapes and dtypes.
+      says: which stage it is, for the message.
+    """
+    forms = lambda tree: jax.tree.map(lambda x: f"{x.dtype}{x.shape}", tree)
+    if forms(variables) != forms(expected):
+        raise InputError(f"{says}, whose net {theirs} has other variables than this stage's {ours}")
+
+
+def check_start(
+    stage: StageSpec,
+    start: str,
+    teacher: str,
+    its: str | None,
+    members: list[dict[str, Any]],
+    path: str,
+) -> None:
+    """Whether no member of a stage starts as a member of its teacher did.
+
+    Args:
+      start, its: what tells how the net of each is made of a seed.
+      members: the teacher's.
+    """
+    own, seeds = {m["seed"] for m in grid(stage)}, {m["seed"] for m in members}
+    if start == its and own & seeds:
+        first = int(max(seeds)) + 1
+        others = tuple(range(first, first + len(own)))
         raise InputError(
-            f"{path} is {teacher.name!r}, which does not take examples of the shape "
-            f"{dataset.input_shape}: {why}"
-        ) from error
-    if shape != (teacher.count, 1, dataset.classes):
-        raise InputError(
-            f"{path} is {teacher.name!r}, whose logits of one example are {shape[1:]}; they must "
-            f"be (1, {dataset.classes})"
+            f"{path}.members.seed has {min(own & seeds)}, as has its teacher {teacher!r} of the "
+            "same net, so that they would start from the same parameters; use other seeds, such as "
+            f"{shown(others)}"
         )
-
-
-def check_same_net(theirs: Net, ours: Net, reference: str, path: str) -> None:
-    """Whether a stage starts from an earlier one of the same net."""
-    if plain(theirs) != plain(ours):
-        raise InputError(_other_variables(path, reference, theirs.name, ours.name))
-
-
-def check_variables(opened: Stage, net: Net, dataset: Dataset, reference: str, path: str) -> None:
-    """Whether a stage's variables, each leaf [M, ...], are those of a net."""
-    check_fit(opened, dataset, path, reference)
-    example = jax.ShapeDtypeStruct((1, *dataset.input_shape), "float32")
-    ours = jax.eval_shape(net.init, jax.eval_shape(jax.random.key, 0), example)
-    shapes = lambda tree, first: jax.tree.map(lambda x: str(np.shape(x)[first:]), tree)
-    if shapes(opened.variables, 1) != shapes(ours, 0):
-        raise InputError(_other_variables(path, reference, opened.meta["model"], net.name))
 
 
 def check_members(count: int, stage: StageSpec, path: str) -> None:
@@ -92,9 +132,3 @@ def check_members(count: int, stage: StageSpec, path: str) -> None:
             f"{path} is {stage.init_from!r} with {count} members; it must have 1, or as many as "
             f"the stage, {members}"
         )
-
-
-def _other_variables(path: str, reference: str, theirs: str, ours: str) -> str:
-    return (
-        f"{path} is {reference!r}, whose net {theirs} has other variables than this stage's {ours}"
-    )

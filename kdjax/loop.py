@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -13,11 +13,12 @@ import numpy as np
 from kdjax import evaluation, member, parallel, population
 from kdjax.config.spec import ExperimentSpec, grid, plain
 from kdjax.data import Dataset
-from kdjax.evaluation import Evaluated
+from kdjax.evaluation import Evaluated, EvaluatedSplit, Placed
 from kdjax.feed import feed
 from kdjax.host import checkpoint, processes, versions
 from kdjax.member import State
 from kdjax.nets.net import Outputs, PyTree
+from kdjax.parallel import Layout
 from kdjax.prepare import Job
 from kdjax.rules import Diverged, Preempted
 from kdjax.setup import Setup, cached_logits, calls, chunks, describe, set_up
@@ -39,6 +40,7 @@ def train(
     say: Callable[[str], None],
     track: Callable[[Job, int], Any],
     stop: Callable[[], bool],
+    on_devices: Callable[[EvaluatedSplit, Layout], Iterable[Placed]] | None = None,
 ) -> None:
     """Trains a stage from its last checkpoint, or from the start, and finishes its directory.
 
@@ -48,6 +50,7 @@ def train(
       say: takes the line about the stage that a user reads.
       track: (job, steps done) -> a display with `update(row)` and `close()`.
       stop: asked before the first chunk and after each whether to save and to end here.
+      on_devices: as `evaluation.on_devices` makes it, for the stages of a run; None: for this one.
 
     Raises:
       Diverged: every member has; what was saved stays.
@@ -73,7 +76,7 @@ def train(
     )
     step_all = parallel.pmap(step_all, layout, donate=(0,))
     evaluate = evaluation.program(setup.recipe, setup.plan.members, dataset, layout)
-    splits = evaluation.on_devices if resident else evaluation.batches
+    splits = (on_devices or evaluation.on_devices()) if resident else evaluation.batches
 
     with contextlib.ExitStack() as opened:
         checkpoints = opened.enter_context(checkpoint.Checkpoints(job.directory))
@@ -156,8 +159,9 @@ def _stop_if_all_bad(job: Job, bad: np.ndarray, row: Row) -> None:
         more = ", ..." * (len(losses) > LISTED)
         told = f" (losses: {', '.join(losses[:LISTED])}{more})" * bool(losses)
         raise Diverged(
-            f"{job.path}: all {len(bad)} members have diverged by step {row['step']}{told}; delete "
-            f"{job.directory} and try a smaller learning_rate"
+            f"{job.path}: all {len(bad)} members have diverged by step {row['step']}{told}; "
+            + f"delete {job.directory} and " * job.kept
+            + "try a smaller learning_rate"
             f"{' or temperature' * job.stage.reads_temperature}, warmup_steps or clip_norm"
         )
 
@@ -190,8 +194,10 @@ def _begin(
         wide = lambda x: np.broadcast_to(x, (members, *np.shape(x)[1:]))
         given = jax.tree.map(wide, dict(source.variables))
         bad = wide(np.array(source.diverged)).tolist()
+        average = None if state.average is None else parallel.place_members(given, layout)
         state = dataclasses.replace(
             state,
+            average=average,
             params=parallel.place_members(given.pop("params"), layout),
             collections=parallel.place_members(given, layout),
             bad=parallel.place_members(np.array(bad), layout),
@@ -219,6 +225,7 @@ def items(setup: Setup, host: State, row: Row) -> tuple[Any, ...]:
         "input_shape": list(dataset.input_shape),
         "preprocessing": plain(dataset.preprocessing),
         "dataset": job.identity["dataset"],
+        "start": job.start,
         "teachers": [t if isinstance(t, str) else t.name for t in job.teachers],
         "versions": versions.versions(),
         **row,

@@ -1,6 +1,8 @@
 """Everything that can be known, and be wrong, about an experiment before any compute."""
 
+import dataclasses
 import importlib.util
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,12 +11,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kdjax import fit, nets, parallel
+from kdjax import fit, identity, nets, parallel
 from kdjax.config.spec import ExperimentSpec, StageSpec, grid, plain, weighs_labels
 from kdjax.data import Dataset, fetch, subset
-from kdjax.host import checkpoint, memory, ownership
+from kdjax.host import checkpoint, files, memory, ownership
 from kdjax.mixing import mixing_matrix
-from kdjax.nets.net import Net, Outputs
+from kdjax.nets.net import Net, Outputs, Variables
 from kdjax.objective import check_objective
 from kdjax.parallel import Layout
 from kdjax.rules import InputError
@@ -33,11 +35,14 @@ class Job:
       identity: plain data that determines the stage's results; kept in its directory.
       net: what is trained; of a `kind`, "dense" or "convolutional".
       splits: whether its batches may be split over devices.
+      variables: of one member, their shapes and dtypes.
+      start: tells how they are made of a seed.
       positions, labels: [N] the training examples, and their labels (negative: hidden).
       teachers: names of earlier stages of this run, or teachers.
       taught: the shapes of what the teachers say of one example, [K, 1, ...]; None if the objective
         has no teachers.
       init_from: the name of an earlier stage, or a stage, or None.
+      kept: whether the directory is there after the run.
     """
 
     stage: StageSpec
@@ -46,6 +51,8 @@ class Job:
     status: str
     identity: dict[str, Any]
     net: Net
+    variables: Variables
+    start: str
     kind: str
     splits: bool
     positions: np.ndarray
@@ -54,6 +61,36 @@ class Job:
     teachers: tuple[str | Teacher, ...]
     taught: Outputs | None
     init_from: str | Stage | None
+    kept: bool = True
+
+
+class Known:
+    """What the stages of a run refer to, each found once: directories, and teachers, of which those
+    with one name and identity are one."""
+
+    def __init__(self) -> None:
+        self.stages: dict[Path, Stage] = {}
+        self.teachers: dict[Any, Teacher] = {}
+
+    def stage(self, reference: str | Stage) -> Stage:
+        """A finished stage; an InputError if it has no member that did not diverge."""
+        if isinstance(reference, Stage):
+            reference.healthy()
+            return reference
+        path = files.expand(reference).resolve()
+        if path not in self.stages:
+            opened = open_stage(reference)
+            opened.healthy()
+            self.stages[path] = opened
+        return self.stages[path]
+
+    def teacher(self, given: Any, made: Callable[[], Teacher]) -> Teacher:
+        """The teacher that is made of `given`, a Stage or a Teacher."""
+        if given not in self.teachers:
+            found = made()
+            key = found.name, files.to_json(plain(found.identity))
+            self.teachers[given] = self.teachers.setdefault(key, found)
+        return self.teachers[given]
 
 
 def prepare(spec: ExperimentSpec, dataset: Dataset, workdir: Path) -> tuple[Job, ...]:
@@ -70,19 +107,38 @@ def prepare(spec: ExperimentSpec, dataset: Dataset, workdir: Path) -> tuple[Job,
         )
     ownership.check_claim(workdir, claim(spec, dataset))
     jobs: dict[str, Job] = {}
+    known = Known()
     for stage in spec.stages:
-        jobs[stage.name] = _job(stage, spec, dataset, workdir, jobs)
+        jobs[stage.name] = _job(stage, spec, dataset, workdir, jobs, known)
     return tuple(jobs.values())
+
+
+def renewed(
+    jobs: tuple[Job, ...], spec: ExperimentSpec, dataset: Dataset, workdir: Path, kept: bool
+) -> tuple[Job, ...]:
+    """The jobs by what stands in `workdir` now, for another run may have ended since.
+
+    Raises:
+      InputError: they do not fit it any more.
+    """
+    ownership.check_claim(workdir, claim(spec, dataset))
+    status = lambda job: checkpoint.prepare(job.directory, job.identity)
+    return tuple(dataclasses.replace(job, status=status(job), kept=kept) for job in jobs)
 
 
 def claim(spec: ExperimentSpec, dataset: Dataset) -> dict[str, Any]:
     """What makes an experiment another one, whose report must not replace this one's."""
     names = [stage.name for stage in spec.stages]
-    return {"dataset": dataset_identity(spec, dataset), "stages": names}
+    return {"dataset": identity.of_data(spec, dataset), "stages": names}
 
 
 def _job(
-    stage: StageSpec, spec: ExperimentSpec, dataset: Dataset, workdir: Path, earlier: dict[str, Job]
+    stage: StageSpec,
+    spec: ExperimentSpec,
+    dataset: Dataset,
+    workdir: Path,
+    earlier: dict[str, Job],
+    known: Known,
 ) -> Job:
     path = f"config.stages.{stage.name}"
     check_augment(stage.augment, dataset.input_shape, f"{path}.augment")
@@ -97,12 +153,22 @@ def _job(
         dataset.splits["train"].labels, dataset.classes, stage.subset, f"{path}.subset"
     )
     _check_labels(stage, labels, path)
-    teachers = tuple(_teacher(t, earlier, dataset, f"{path}.teacher") for t in stage.teacher)
-    init = _resolve(stage.init_from, earlier, f"{path}.init_from") if stage.init_from else None
+    teachers = tuple(_teacher(t, earlier, known, dataset, f"{path}.teacher") for t in stage.teacher)
+    if stage.taught and not stage.init_from and net.variables is None:
+        for teacher in teachers:
+            for start in _starts(teacher, earlier):
+                fit.check_start(stage, found.start, *start, path)
+    init = None
+    if stage.init_from:
+        init = _resolve(stage.init_from, earlier, known, f"{path}.init_from")
     if isinstance(init, str):
-        fit.check_same_net(earlier[init].net, net, init, f"{path}.init_from")
+        job, says = earlier[init], f"{path}.init_from is {init!r}"
+        fit.check_variables(job.net.name, job.variables, net.name, found.variables, says)
     elif init is not None:
-        fit.check_variables(init, net, dataset, stage.init_from, f"{path}.init_from")
+        says = f"{path}.init_from is {stage.init_from!r}"
+        fit.check_fit(init, dataset, f"{path}.init_from", stage.init_from)
+        one = jax.tree.map(lambda x: x[0], init.variables)
+        fit.check_variables(init.meta["model"], one, net.name, found.variables, says)
     if init is not None:
         count = len(grid(earlier[init].stage) if isinstance(init, str) else init.members)
         fit.check_members(count, stage, f"{path}.init_from")
@@ -118,18 +184,26 @@ def _job(
         _check_resident(dataset, len(positions), layout)
     if count and stage.teacher_logits != "live":
         _check_logits(stage, (len(positions), count, dataset.classes), layout, path)
-    identity = _identity(stage, net, teachers, init, earlier)
-    identity["dataset"] = dataset_identity(spec, dataset)
+    model = plain(net)
+    if stage.model.net is not None or stage.model.name not in nets.NETS:
+        model |= nets.identified(net, found, f"{path}.model")
+    terms = identity.of_terms(stage, found.outputs, outputs, dataset, f"{path}.objective")
+    facts = identity.of_stage(
+        stage, model, terms, teachers, init, {n: j.identity for n, j in earlier.items()}
+    )
+    facts["dataset"] = identity.of_data(spec, dataset)
     directory = workdir / stage.name
     return Job(
         stage=stage,
         path=path,
         directory=directory,
-        status=checkpoint.prepare(directory, identity),
-        identity=identity,
+        status=checkpoint.prepare(directory, facts),
+        identity=facts,
         net=net,
+        variables=found.variables,
         kind=found.kind,
         splits=splits,
+        start=found.start,
         positions=positions,
         labels=labels,
         layout=layout,
@@ -137,45 +211,6 @@ def _job(
         taught=outputs,
         init_from=init,
     )
-
-
-def _identity(
-    stage: StageSpec,
-    net: Net,
-    teachers: tuple[str | Teacher, ...],
-    init: str | Stage | None,
-    earlier: dict[str, Job],
-) -> dict[str, Any]:
-    """The stage's fields but for `chunk`, and what it comes from: earlier stages, and teachers and
-    directories, each known by what it holds, for it may be moved."""
-    fields: dict[str, Any] = plain(stage)
-    sources: dict[str, Any] = {}
-    for field in ("chunk", "teacher", "init_from"):
-        fields.pop(field, None)
-    for teacher in teachers:
-        if isinstance(teacher, str):
-            sources[teacher] = earlier[teacher].identity
-        else:
-            sources[teacher.name] = plain(teacher.identity)
-    fields["teacher"], fields["model"] = list(sources), plain(net)
-    if init is not None:
-        name = init if isinstance(init, str) else init.name
-        digest = earlier[init].identity if isinstance(init, str) else _digest(init)
-        fields["init_from"], sources[f"init {name}"] = name, digest
-    return {"stage": fields, "from": sources}
-
-
-def _digest(stage: Stage) -> str:
-    return checkpoint.digest(stage.variables)
-
-
-def dataset_identity(spec: ExperimentSpec, dataset: Dataset) -> dict[str, Any]:
-    """The data set as far as it determines results: where it is and how it is read do not."""
-    identity = plain(spec.dataset) | {"version": dataset.version}
-    del identity["resident"]
-    if spec.dataset.name.endswith(("/", ".npz")):
-        identity["name"] = Path(spec.dataset.name).name  # the version is of its content
-    return identity | {"validation": len(dataset.splits["validation"])}
 
 
 def _check_memory(
@@ -225,26 +260,43 @@ def _check_labels(stage: StageSpec, labels: np.ndarray, path: str) -> None:
         )
 
 
+def _starts(
+    teacher: str | Teacher, earlier: dict[str, Job]
+) -> list[tuple[str, str | None, list[dict[str, Any]]]]:
+    """The stages that a teacher comes from, how their nets are made of a seed, and their members;
+    without those that start from another stage."""
+    if isinstance(teacher, str):
+        job = earlier[teacher]
+        return [(teacher, job.start, grid(job.stage))] * (not job.stage.init_from)
+    own = [stage for stage in teacher.stages if not stage.spec.get("init_from")]
+    return [(stage.name, stage.meta.get("start"), stage.members) for stage in own]
+
+
 def _count(teacher: str | Teacher, earlier: dict[str, Job]) -> int:
     return len(grid(earlier[teacher].stage)) if isinstance(teacher, str) else teacher.count
 
 
 def _teacher(
-    reference: str | Teacher, earlier: dict[str, Job], dataset: Dataset, path: str
+    reference: str | Teacher, earlier: dict[str, Job], known: Known, dataset: Dataset, path: str
 ) -> str | Teacher:
-    """An earlier stage's name as it is; a directory as a teacher, opened once a run."""
+    """An earlier stage's name as it is; a directory as a teacher, once a run."""
     if isinstance(reference, str):
-        found = _resolve(reference, earlier, path)
+        found = _resolve(reference, earlier, known, path)
         if isinstance(found, str):
             return found
         fit.check_fit(found, dataset, path, reference)
-        return of_stage(found)
+        return known.teacher(found, lambda: of_stage(found))
+    return known.teacher(reference, lambda: _fitted(reference, dataset, path))
+
+
+def _fitted(reference: Teacher, dataset: Dataset, path: str) -> Teacher:
+    """A teacher that is a value, if it fits the data."""
     for stage in reference.stages:
         fit.check_fit(stage, dataset, path, stage.where)
     if reference.sizes:
         fit.check_sizes(reference, dataset, path)
     elif reference.scope == "batch" and not reference.stages:
-        fit.check_outputs(reference, dataset, path)
+        return fit.traced(reference, dataset, path)
     return reference
 
 
@@ -277,6 +329,8 @@ def _teacher_outputs(
         elif teacher.scope == "member":
             found.append(of_members(net, 1))
         elif teacher.scope == "batch":
+            if taps and not teacher.stages:
+                fit.traced(teacher, dataset, f"{path}.teacher", taps)
             apply = lambda v, x, apply=teacher.apply: apply(v, x, taps)
             found.append(jax.eval_shape(apply, teacher.variables, example))
         else:
@@ -287,13 +341,13 @@ def _teacher_outputs(
     return jax.eval_shape(lambda *each: jax.tree.map(lambda *x: jnp.concatenate(x), *each), *found)
 
 
-def _resolve(reference: str, earlier: dict[str, Job], path: str) -> str | Stage:
-    """The name of an earlier stage, or an opened directory."""
-    if reference in earlier:
+def _resolve(
+    reference: str | Stage, earlier: dict[str, Job], known: Known, path: str
+) -> str | Stage:
+    """The name of an earlier stage, or a stage that is finished."""
+    if isinstance(reference, str) and reference in earlier:
         return reference
     try:
-        opened = open_stage(reference)
-        opened.healthy()  # an InputError if it has no such member
-        return opened
+        return known.stage(reference)
     except InputError as error:
         raise InputError(f"{path} is {reference!r}: {error}") from error

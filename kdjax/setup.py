@@ -76,7 +76,7 @@ def set_up(job: Job, spec: ExperimentSpec, dataset: Dataset, evaluated: Evaluate
         jax.tree.map(lambda x: x[0], hparams),
     )
     state_bytes = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(one))
-    kinds = {job.kind} | ({stage.kind for stage in live.stages} if live else set())
+    kinds = job.kind, "dense" if live is None else live.kind
     kind = "convolutional" if "convolutional" in kinds else "dense"
     plan = population.choose_plan(spec.execution.plan, jax.default_backend(), kind, state_bytes)
     if scope == "population" and plan.members == "map":

@@ -3,6 +3,7 @@
 Axes: K teachers, B examples of a batch, N of a split, C classes.
 """
 
+import functools
 import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -68,6 +69,7 @@ class Teacher:
       part: (size) -> the first so many of them.
       stages: those that they come from.
       sizes: of scope "index", {split: (N, C)} of its logits.
+      kind: "convolutional" or "dense", of the nets that run in the student's steps.
     """
 
     name: str
@@ -82,6 +84,7 @@ class Teacher:
     part: Callable[[int], "Teacher"] = lambda size: peers()
     stages: tuple[Stage, ...] = ()
     sizes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    kind: str = "dense"
 
 
 def of_stage(stage: Stage) -> Teacher:
@@ -103,6 +106,7 @@ def of_stage(stage: Stage) -> Teacher:
         costs=costs,
         part=lambda size: of_stage(healthy.part(range(size))),
         stages=(healthy,),
+        kind=healthy.kind,
     )
 
 
@@ -123,13 +127,18 @@ def of_net(net: Net) -> Teacher:
         outputs, _ = net.apply(variables, inputs, None, taps)
         return jax.tree.map(lambda x: x[None], outputs)
 
+    @functools.partial(jax.jit, static_argnums=2)
+    def program(variables: PyTree, inputs: jax.Array, prepared: Preprocessing) -> jax.Array:
+        return apply(variables, preprocess(inputs, prepared), ()).logits
+
     def predict(asked: Asked) -> np.ndarray:
-        see = lambda v, x: apply(v, preprocess(x, asked.preprocessing), ()).logits
-        program, size, found = jax.jit(see), min(BATCH, len(asked.inputs)), []
+        size, found = min(BATCH, len(asked.inputs)), []
         for start in range(0, len(asked.inputs), size):
             part = asked.inputs[start : start + size]
             padded = np.resize(part, (size, *part.shape[1:]))
-            found.append(np.asarray(program(variables, padded))[:, : len(part)])
+            found.append(
+                np.asarray(program(variables, padded, asked.preprocessing))[:, : len(part)]
+            )
         return np.concatenate(found, axis=1)
 
     def costs(example: Array) -> Costs:
@@ -305,6 +314,7 @@ def together(teachers: Sequence[Teacher]) -> Teacher:
         costs=costs if all(t.costs for t in teachers) else None,
         part=part,
         stages=tuple(stage for teacher in teachers for stage in teacher.stages),
+        kind=min(teacher.kind for teacher in teachers),  # in the order of the alphabet
         predict=predict,
     )
 

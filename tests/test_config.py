@@ -81,10 +81,6 @@ REFUSED = [
         lambda: students(**KD, subset=dict(labelled=0)),
         r"labelled is 0, but the objective has a term of labels",
     ),
-    (
-        lambda: students(**KD, model=dict(hidden=(24,))),
-        r"members.seed has 0, as has its teacher 'teachers' of the same model",
-    ),
     (lambda: students(model=dict(name="mpl")), r"model.name is 'mpl'; it must be one of: mlp, cnn"),
     (lambda: students(model=dict(hidden=(0,))), r"model.hidden is \(0,\); it must be a tuple"),
     (lambda: students(model=dict(hidden=16)), r"model.hidden is 16; it must be a tuple"),
@@ -149,6 +145,10 @@ MISFITS = [
     (dict(augment=dict(shift=8)), r"augment.shift is 8; it must be less"),
     (dict(**KD, members=dict(ensemble_size=(2, 4))), r"ensemble_size is 4; .* the 3 teachers"),
     (dict(**KD, mixing="one_to_one"), r"mixing is 'one_to_one', but there are 2 seeds and 3 teach"),
+    (
+        dict(**KD, model=dict(hidden=(24,))),
+        r"members.seed has 0, as has its teacher 'teachers' of the same net.* such as \(3, 4\)",
+    ),
     (dict(init_from="teachers"), r"init_from is 'teachers', whose net mlp has"),
     (dict(teacher="no/such/place"), r"teacher is 'no/such/place': no/such/place does not exist"),
 ]

@@ -50,6 +50,13 @@ def test_a_report_without_numbers_has_no_figures_and_says_so():
             draw(empty)
 
 
+def test_an_ensemble_of_unknown_size_is_no_point():
+    unknown = row("logits/ensemble", [20], parameters=np.nan)
+    figure = figures.errors_against_parameters(a_report(unknown, row("distilled", [44, 40])))
+    assert_legible(figure)
+    assert "logits" not in words(figure)
+
+
 def test_a_stage_has_one_colour_in_all_figures(drawn):
     colours = {line.get_color() for line in drawn["sweep_learning_rate"].axes[0].lines}
     curves = drawn["training_curves"].axes[0].get_lines()

@@ -47,7 +47,7 @@ def stage(**fields: Any) -> ConfigDict:
     config["model"] = {"name": name} | values
     parts = _objective("objective", objective)
     config["objective"] = {
-        part.name: ({"term": part.source} if part.source != part.name else {})
+        part.name: ({"term": part.source} if part.source not in ("", part.name) else {})
         | {k: list(v) if isinstance(v, tuple) else v for k, v in part.options}
         | dict(part.numbers)
         for part in parts

@@ -57,24 +57,33 @@ def parse(config: Mapping[str, Any]) -> ExperimentSpec:
     if not named:
         raise InputError("config.stages is empty; it must name at least one stage")
     stages: list[StageSpec] = []
+    teachers: dict[str, Any] = {}  # by the text that names them; files are read once
     for name, values in named.items():
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", str(name)) or name in RESERVED:
             raise InputError(
                 f"config.stages has {rules.shown(name)}; letters, digits, _ and - make a name, "
                 f"other than {', '.join(RESERVED)}"
             )
-        stages.append(_stage(f"config.stages.{name}", name, values, stages))
+        stages.append(_stage(f"config.stages.{name}", name, values, stages, teachers))
     return _read(ExperimentSpec, "config", config, stages=tuple(stages), **arrays)
 
 
-def _stage(path: str, name: str, values: Any, earlier: list[StageSpec]) -> StageSpec:
+def _stage(
+    path: str, name: str, values: Any, earlier: list[StageSpec], teachers: dict[str, Any]
+) -> StageSpec:
     values = mapping(path, values)
+    teacher = values.get("teacher", "")
+    found = teachers.get(teacher) if isinstance(teacher, str) else None
+    if found is None:
+        found = teachers_of(teacher, f"{path}.teacher")
+    if isinstance(teacher, str):
+        teachers[teacher] = found
     objective = _objective(f"{path}.objective", values.get("objective", LABELS))
     parts = {
         "model": _model(f"{path}.model", values.get("model", {})),
         "objective": objective,
         "members": _axes(f"{path}.members", values.get("members", {}), [p.name for p in objective]),
-        "teacher": teachers_of(values.get("teacher", ""), f"{path}.teacher"),
+        "teacher": found,
     }
     rest = {k: v for k, v in values.items() if k not in parts}
     stage = _read(StageSpec, path, rest, name=name, **parts)
@@ -90,8 +99,6 @@ def _stage(path: str, name: str, values: Any, earlier: list[StageSpec]) -> Stage
             f"{path}.optimizer.warmup_steps is {stage.optimizer.warmup_steps}; it must be at "
             f"most steps, {stage.steps}"
         )
-    for other in earlier:
-        _not_its_own_teacher(path, stage, other)
     return stage
 
 
@@ -171,17 +178,6 @@ def _check_members(path: str, stage: StageSpec) -> None:
         )
 
 
-def _not_its_own_teacher(path: str, stage: StageSpec, teacher: StageSpec) -> None:
-    if teacher.name not in stage.teacher or stage.init_from:
-        return
-    seeds = {m["seed"] for m in grid(stage)} & {m["seed"] for m in grid(teacher)}
-    if stage.taught and stage.model == teacher.model and seeds:
-        raise InputError(
-            f"{path}.members.seed has {min(seeds)}, as has its teacher {teacher.name!r} of the "
-            "same model, so that they would start from the same parameters; use other seeds"
-        )
-
-
 def _model(path: str, value: Any) -> ModelSpec:
     """A net, its name, or its name and arguments."""
     if isinstance(value, Net):
@@ -215,7 +211,7 @@ def _objective(path: str, value: Any) -> tuple[TermSpec, ...]:
 
 def _term(path: str, key: Any, given: Any) -> TermSpec:
     if isinstance(key, Term):
-        name, source, found = key.label, key.label, key
+        name, source, found = key.label, "", key
         values = _numbers(f"{path}.{name}", given)
     else:
         name = str(key).rpartition(":")[2]

@@ -20,11 +20,16 @@ from kdjax.losses.term import TEMPERATURE
 from kdjax.nets.net import Net
 from kdjax.optim import OPTIMIZERS, OptimizerSpec
 from kdjax.parallel import ExecutionSpec
+from kdjax.stage import Stage
 from kdjax.teachers import Teacher
 from kdjax.views import AugmentSpec
 
 EVALUATED = ("validation", "test")  # splits that a report may be of
 SEED = rules.whole(0)
+START = rules.Rule(
+    "a Stage, or the name of an earlier stage or a stage directory, text on one line",
+    lambda value: isinstance(value, Stage) or rules.text().accepts(value),
+)
 
 Numbers = dict[str, float]  # of one member, by name
 
@@ -48,7 +53,8 @@ class TermSpec:
 
     Attributes:
       name: in the objective.
-      source: the row of `losses.TERMS`, or `module:attribute`, that it comes from.
+      source: the row of `losses.TERMS`, or `module:attribute`, that it comes from; "" for a Term
+        that was given itself.
       options: what the row was called with, such as the paths of layers.
       numbers: the term's numbers that are set; a temperature that is not is the stage's.
     """
@@ -83,7 +89,7 @@ class StageSpec:
     teacher_logits: str = rules.field("live", rules.one_of(("live", "cached", "cached_float16")))
     mean: str = rules.field("arithmetic", rules.one_of(("arithmetic", "geometric")))
     mixing: str = rules.field("all", rules.one_of(("all", "one_to_one", "best")))
-    init_from: str = rules.field("", rules.text())  # a stage or stage directory
+    init_from: str | Stage = rules.field("", START)
     temperature: float = rules.field(1.0, TEMPERATURE, hparam=True)
     ensemble_size: int = rules.field(0, rules.whole(0), hparam=True)  # first teachers; 0: all
 
@@ -193,10 +199,12 @@ def _plain(value: Any) -> Any:
         return value.spec
     if isinstance(value, Teacher):
         return value.identity
+    if isinstance(value, Stage):
+        return value.name
     if isinstance(value, RawSet):
         return value.version
     if isinstance(value, Term):
-        return None  # `source` and `options` tell it from others
+        return None  # `source` and `options` name it
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
         return {k: v for k, v in fields.items() if v is not None}

@@ -1,6 +1,6 @@
 """Nets: one value for what Linen, NNX, Equinox and plain functions bring, and our own modules."""
 
-from kdjax.nets.check import Facts, checked, paths
+from kdjax.nets.check import Facts, checked, identified, paths
 from kdjax.nets.from_equinox import equinox
 from kdjax.nets.from_function import function
 from kdjax.nets.from_linen import linen
@@ -21,6 +21,7 @@ __all__ = [
     "defaults",
     "equinox",
     "function",
+    "identified",
     "linen",
     "nnx",
     "paths",

@@ -3,16 +3,18 @@
 Axes: B examples, C classes.
 """
 
+import functools
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import ShapeDtypeStruct
+from jax.extend.core import jaxpr_as_fun
 
-from kdjax.nets import calls, program
+from kdjax.nets import calls, identity, program
 from kdjax.nets.net import EVERY, Net, Outputs, Training, Variables
 from kdjax.nets.trees import text
 from kdjax.rules import InputError, shown
@@ -27,12 +29,19 @@ class Facts:
       splits: whether its results in training do not depend on how a batch is split.
       variables: of one member, their shapes and dtypes.
       outputs: of one example [1, ...] in evaluation, their shapes and dtypes.
+      programs: traced, of the start, of evaluation, and of training if it is trained.
     """
 
     kind: str
     splits: bool
     variables: Variables
     outputs: Outputs
+    programs: tuple[Any, ...] = field(repr=False)
+
+    @functools.cached_property
+    def start(self) -> str:
+        """What tells how the variables are made of a key."""
+        return identity.digest(self.programs[0])
 
 
 def checked(
@@ -70,7 +79,7 @@ def checked(
                 f"{_with_batch(calls.reason(error), size)}"
             ) from error
 
-    _, variables = trace("take", net.init, key, batch(1))
+    start, variables = trace("take", net.init, key, batch(1))
     _check_variables(variables, says, trained)
     size = program.batch_size([*input_shape, *(n for _, x in _leaves(variables) for n in x.shape)])
     evaluate = lambda v, x: net.apply(v, x, None, taps)
@@ -83,7 +92,7 @@ def checked(
             f"{says}, whose outputs for an example depend in evaluation on the other examples of "
             "the batch, or on its place there; they must be the example's own"
         )
-    programs, splits = [evaluation], True
+    programs, splits = [start, evaluation], True
     if trained:
         train = lambda v, x, key, places: net.apply(
             v, x, Training(places, key, program.mean_over_parts), taps
@@ -98,11 +107,50 @@ def checked(
         last = len(training.jaxpr.invars) - 1
         splits = program.splits(training, last, size) if net.splits is None else net.splits
     return Facts(
-        kind="convolutional" if any(map(program.convolves, programs)) else "dense",
+        kind="convolutional" if any(map(program.convolves, programs[1:])) else "dense",
         splits=splits,
         variables=variables,
         outputs=jax.tree.map(lambda x: ShapeDtypeStruct((1, *x.shape[1:]), x.dtype), outputs),
+        programs=tuple(programs),
     )
+
+
+def identified(net: Net, facts: Facts, path: str) -> dict[str, Any]:
+    """What tells a net from others, whatever code and values it is made of, as plain data.
+
+    Raises:
+      InputError: it is trained and has no derivative.
+    """
+    programs = list(facts.programs[1:])
+    if len(programs) > 1:
+        try:
+            programs.append(_derivative(programs[1], facts.variables))
+        except Exception as error:  # whatever a rule of the user's does
+            raise InputError(
+                f"{path} is {said(net)}, which has no derivative: {calls.reason(error)}"
+            ) from error
+    return {
+        "start": facts.start,
+        "programs": [identity.digest(each) for each in programs],
+        "variables": {path: f"{x.dtype}{list(x.shape)}" for path, x in _leaves(facts.variables)},
+    }
+
+
+def _derivative(training: Any, variables: Variables) -> Any:
+    """The program of a step's derivative by the parameters, which come first in `training`."""
+    call, given = jaxpr_as_fun(training), training.in_avals
+    kinds = [path[0].key for path, _ in jax.tree_util.tree_leaves_with_path(variables)]
+    places = [place for place, kind in enumerate(kinds) if kind == "params"]
+
+    def derivative(*arguments: Any) -> Any:
+        def logits(*params: jax.Array) -> jax.Array:
+            own = dict(zip(places, params, strict=True))
+            return call(*(own.get(place, x) for place, x in enumerate(arguments)))[0]
+
+        found, pull = jax.vjp(logits, *(arguments[place] for place in places))
+        return pull(jnp.ones_like(found))
+
+    return jax.make_jaxpr(derivative)(*given)
 
 
 def paths(net: Net, input_shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:

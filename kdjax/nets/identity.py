@@ -1,10 +1,13 @@
-"""What tells one net from another, as plain data that JSON has."""
+"""What tells what a user brought from anything else, as plain data that JSON has."""
 
 import functools
-from collections.abc import Iterable, Mapping
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import flax.linen as nn
+import jax
 import numpy as np
 
 Plain = Any  # None, truth, number, text, or a list or dict of those
@@ -31,6 +34,8 @@ def plain(value: Any) -> Plain:
         return value.name
     if isinstance(value, Mapping):
         return {str(key): plain(inner) for key, inner in value.items()}
+    if isinstance(value, functools.partial):
+        return {"name": reference(value), "arguments": plain([*value.args, value.keywords])}
     if isinstance(value, nn.Module):
         return {"name": reference(type(value)), "arguments": plain(fields(value))}
     if isinstance(value, Iterable) and not hasattr(value, "shape"):
@@ -42,3 +47,50 @@ def fields(module: nn.Module) -> dict[str, Any]:
     """The arguments that a Linen module was made with, but for the number of classes."""
     names = [f for f in module.__dataclass_fields__ if f not in ("parent", "name", *CLASSES)]
     return {name: getattr(module, name) for name in names}
+
+
+def digest(program: Any) -> str:
+    """What tells a traced program from others, the same in every process: its operations, what each
+    is given, and its constants. The rules of derivatives are in it where they were traced."""
+    total = hashlib.sha256()
+    _tell(program, lambda line: total.update(f"{line}\n".encode()))
+    return total.hexdigest()[:16]
+
+
+def _tell(program: Any, tell: Callable[[str], None]) -> None:
+    """The lines of a program, whose variables are numbered as they come."""
+    numbers: dict[Any, int] = {}
+
+    def said(variable: Any) -> str:
+        if hasattr(variable, "val"):  # a literal
+            return f"{_text(variable.val)}:{variable.aval}"
+        return f"{numbers.setdefault(variable, len(numbers))}:{variable.aval}"
+
+    said_all = lambda variables: " ".join(map(said, variables))
+    jaxpr = getattr(program, "jaxpr", program)
+    tell(f"constants {_text(getattr(program, 'consts', ()))}")
+    tell(f"given {said_all(jaxpr.constvars)}; {said_all(jaxpr.invars)}")
+    for equation in jaxpr.eqns:
+        given, found = said_all(equation.invars), said_all(equation.outvars)
+        tell(f"{found} = {equation.primitive.name} {_text(equation.params)} {given}")
+    tell(f"returns {said_all(jaxpr.outvars)}")
+
+
+def _text(value: Any) -> str:
+    """A constant or a parameter of an operation, without what is another in each process."""
+    if hasattr(getattr(value, "jaxpr", value), "eqns"):
+        return digest(value)
+    if isinstance(value, jax.Array) and jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
+        return f"{value.dtype} {_text(jax.random.key_data(value))}"
+    if isinstance(value, np.ndarray | jax.Array):
+        array = np.ascontiguousarray(value).reshape(-1).view(np.uint8)
+        return f"{value.dtype}{value.shape} {hashlib.sha256(array.data).hexdigest()}"
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{key}: {_text(value[key])}' for key in sorted(value))}}}"
+    if isinstance(value, tuple | list):
+        return f"({', '.join(map(_text, value))})"
+    if isinstance(value, set | frozenset):
+        return f"{{{', '.join(sorted(map(_text, value)))}}}"
+    if isinstance(value, functools.partial):
+        return f"{reference(value)}({_text(value.args)}, {_text(value.keywords)})"
+    return re.sub(r"\b0x[0-9a-f]+", "", repr(value))  # an address

@@ -66,9 +66,11 @@ def training_curves(report: Report) -> Figure:
 def errors_against_parameters(report: Report) -> Figure:
     """One point per row, with an arrow from the largest ensemble to the best student of each size.
 
-    Bars of rows of one size lie on each other: the fewer errors, the wider the caps.
+    Bars of rows of one size lie on each other: the fewer errors, the wider the caps. Ensembles of
+    unknown size, as of logits from elsewhere, are left out.
     """
-    rows = _checked(sorted(report.representatives, key=lambda r: -r.mean("errors")), "errors")
+    known = [row for row in report.representatives if math.isfinite(row.parameters)]
+    rows = _checked(sorted(known, key=lambda r: -r.mean("errors")), "errors")
     styles, sizes = _styles(report), [row.parameters for row in rows]
     text = lambda r: f"{r.label}: {errors(r)}" + f" ({count_members([r])})" * (not r.is_ensemble)
     names = [textwrap.fill(text(row), 48) for row in rows]
