@@ -1,13 +1,16 @@
-"""Whether finished stages and teachers fit a data set and a stage; nothing is computed."""
+"""Whether finished stages and teachers fit a data set and a stage, and both the memory there is;
+nothing is computed."""
 
 import dataclasses
 from typing import Any
 
 import jax
+import numpy as np
 
-from kdjax import nets
+from kdjax import nets, parallel
 from kdjax.config.spec import StageSpec, grid, plain
-from kdjax.data import Dataset, numbered
+from kdjax.data import Dataset, fetch, numbered
+from kdjax.host import memory
 from kdjax.nets.net import Array, Net, Variables
 from kdjax.nets.trees import Form
 from kdjax.rules import InputError, shown
@@ -132,3 +135,38 @@ def check_members(count: int, stage: StageSpec, path: str) -> None:
             f"{path} is {stage.init_from!r} with {count} members; it must have 1, or as many as "
             f"the stage, {members}"
         )
+
+
+def check_memory(
+    stage: StageSpec, parameters: list[tuple[int, ...]], example: tuple[int, ...], path: str
+) -> None:
+    """Whether the least that the stage must hold fits, by the shapes of one member's parameters and
+    of one example; all in numbers of 4 bytes."""
+    members = len(grid(stage))
+    says = f"{path}.model is {stage.model.name!r}, whose parameters are"
+    memory.check(says, [((members, *shape), 4) for shape in parameters])
+    batches = members if stage.order == "own" else 1
+    says = f"{path}.batch is {stage.batch}, for which a chunk needs"
+    chunk = (batches, min(stage.chunk, stage.steps), stage.batch)
+    memory.check(says, [(chunk, 4), ((batches, stage.batch, *example), 4)])
+
+
+def check_resident(dataset: Dataset, examples: int, layout: parallel.Layout) -> None:
+    """Whether the examples fit in memory; each device of a CPU holds a copy, all in one memory."""
+    one = fetch(dataset.splits["train"], np.arange(1))
+    copies = layout.own if jax.default_backend() == "cpu" else 1
+    says = (
+        f"config.dataset.resident is True (False reads as they are needed), but {copies} x "
+        f"{examples} examples are"
+    )
+    memory.check(says, [((copies, examples, *one.shape[1:]), one.itemsize)])
+
+
+def check_logits(
+    stage: StageSpec, shape: tuple[int, int, int], layout: parallel.Layout, path: str
+) -> None:
+    """Whether the teachers' logits [N, K, C] fit in memory, on the host and on a CPU's devices."""
+    copies = 1 + (layout.own if jax.default_backend() == "cpu" else 0)
+    says = f"{path}.teacher_logits is {stage.teacher_logits!r}, and {copies} x {shape} logits are"
+    itemsize = 2 if stage.teacher_logits == "cached_float16" else 4
+    memory.check(says, [((copies, *shape), itemsize)])

@@ -13,8 +13,8 @@ import numpy as np
 
 from kdjax import fit, identity, nets, parallel
 from kdjax.config.spec import ExperimentSpec, StageSpec, grid, plain, weighs_labels
-from kdjax.data import Dataset, fetch, subset
-from kdjax.host import checkpoint, files, memory, ownership
+from kdjax.data import Dataset, subset
+from kdjax.host import checkpoint, files, ownership
 from kdjax.mixing import mixing_matrix
 from kdjax.nets.net import Net, Outputs, Variables
 from kdjax.objective import check_objective
@@ -148,7 +148,7 @@ def _job(
     taps = tuple(dict.fromkeys(tap for part in stage.objective for tap in part.term.student))
     found = nets.checked(net, dataset.input_shape, dataset.classes, f"{path}.model", taps)
     shapes = [leaf.shape for leaf in jax.tree.leaves(found.variables)]
-    _check_memory(stage, shapes, dataset.input_shape, path)
+    fit.check_memory(stage, shapes, dataset.input_shape, path)
     positions, labels = subset(
         dataset.splits["train"].labels, dataset.classes, stage.subset, f"{path}.subset"
     )
@@ -181,9 +181,9 @@ def _job(
     members = len(grid(stage))
     layout = parallel.layout(spec.execution, members, stage.batch, path, splits)
     if spec.dataset.resident:
-        _check_resident(dataset, len(positions), layout)
+        fit.check_resident(dataset, len(positions), layout)
     if count and stage.teacher_logits != "live":
-        _check_logits(stage, (len(positions), count, dataset.classes), layout, path)
+        fit.check_logits(stage, (len(positions), count, dataset.classes), layout, path)
     model = plain(net)
     if stage.model.net is not None or stage.model.name not in nets.NETS:
         model |= nets.identified(net, found, f"{path}.model")
@@ -211,41 +211,6 @@ def _job(
         taught=outputs,
         init_from=init,
     )
-
-
-def _check_memory(
-    stage: StageSpec, parameters: list[tuple[int, ...]], example: tuple[int, ...], path: str
-) -> None:
-    """Whether the least that the stage must hold fits, by the shapes of one member's parameters and
-    of one example; all in numbers of 4 bytes."""
-    members = len(grid(stage))
-    says = f"{path}.model is {stage.model.name!r}, whose parameters are"
-    memory.check(says, [((members, *shape), 4) for shape in parameters])
-    batches = members if stage.order == "own" else 1
-    says = f"{path}.batch is {stage.batch}, for which a chunk needs"
-    chunk = (batches, min(stage.chunk, stage.steps), stage.batch)
-    memory.check(says, [(chunk, 4), ((batches, stage.batch, *example), 4)])
-
-
-def _check_resident(dataset: Dataset, examples: int, layout: parallel.Layout) -> None:
-    """Whether the examples fit in memory; each device of a CPU holds a copy, all in one memory."""
-    one = fetch(dataset.splits["train"], np.arange(1))
-    copies = layout.own if jax.default_backend() == "cpu" else 1
-    says = (
-        f"config.dataset.resident is True (False reads as they are needed), but {copies} x "
-        f"{examples} examples are"
-    )
-    memory.check(says, [((copies, examples, *one.shape[1:]), one.itemsize)])
-
-
-def _check_logits(
-    stage: StageSpec, shape: tuple[int, int, int], layout: parallel.Layout, path: str
-) -> None:
-    """Whether the teachers' logits [N, K, C] fit in memory, on the host and on a CPU's devices."""
-    copies = 1 + (layout.own if jax.default_backend() == "cpu" else 0)
-    says = f"{path}.teacher_logits is {stage.teacher_logits!r}, and {copies} x {shape} logits are"
-    itemsize = 2 if stage.teacher_logits == "cached_float16" else 4
-    memory.check(says, [((copies, *shape), itemsize)])
 
 
 def _check_labels(stage: StageSpec, labels: np.ndarray, path: str) -> None:
