@@ -31,6 +31,7 @@ def targets(session: Session) -> list[Row]:
         objective=dict(kl_divergence=1.0),
         temperature=4.0,
         teacher=finished(session, TEACHER, data, TEACHERS),
+        members=dict(seed=tuple(range(TEACHERS, TEACHERS + STUDENTS))),  # not the teachers' own
     )
     cached, live = (taught | dict(teacher_logits=kind) for kind in ("cached", "live"))
     fields = {

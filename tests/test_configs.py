@@ -27,6 +27,7 @@ MNIST = [name for name in CONFIGS if name.startswith("mnist")]
         *(pytest.param(name, "smoke", marks=pytest.mark.mnist) for name in MNIST),
     ],
 )
+@pytest.mark.slow
 def test_a_shipped_config_runs(tmp_path, name, words):
     config = importlib.import_module(f"configs.{name}").get_config(words)
     config.lock()
@@ -35,6 +36,7 @@ def test_a_shipped_config_runs(tmp_path, name, words):
     assert all(row.mean("nll") is not None and row.diverged == 0 for row in report.rows)
 
 
+@pytest.mark.slow
 def test_the_main_config_runs_on_a_folder_of_images(tmp_path):
     images, labels = load_digits(return_X_y=True)
     for place in range(100):
@@ -64,6 +66,7 @@ def test_the_main_config_runs_on_a_folder_of_images(tmp_path):
 
 
 @pytest.mark.mnist
+@pytest.mark.slow
 def test_the_main_config_runs_on_mnist(tmp_path):
     config = importlib.import_module("configs.ensemble_to_one").get_config("mnist,smoke")
     report = kdjax.run(config, tmp_path, quiet=True)

@@ -10,6 +10,7 @@ TINY = dict(steps=2, chunk=2, batch=4, model=dict(name="cnn", channels=(4, 8), d
 
 
 @pytest.mark.parametrize("order", ["own", "shared"])
+@pytest.mark.slow
 def test_convolutional_nets_teach_each_other(tmp_path, order):
     wider = TINY | dict(model=dict(name="cnn", channels=(8, 8), dense=8))
     taught = STUDENT | TINY | dict(order=order)

@@ -62,7 +62,7 @@ def test_members_that_only_their_evaluation_shows_to_have_diverged_are_counted(
 ):
     finish = evaluation.metrics.finish
     monkeypatch.setattr(
-        evaluation.metrics, "finish", lambda totals: finish(totals) | {"nll": np.full(3, np.inf)}
+        evaluation.metrics, "finish", lambda totals: finish(totals) | {"nll": np.full(3, np.nan)}
     )
     with pytest.raises(Diverged, match="all 3 members have diverged by step 16"):
         run({}, tmp_path)

@@ -7,6 +7,7 @@ import sys
 from xml.etree import ElementTree
 
 import matplotlib
+import pytest
 from PIL import Image
 from reports import small, study
 
@@ -58,6 +59,7 @@ def test_a_name_that_has_no_room_or_no_letters_is_cut_or_a_number():
     assert drawing.short("雪", "3") == "3"
 
 
+@pytest.mark.slow
 def test_another_process_writes_the_same_without_display_or_pyplot(tmp_path):
     code = (
         "import sys; from reports import small; from kdjax import report;"

@@ -138,6 +138,7 @@ def test_other_execution_settings_are_the_same_experiment(report, workdir):
     assert values(kdjax.run(again, workdir, quiet=True)) == values(report)
 
 
+@pytest.mark.slow
 def test_data_read_by_grain_from_the_cache_give_the_same_bits_as_resident_data(tmp_path):
     fields = STUDENT | dict(batch=16, objective=SOFT, subset=dict(size=300))
     students = {
@@ -205,6 +206,7 @@ def test_a_student_opens_a_stage_of_another_experiment_as_its_teacher(report, wo
     assert far.rows[0].label == "teachers/ensemble"
 
 
+@pytest.mark.slow
 def test_teachers_of_different_models_are_one_ensemble(tmp_path):
     big = stage(**TEACHERS | dict(model=dict(name="mlp", hidden=(32, 24)), members=dict(seed=2)))
     student = stage(**STUDENT | dict(teacher="teachers,big"), objective=SOFT)

@@ -70,6 +70,7 @@ def here(directory):
 
 
 @pytest.mark.parametrize("name", [*NETS, "student"])
+@pytest.mark.slow
 def test_a_fresh_process_computes_the_same_logits(here, fresh, name):
     assert fresh[name].shape == (2, 797, 10) and np.ptp(fresh[name], axis=1).min() > 0
     np.testing.assert_array_equal(fresh[name], here[name])

@@ -171,6 +171,7 @@ def _called(params, x):
     return linear(params, x) * jax.lax.stop_gradient(one)
 
 
+@pytest.mark.slow
 def test_identities_are_the_same_in_every_process():
     root = Path(__file__).parents[1]
     lines = "import test_identity; test_identity._identities()"

@@ -27,6 +27,7 @@ def undisturbed(directory):
     return metrics(directory / "whole")
 
 
+@pytest.mark.slow
 def test_a_run_killed_in_every_stage_ends_as_if_nothing_had_been(directory, undisturbed):
     before = {}
     for name in ("teachers", "baseline", "distilled"):
@@ -52,6 +53,7 @@ def test_the_harness_sees_what_is_lost(directory, undisturbed):
     assert lost(before, directory / "whole") == (1, 40)
 
 
+@pytest.mark.slow
 def test_sigterm_before_within_and_after_the_chunks_ends_cleanly(directory, undisturbed):
     workdir, told = directory / "stopped", "kdjax: asked to stop; the same command goes on"
     process = start(directory, "stopped")

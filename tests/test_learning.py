@@ -14,6 +14,7 @@ def report(tmp_path_factory):
     return kdjax.run(config, tmp_path_factory.mktemp("learning"), quiet=True)
 
 
+@pytest.mark.slow
 def test_a_student_without_labels_beats_the_same_net_on_labels(report):
     assert report.difference("baseline", "soft_only", metric="errors")["ratio"] > 3
     assert report.difference("baseline", "soft_only", metric="nll")["ratio"] > 3

@@ -178,6 +178,7 @@ def test_splits_is_read_off_the_program(net, expected):
 
 
 @pytest.mark.parametrize(("net", "expected"), SPLITS, ids=NAMES)
+@pytest.mark.slow
 def test_a_split_batch_gives_the_results_of_the_whole_where_it_splits_and_only_there(net, expected):
     x = np.random.default_rng(0).normal(size=(6, *shape_of(net))).astype(np.float32)
     variables = jax.jit(net.init)(jax.random.key(0), x[:1])

@@ -55,6 +55,7 @@ class Counting(nnx.Module):
 
 @pytest.mark.parametrize("data_shards", [1, 2])
 @pytest.mark.parametrize("teacher", [None, kdjax.teachers.ema(0.5)], ids=["alone", "ema"])
+@pytest.mark.slow
 def test_counts_and_truths_are_not_averaged(data_shards, teacher):
     net, how = kdjax.nnx(Counting), HOW | dict(execution=dict(data_shards=data_shards))
     if teacher is None:

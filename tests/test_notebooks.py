@@ -20,6 +20,7 @@ def code(path):
 
 
 @each
+@pytest.mark.slow
 def test_runs_in_a_fresh_kernel(path, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(FOLDER.parent))
     monkeypatch.setenv("TMPDIR", str(tmp_path))

@@ -102,6 +102,7 @@ def test_the_seconds_of_an_ensemble_are_known_of_all_its_parts_or_not(kept, undr
 
 
 @pytest.mark.parametrize("by", ["path", "opened", "in memory"])
+@pytest.mark.slow
 def test_a_student_does_not_start_as_its_teacher_did(by, kept):
     teacher = {"path": lambda: str(kept), "opened": lambda: kdjax.open_stage(kept)}.get(
         by, lambda: kdjax.train(kdjax.linen(mine.LinenNet()), mine.digits, seeds=2, **FEW)

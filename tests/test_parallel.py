@@ -40,9 +40,13 @@ def on_one_device(spec):
 
 @pytest.mark.parametrize(
     ("shards", "plan"),
-    [((8, 1), plan) for plan in PLANS]
-    + [((1, 8), plan) for plan in PLANS]
-    + [((2, 2), VMAP), ((2, 4), MAP), ((4, 2), VMAP), ((4, 1), MAP), ((1, 4), VMAP)],
+    [((2, 2), VMAP), ((1, 4), MAP)]
+    + [
+        pytest.param(shards, plan, marks=pytest.mark.slow)
+        for shards, plan in [((8, 1), plan) for plan in PLANS]
+        + [((1, 8), plan) for plan in PLANS]
+        + [((2, 4), MAP), ((4, 2), VMAP), ((4, 1), MAP), ((1, 4), VMAP)]
+    ],
 )
 def test_every_layout_and_plan_agrees_with_one_device(spec, on_one_device, shards, plan):
     result = train(spec, Layout(*shards), plan, logits=teacher_logits())
@@ -51,6 +55,7 @@ def test_every_layout_and_plan_agrees_with_one_device(spec, on_one_device, shard
 
 @pytest.mark.parametrize("layout", [Layout(2, 1, copies=1), Layout(3, 2, copies=1)])
 @pytest.mark.parametrize("order", ["own", "shared"])
+@pytest.mark.slow
 def test_members_that_no_number_of_devices_divides_agree_with_one_device(layout, order):
     spec = a_stage(order=order, batch=24, members=dict(seed=5), augment=dict(shift=1))
     result = train(spec, layout)

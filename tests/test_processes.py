@@ -44,6 +44,7 @@ def undisturbed(directory):
     return metrics(directory / "two")
 
 
+@pytest.mark.slow
 def test_two_processes_do_what_one_with_all_devices_does(directory, undisturbed):
     assert ends(start(directory, "one", JAX_NUM_CPU_DEVICES="8"))[0][0] == 0
     assert max(apart(metrics(directory / "one"), undisturbed).values()) < 1e-3
@@ -54,6 +55,7 @@ def test_two_processes_do_what_one_with_all_devices_does(directory, undisturbed)
     assert environment["devices"] == 8 and environment["processes"] == 2
 
 
+@pytest.mark.slow
 def test_a_killed_process_ends_the_other_and_one_that_is_to_stop_stops_the_other(
     directory, undisturbed
 ):
@@ -78,6 +80,7 @@ def test_a_killed_process_ends_the_other_and_one_that_is_to_stop_stops_the_other
     assert metrics(workdir) == undisturbed
 
 
+@pytest.mark.slow
 def test_process_0_killed_ends_the_other_and_one_alone_goes_on(directory, undisturbed):
     first, second = start_two(directory, "headless")
     wait_for(lambda: rows(directory / "headless" / "teachers") >= 2, first, second)
@@ -88,6 +91,7 @@ def test_process_0_killed_ends_the_other_and_one_alone_goes_on(directory, undist
 
 
 @pytest.mark.parametrize("case", ["workdir", "data", "devices", "config", "lock"])
+@pytest.mark.slow
 def test_what_one_process_refuses_ends_both_with_one_sentence(tmp_path, case):
     (tmp_path / "config.py").write_text(CONFIG)
     if case == "workdir":

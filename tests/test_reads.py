@@ -205,6 +205,7 @@ def reads_or_refuses(name: str, kind: tuple, fields: dict) -> bool:
 
 
 @pytest.mark.parametrize("kind", KINDS, ids="-".join)
+@pytest.mark.slow
 def test_a_field_changes_a_result_or_is_refused(kind):
     read = {n: reads_or_refuses(n, kind, {n: value}) for n, value in FIELDS.items()}
     always = {"order", "steps", "batch", "subset.size", "subset.classes", "augment.shift"}

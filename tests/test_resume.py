@@ -46,6 +46,7 @@ def after(chunks: int):
     return lambda: next(asked) >= chunks
 
 
+@pytest.mark.slow
 def test_a_run_that_is_stopped_after_every_chunk_saves_first_and_goes_on_bit_for_bit(
     report, tmp_path, monkeypatch
 ):
@@ -85,6 +86,7 @@ class Fails:
         pass
 
 
+@pytest.mark.slow
 def test_what_was_saved_is_not_trained_again(report, tmp_path, monkeypatch, saving):
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(experiment, "Progress", Fails)
@@ -114,6 +116,7 @@ def test_a_chunk_is_saved_when_ten_seconds_have_passed_and_at_the_end(
     assert steps == saved and rows_of(tmp_path / "teachers") == [4, 8, 12, 16, 20]
 
 
+@pytest.mark.slow
 def test_eight_devices_agree_with_one_and_go_on_from_its_checkpoint(tmp_path):
     wide = dict(members=dict(seed=4), model=dict(name="mlp", hidden=(24,), dropout=0.2))
     one, eight = (uneven(teachers=wide, students={}, execution=dict(devices=n)) for n in (1, 8))

@@ -73,11 +73,12 @@ def test_nothing_grows_over_two_hundred_chunks(tmp_path, monkeypatch):
     check(seen, MEMBER, 150)
 
 
-def test_nothing_grows_over_twenty_stages(tmp_path, monkeypatch):
+@pytest.mark.slow
+def test_nothing_grows_over_thirty_stages(tmp_path, monkeypatch):
     seen = watch(monkeypatch, "counted", (0,))
     fields = WIDE | dict(steps=1, members=dict(seed=6))
-    names = ["counted" if n in (10, 20) else "s" for n in range(21)]
+    names = ["counted" if n in (10, 40) else "s" for n in range(41)]
     stages = {f"{name}{n}": stage(**fields) for n, name in enumerate(names)}
     made = make(stages=stages, execution=dict(devices=1))
     experiment.run_stages(made, tmp_path, after_stage=main.forget_programs(5))
-    check(seen, 6 * MEMBER, 10)
+    check(seen, 6 * MEMBER, 30)

@@ -107,6 +107,7 @@ def test_teachers_that_were_moved_are_the_same_teachers(finished, tmp_path, monk
 
     def run(teachers):
         fields = STUDENT | dict(teacher=f"{teachers}", teacher_logits="cached")
+        fields |= dict(members=dict(seed=(5, 6)))
         made = make(
             stages=dict(s=stage(**fields, objective=dict(kl_divergence=1.0))),
             execution=dict(devices=1),

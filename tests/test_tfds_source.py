@@ -156,6 +156,7 @@ def test_where_tensorflow_is_installed_a_set_is_prepared(tmp_path, monkeypatch):
 
 
 @pytest.mark.mnist
+@pytest.mark.slow
 def test_mnist_is_read_without_tensorflow_and_without_opencv(tmp_path):
     prepared(tmp_path, ["train", "test"])
     code = f"""
@@ -200,6 +201,7 @@ def test_mnists_pixels_labels_and_splits():
 
 
 @pytest.mark.mnist
+@pytest.mark.slow
 def test_mnist_from_the_cache_is_mnist_bit_for_bit(tmp_path):
     prepared(tmp_path, ["train", "validation", "test"])
     spec, cache_dir = DatasetSpec(name="mnist", normalize="standard"), str(tmp_path / "cache")

@@ -35,6 +35,7 @@ def by_name(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", NAMES)
+@pytest.mark.slow
 def test_both_doors_train_the_same_nets(name, by_value, by_name):
     value, named = by_value[name], by_name[name]
     assert value.members == named.members and len(value.members) > 1
@@ -88,6 +89,7 @@ def on_one_device(trained):
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.slow
 def test_terms_of_features_and_of_the_whole_batch_are_the_same_under_every_layout(
     layout, trained, on_one_device
 ):
