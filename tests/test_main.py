@@ -232,30 +232,6 @@ def test_any_stdout_will_do(monkeypatch, output):
         assert output.getvalue() == "heard\n"
 
 
-<<<<<<< HEAD
-=======
-def test_in_a_notebook_the_command_leaves_the_kernels_signals_as_they_were(monkeypatch):
-    """As with %run: a kernel is ended by SIGTERM."""
-
-    class Kernel(Exception):
-        pass
-
-    def end(*_):
-        raise Kernel
-
-    monkeypatch.setattr(main, "run_stages", lambda *_, **__: signal.raise_signal(signal.SIGTERM))
-    monkeypatch.setattr(main, "quiet", lambda: None)
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        main.main(GIVEN)  # its own handler takes that one
-        with pytest.raises(Kernel):
-            signal.raise_signal(signal.SIGTERM)
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-@pytest.mark.slow
->>>>>>> 52fe526 (Mark the slow tests; students of the benchmarks have seeds of their own)
 def test_the_command_runs_overrides_and_reports_below_the_current_directory(tmp_path):
     done = kdjax_main(
         "--config",
