@@ -232,6 +232,7 @@ def test_any_stdout_will_do(monkeypatch, output):
         assert output.getvalue() == "heard\n"
 
 
+@pytest.mark.slow
 def test_the_command_runs_overrides_and_reports_below_the_current_directory(tmp_path):
     done = kdjax_main(
         "--config",
