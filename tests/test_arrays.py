@@ -213,6 +213,7 @@ def module(tmp_path, monkeypatch):
         sys.modules.pop(name, None)
 
 
+@pytest.mark.slow
 def test_a_config_names_a_value_or_a_function_that_returns_it(module):
     for name in ("my_arrays:value", "my_arrays:made", "my_arrays:nested.value"):
         dataset = load(DatasetSpec(name=name))

@@ -259,6 +259,7 @@ def test_growth(tmp_path, measured, monkeypatch):
     assert given.curves[0].values == ((4e6,), (1e6,), (0.5e6,))
 
 
+@pytest.mark.slow
 def test_processes(tmp_path, monkeypatch):
     """The rows of start-up and memory, from one real process and its figures."""
     processes, given = load("processes"), session(tmp_path)

@@ -127,6 +127,7 @@ with Checkpoints(Path(sys.argv[1])) as checkpoints:
 """
 
 
+@pytest.mark.slow
 def test_survives_being_killed(tmp_path):
     """Killed at moments spread over a save; step n is on its way when n is printed."""
     template = {"step": np.zeros((3, 400, 1000), np.float32)}

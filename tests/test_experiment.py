@@ -157,6 +157,7 @@ def test_data_read_by_grain_from_the_cache_give_the_same_bits_as_resident_data(t
     assert values(resident) == values(read)
 
 
+@pytest.mark.slow
 def test_logits_cached_in_float16_teach_almost_the_same(tmp_path):
     fields = STUDENT | dict(objective=SOFT, temperature=4.0)
     names = ("cached", "cached_float16", "live")
@@ -178,6 +179,7 @@ def test_logits_too_large_for_float16_are_refused_in_one_sentence(tmp_path):
         kdjax.run(wrong, tmp_path / "runs", quiet=True)
 
 
+@pytest.mark.slow
 def test_each_student_may_have_its_own_teacher(tmp_path):
     fields = STUDENT | dict(members=dict(seed=3), steps=200, chunk=200, teacher_logits="cached")
     students = {

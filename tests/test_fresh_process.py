@@ -15,6 +15,8 @@ import kdjax
 from examples.your_own import mine
 from kdjax.config import experiment, stage
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 QUICKLY = "jax_disable_most_optimizations"
 MODULE = "gone_before_it_opens"
@@ -70,7 +72,6 @@ def here(directory):
 
 
 @pytest.mark.parametrize("name", [*NETS, "student"])
-@pytest.mark.slow
 def test_a_fresh_process_computes_the_same_logits(here, fresh, name):
     assert fresh[name].shape == (2, 797, 10) and np.ptp(fresh[name], axis=1).min() > 0
     np.testing.assert_array_equal(fresh[name], here[name])

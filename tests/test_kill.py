@@ -6,6 +6,8 @@ from launch import ends, metrics, rows, send, start, wait_for
 
 CONFIG = """
 from runs import config
+
+pytestmark = pytest.mark.slow
 def get_config():
     made = config()
     for stage in made.stages.values():
@@ -27,7 +29,6 @@ def undisturbed(directory):
     return metrics(directory / "whole")
 
 
-@pytest.mark.slow
 def test_a_run_killed_in_every_stage_ends_as_if_nothing_had_been(directory, undisturbed):
     before = {}
     for name in ("teachers", "baseline", "distilled"):
@@ -53,7 +54,6 @@ def test_the_harness_sees_what_is_lost(directory, undisturbed):
     assert lost(before, directory / "whole") == (1, 40)
 
 
-@pytest.mark.slow
 def test_sigterm_before_within_and_after_the_chunks_ends_cleanly(directory, undisturbed):
     workdir, told = directory / "stopped", "kdjax: asked to stop; the same command goes on"
     process = start(directory, "stopped")

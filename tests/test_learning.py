@@ -5,6 +5,8 @@ import pytest
 import kdjax
 from configs import ensemble_to_one
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
@@ -14,7 +16,6 @@ def report(tmp_path_factory):
     return kdjax.run(config, tmp_path_factory.mktemp("learning"), quiet=True)
 
 
-@pytest.mark.slow
 def test_a_student_without_labels_beats_the_same_net_on_labels(report):
     assert report.difference("baseline", "soft_only", metric="errors")["ratio"] > 3
     assert report.difference("baseline", "soft_only", metric="nll")["ratio"] > 3

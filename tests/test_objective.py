@@ -89,6 +89,7 @@ def test_the_terms_of_the_table_and_of_the_example_may_be_split():
     assert splits(soft | {mine.skew_kl: 1.0, mine.dist: 1.0}, teacher=mine.machine)
 
 
+@pytest.mark.slow
 def test_a_loss_of_each_gathered_example_is_one_of_the_whole_batch():
     objective = {term(lambda c: c.gather(OF_LABELS(c)), "labels"): 0.5, "cross_entropy": 1.0}
     spec = a_stage(objective=objective, members=dict(seed=2))
@@ -179,6 +180,7 @@ def test_a_class_that_a_net_masks_is_no_divergence():
 
 
 @pytest.mark.parametrize("teacher_logits", ["live", "cached", "cached_float16"])
+@pytest.mark.slow
 def test_a_class_that_the_teachers_mask_is_no_fault(teacher_logits):
     teacher = kdjax.train(
         kdjax.linen(Masked()), mine.digits, subset=dict(without=(9,)), steps=30, quiet=True

@@ -95,6 +95,7 @@ def test_dropout_does_not_depend_on_how_the_batch_is_split():
 
 
 @pytest.mark.parametrize("plan", [VMAP, PLANS[2]])
+@pytest.mark.slow
 def test_batch_statistics_do_not_depend_on_how_the_batch_is_split(plan):
     net = dict(name="resnet", blocks=1, stem=4, channels=(4,))
     spec = a_stage(model=net, batch=24, steps=4, members=dict(seed=2))

@@ -35,6 +35,7 @@ def pick(tree, m):
 
 
 @pytest.mark.parametrize("order_of_batches", ["own", "shared"])
+@pytest.mark.slow
 def test_a_population_equals_its_members_one_by_one(order_of_batches):
     spec = a_stage(
         objective=KD,

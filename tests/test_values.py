@@ -177,6 +177,7 @@ def test_what_makes_no_teacher_is_refused(values, name, words):
         parse(experiment(stages=dict(a=given)))
 
 
+@pytest.mark.slow
 def test_logits_in_a_file_teach_by_its_name_as_they_do_by_value(undrawn, tmp_path):
     of_digits = dict(dataset=mine.digits, stages=dict(a={}))
     found = {
