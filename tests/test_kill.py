@@ -4,10 +4,10 @@ import pytest
 from harness import lost, saved
 from launch import ends, metrics, rows, send, start, wait_for
 
+pytestmark = pytest.mark.slow
+
 CONFIG = """
 from runs import config
-
-pytestmark = pytest.mark.slow
 def get_config():
     made = config()
     for stage in made.stages.values():
