@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from kdjax.data import cache
+from kdjax.data.classes import ordered
 from kdjax.data.sources import FIELD, RawSet, all_of, one_line, printable
 from kdjax.host import files
 from kdjax.host.versions import installed
@@ -147,7 +148,7 @@ def _read(root: Path, size: int) -> RawSet:
 
 
 def _folders(folder: Path) -> list[str]:
-    return sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    return ordered(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
 
 
 def _paths(folder: Path, classes: list[str], says: str) -> tuple[list[Path], np.ndarray]:

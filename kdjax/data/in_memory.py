@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from jax.dtypes import issubdtype  # NumPy's knows no bfloat16
 
+from kdjax.data.classes import ordered
 from kdjax.data.sources import ArraySource, RawSet, all_of, numbered, one_line
 from kdjax.rules import InputError, check, shown, text
 
@@ -32,7 +33,8 @@ def arrays(
       train, test, validation: (inputs, labels) each. Inputs are [N, ...] uint8 or float, of one
         shape and type in all splits: NumPy or JAX arrays, pandas DataFrames, lists. [N, H, W] is
         taken as images of one channel, [N, H, W, 1]. Labels are [N] integers from 0 on, or text,
-        whose classes are numbered in the order of the sorted names. Without validation, a part of
+        whose classes are in the order of the sorted names, by number where all are
+        numbers. Without validation, a part of
         train is used. The arrays are copied.
       class_names: [C] in the order of the logits; by default the text of the labels, or numbers.
       name: of the data set, in reports.
@@ -190,7 +192,7 @@ def _number(
 def _number_text(
     says: str, labels: dict[str, np.ndarray], names: tuple[str, ...] | None
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-    names = names or tuple(map(str, np.unique(labels["train"])))
+    names = names or tuple(ordered(map(str, np.unique(labels["train"]))))
     if len(names) < 2:
         raise InputError(f"{says}train_labels are all {names[0]!r}; there must be two classes")
     place = {name: number for number, name in enumerate(names)}

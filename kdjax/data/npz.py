@@ -21,16 +21,19 @@ def from_npz(path: str) -> RawSet:
     """
     says = f"{FIELD} is {path!r}"
     needed = [f"{split}_{part}" for split in ("train", "test") for part in ("inputs", "labels")]
-    own = ["validation_inputs", "validation_labels"]
-    found = _read(path, says, needed + own)
+    own, names = ["validation_inputs", "validation_labels"], "class_names"
+    found = _read(path, says, [*needed, *own, names])
     asked = needed + own * any(name in found for name in own)
     missing = [name for name in asked if name not in found]
     if missing:
         raise InputError(
             f"{says}, which has no {', '.join(missing)}; it must have the arrays "
-            f"{', '.join(needed)}, and may have {' and '.join(own)}"
+            f"{', '.join(needed)}, and may have {' and '.join(own)}, and {names}"
         )
-    return checked(f"{says}, whose ", {name: found[name] for name in asked})
+    class_names = found[names].tolist() if names in found else None
+    if class_names is not None and not isinstance(class_names, list):
+        raise InputError(f"{says}, whose {names} are {class_names!r}; they must be a list of text")
+    return checked(f"{says}, whose ", {name: found[name] for name in asked}, class_names)
 
 
 def _read(path: str, says: str, names: list[str]) -> dict[str, np.ndarray]:

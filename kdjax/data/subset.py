@@ -3,16 +3,24 @@
 NumPy only. Axes: n examples of a split, m of a stage, B of a batch, S steps.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from kdjax import rules
+from kdjax.data.classes import numbers
 from kdjax.rules import InputError
 
 # The keys of every choice that is the same in all experiments; other keys choose other examples.
 PAPER = 1503_02531
 TEST_KEY, VALIDATION_KEY, SUBSET_KEY = (PAPER, 0), (PAPER, 1), (PAPER, 2)
+CLASSES = rules.set_of(
+    rules.Rule(
+        "the name of a class or its place from 0 on",
+        lambda v: rules.whole(0).accepts(v) or rules.text().accepts(v),
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -23,30 +31,27 @@ class SubsetSpec:
     are among the 200 of `size=200`, and among those whose labels `labelled=100` shows.
     """
 
-    classes: tuple[int, ...] = rules.field((), rules.set_of(rules.whole(0)))  # (): all
-    without: tuple[int, ...] = rules.field((), rules.set_of(rules.whole(0)))  # left out
+    classes: tuple[int | str, ...] = rules.field((), CLASSES)  # (): all
+    without: tuple[int | str, ...] = rules.field((), CLASSES)  # left out
     size: float = rules.field(1.0, rules.amount())
     labelled: float = rules.field(1.0, rules.amount())
     seed: int = rules.field(0, rules.whole(0))  # of the draw of `size` and `labelled`
 
 
 def subset(
-    labels: np.ndarray, classes: int, spec: SubsetSpec, path: str
+    labels: np.ndarray, class_names: Sequence[str], spec: SubsetSpec, path: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """Which examples of the train split a stage sees, and the labels it may use.
 
     Args:
       labels: [n], of the train split.
+      class_names: [C].
       path: of the spec in the config, for messages.
 
     Returns:
       [m] positions, sorted, and [m] int32 labels, -1 where they are hidden.
     """
-    for field, named in (("classes", spec.classes), ("without", spec.without)):
-        if any(c >= classes for c in named):
-            raise InputError(f"{path}.{field} is {named}; it must be of classes 0 to {classes - 1}")
-    allowed = np.isin(labels, spec.classes or range(classes)) & ~np.isin(labels, spec.without)
-    pool = np.flatnonzero(allowed)
+    pool = np.flatnonzero(~np.isin(labels, left_out(spec, class_names, path)))
     if not len(pool):
         raise InputError(
             f"{path} has classes {spec.classes or 'all'} without {spec.without}, of which there is "
@@ -62,6 +67,18 @@ def subset(
         return chosen, labels[chosen].astype(np.int32)
     visible = np.isin(chosen, pool[stratified(labels[pool], labelled, key)])
     return chosen, np.where(visible, labels[chosen], -1).astype(np.int32)
+
+
+def left_out(spec: SubsetSpec, class_names: Sequence[str], path: str = "subset") -> tuple[int, ...]:
+    """The classes whose examples a stage does not see, by their places, in order.
+
+    Raises:
+      InputError: the subset names a class that there is not.
+    """
+    every = range(len(class_names))
+    kept = set(numbers(spec.classes, class_names, f"{path}.classes") or every)
+    kept -= set(numbers(spec.without, class_names, f"{path}.without"))
+    return tuple(sorted(set(every) - kept))
 
 
 def _count(amount: int | float, available: int, path: str) -> int:
