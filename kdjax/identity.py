@@ -38,6 +38,8 @@ def of_stage(
     sources: dict[str, Any] = {}
     for field in ("chunk", "teacher", "init_from"):
         fields.pop(field, None)
+    if stage.subset.unlabelled:
+        del fields["subset"]["unlabelled"]
     for teacher in teachers:
         if isinstance(teacher, str):
             sources[another(teacher, sources)] = earlier[teacher]

@@ -166,7 +166,7 @@ class Stage:
         Raises:
           InputError: the net was not trained on images of 8 bits, or a file is none.
         """
-        from kdjax.data.folder import read_images  # here, for only folders need Pillow
+        from kdjax.data.images import read_images  # here, for only folders need Pillow
 
         shape, dtype = self.meta["input_shape"], self.meta["input_dtype"]
         digits = self.meta["dataset"].get("version") == DIGITS

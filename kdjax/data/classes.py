@@ -68,7 +68,7 @@ def difference(theirs: Sequence[str], ours: Sequence[str]) -> str:
     return f"class {place} is {shown(name)}, which is class {ours.index(name)} here"
 
 
-def listed(names: Sequence[str], most: int = 6) -> str:
+def listed(names: Sequence[str | int], most: int = 6) -> str:
     """The first few names, and how many there are beside them."""
     words = ", ".join(map(repr, names[:most]))
     return words if len(names) <= most else f"{words} and {len(names) - most} more"

@@ -9,6 +9,7 @@ import numpy as np
 
 from kdjax import rules
 from kdjax.data import cache, sources
+from kdjax.data.classes import listed
 from kdjax.data.npz import from_npz
 from kdjax.data.sources import FIELD, RawSet, Split, numbered, printable
 from kdjax.data.subset import TEST_KEY, VALIDATION_KEY, stratified
@@ -47,13 +48,14 @@ class Dataset:
     input_dtype: str
     splits: dict[str, Split]  # train, validation, test
     preprocessing: Preprocessing
+    notes: tuple[str, ...] = ()  # what the user must know of how it was read
 
     @property
     def classes(self) -> int:
         return len(self.class_names)
 
     def arrays(self, split: str) -> tuple[np.ndarray, np.ndarray]:
-        """All raw inputs [N, ...] of a split, and their labels [N]."""
+        """All raw inputs [N, ...] of a split, and their labels [N], -1 of unlabelled examples."""
         found = self.splits[split]
         return fetch(found, np.arange(len(found))), found.labels
 
@@ -90,7 +92,7 @@ def load(
     raw = _read(spec, data_dir, cache_dir) if value is None else value
     splits = dict(raw.splits)
     if "all" in splits:
-        splits = _tested(splits["all"], DIGITS_TEST if digits else len(splits["all"]) // 5)
+        splits = _tested(splits["all"], DIGITS_TEST if digits else 0)
     splits |= _validation(spec, splits, DIGITS_VALIDATION if digits else 0)
     for split, examples in splits.items():
         if not len(examples):
@@ -98,6 +100,7 @@ def load(
                 f"config.dataset.name is {spec.name!r}, too few examples for a {split} split; it "
                 "must have one or more"
             )
+    _check_trained(splits, raw.class_names, spec.name)
     example = fetch(splits["train"], np.arange(1))
     unit = 1.0 if example.dtype.kind == "f" else 1.0 / np.iinfo(example.dtype).max
     preprocessing = Preprocessing((0.0,), (1 / 16 if digits else unit,))
@@ -111,7 +114,22 @@ def load(
         input_dtype=example.dtype.name,
         splits=splits,
         preprocessing=preprocessing,
+        notes=raw.notes,
     )
+
+
+def _check_trained(splits: dict[str, Split], class_names: tuple[str, ...], name: str) -> None:
+    """Whether every class that is tested, or chosen by, has a training example."""
+    trained = np.unique(splits["train"].labels)
+    for split in ("validation", "test"):
+        lacking = np.setdiff1d(splits[split].labels, trained)
+        if len(lacking):
+            untrained = listed([printable(class_names[c]) for c in lacking])
+            raise InputError(
+                f"{sources.FIELD} is {name!r}, whose {split} split has examples of {untrained}, of "
+                "which the train split has none; it must have some (a class needs three examples "
+                "or more to be split; subset.without leaves classes out of a stage's training)"
+            )
 
 
 def _read(spec: DatasetSpec, data_dir: str, cache_dir: str) -> RawSet:
@@ -151,8 +169,8 @@ def _from_module(name: str) -> RawSet:
 
 
 def _tested(every: Split, size: int) -> dict[str, Split]:
-    """All examples less those for the test, and those."""
-    test = stratified(every.labels, size, TEST_KEY)
+    """All examples less those for the test, and those; size 0: a fifth of the labelled."""
+    test = _chosen(every, size or int((every.labels >= 0).sum()) // 5, TEST_KEY)
     return {"train": _part(every, _others(every, test)), "test": _part(every, test)}
 
 
@@ -170,14 +188,21 @@ def _validation(spec: DatasetSpec, splits: dict[str, Split], default: int) -> di
                 "be 0"
             )
         return {}
-    size = size or default or max(1, len(train) // 10)
-    if size >= len(train):
+    labelled = int((train.labels >= 0).sum())
+    size = size or default or max(1, labelled // 10)
+    if size >= labelled:
         raise InputError(
-            f"{path} is {size}; it must be less than the {len(train)} examples of the train split "
-            f"of {spec.name!r}, which it is a part of"
+            f"{path} is {size}; it must be less than the {labelled} labelled examples of the train "
+            f"split of {spec.name!r}, which it is a part of"
         )
-    chosen = stratified(train.labels, size, VALIDATION_KEY)
+    chosen = _chosen(train, size, VALIDATION_KEY)
     return {"train": _part(train, _others(train, chosen)), "validation": _part(train, chosen)}
+
+
+def _chosen(split: Split, size: int, key: tuple[int, int]) -> np.ndarray:
+    """The positions of so many labelled examples, stratified."""
+    labelled = np.flatnonzero(split.labels >= 0)
+    return labelled[stratified(split.labels[labelled], size, key)]
 
 
 def _part(split: Split, positions: np.ndarray) -> Split:

@@ -7,6 +7,12 @@ from typing import Protocol
 import numpy as np
 
 FIELD = "config.dataset.name"
+SPLITS = {  # their names in folders and files, in any case
+    "train": ("train", "training"),
+    "test": ("test", "testing"),
+    "validation": ("validation", "valid", "val", "dev"),
+}
+UNLABELLED = ("unlabelled", "unlabeled")
 
 
 class Source(Protocol):
@@ -25,7 +31,7 @@ class Split:
 
     source: Source
     index: np.ndarray  # [n] places in the source
-    labels: np.ndarray  # [n] int32
+    labels: np.ndarray  # [n] int32, -1 where an example is unlabelled
 
     def __len__(self) -> int:
         return len(self.index)
@@ -37,15 +43,18 @@ class RawSet:
 
     Attributes:
       splits: "train", "test" and perhaps "validation"; or "all", of which the test is a part.
+        Only "train" and "all" have unlabelled examples.
       class_names: [C], in the order of the labels.
       version: of the content, part of what determines results.
       name: for reports.
+      notes: what the user must know of how it was read, a line each.
     """
 
     splits: Mapping[str, Split]
     class_names: tuple[str, ...]
     version: str
     name: str = ""
+    notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{len(split)} {name}" for name, split in self.splits.items())

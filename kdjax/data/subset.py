@@ -28,7 +28,9 @@ class SubsetSpec:
     """Which training examples a stage sees, and whose labels it may use (the transfer set).
 
     Numbers of examples are stratified over classes and nested: of one seed, the 100 of `size=100`
-    are among the 200 of `size=200`, and among those whose labels `labelled=100` shows.
+    are among the 200 of `size=200`, and among those whose labels `labelled=100` shows. They are of
+    the examples of these classes; those that the data set has without labels come besides, all of
+    them or none, in a stage that has a teacher.
     """
 
     classes: tuple[int | str, ...] = rules.field((), CLASSES)  # (): all
@@ -36,22 +38,28 @@ class SubsetSpec:
     size: float = rules.field(1.0, rules.amount())
     labelled: float = rules.field(1.0, rules.amount())
     seed: int = rules.field(0, rules.whole(0))  # of the draw of `size` and `labelled`
+    unlabelled: bool = rules.field(True, rules.truth())  # examples that have no label
 
 
 def subset(
-    labels: np.ndarray, class_names: Sequence[str], spec: SubsetSpec, path: str
+    labels: np.ndarray,
+    class_names: Sequence[str],
+    spec: SubsetSpec,
+    path: str,
+    unlabelled: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Which examples of the train split a stage sees, and the labels it may use.
 
     Args:
-      labels: [n], of the train split.
+      labels: [n], of the train split, -1 of examples that have none.
       class_names: [C].
       path: of the spec in the config, for messages.
+      unlabelled: whether the stage can use examples that have no label.
 
     Returns:
       [m] positions, sorted, and [m] int32 labels, -1 where they are hidden.
     """
-    pool = np.flatnonzero(~np.isin(labels, left_out(spec, class_names, path)))
+    pool = np.flatnonzero(~np.isin(labels, (-1, *left_out(spec, class_names, path))))
     if not len(pool):
         raise InputError(
             f"{path} has classes {spec.classes or 'all'} without {spec.without}, of which there is "
@@ -62,11 +70,13 @@ def subset(
         raise InputError(f"{path}.size is {spec.size}; there must be at least one example")
     labelled = _count(spec.labelled, size, f"{path}.labelled")
     key = (SUBSET_KEY[0] + spec.seed, SUBSET_KEY[1])
-    chosen = np.sort(pool[stratified(labels[pool], size, key)])
-    if labelled == size:
-        return chosen, labels[chosen].astype(np.int32)
-    visible = np.isin(chosen, pool[stratified(labels[pool], labelled, key)])
-    return chosen, np.where(visible, labels[chosen], -1).astype(np.int32)
+    chosen = pool[stratified(labels[pool], size, key)]
+    visible = chosen if labelled == size else pool[stratified(labels[pool], labelled, key)]
+    if unlabelled and spec.unlabelled:
+        chosen = np.append(chosen, np.flatnonzero(labels < 0))
+    chosen = np.sort(chosen)
+    shown = np.where(np.isin(chosen, visible), labels[chosen], -1)
+    return chosen, shown.astype(np.int32)
 
 
 def left_out(spec: SubsetSpec, class_names: Sequence[str], path: str = "subset") -> tuple[int, ...]:

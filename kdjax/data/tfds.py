@@ -82,16 +82,10 @@ def _prepared(name: str, data_dir: str) -> dict[str, Any]:
       OSError: it has none, or none that can be listed.
     """
     root = os.path.join(data_dir, re.split(r"\W", name)[0])
-    paths = [
-        os.path.join(at, file) for at, _, here in os.walk(root, followlinks=True) for file in here
-    ]
+    paths = [Path(at, file) for at, _, here in os.walk(root, followlinks=True) for file in here]
     if not paths:
         raise FileNotFoundError(f"{root} has no files")
-    found = [(path, os.stat(path)) for path in sorted(paths)]
-    return {
-        "files": [(os.path.relpath(path, root), s.st_size, s.st_mtime_ns) for path, s in found],
-        "versions": installed(DECODERS),
-    }
+    return {"files": cache.stamps(sorted(paths), Path(root)), "versions": installed(DECODERS)}
 
 
 def _from_records(name: str, data_dir: str) -> RawSet:
