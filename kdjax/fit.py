@@ -41,6 +41,12 @@ def check_fit(opened: Stage, dataset: Dataset, path: str, reference: str | Stage
                 f"{says}, whose {what} {there} differs from this data set's {here}; the two must "
                 "be equal"
             )
+    (low, high), here = opened.accepts, dataset.input_range
+    if here and not (low <= here[0] and here[1] <= high):
+        raise InputError(
+            f"{says}, whose inputs {opened.meta['input_range']} have another range than this data "
+            f"set's {list(here)}; the two must be alike"
+        )
 
 
 def check_sizes(teacher: Teacher, dataset: Dataset, path: str) -> None:

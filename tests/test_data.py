@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
-from kdjax.data import DatasetSpec, SubsetSpec, fetch, load, order, stratified
-from kdjax.data import dataset as dataset_file
+from kdjax.data import DatasetSpec, SubsetSpec, fetch, load, order, scan, stratified
 from kdjax.data.subset import subset
 from kdjax.rules import InputError
 
@@ -67,7 +66,7 @@ def test_digits_are_scikit_learns(digits):
 
 
 def test_standard_normalisation_is_that_of_the_train_split(monkeypatch):
-    monkeypatch.setattr(dataset_file, "BATCH", 300)  # two parts of this size and a smaller one
+    monkeypatch.setattr(scan, "BATCH", 300)  # two parts of this size and a smaller one
     dataset = load(DatasetSpec(normalize="standard"), "")
     train = fetch(dataset.splits["train"], np.arange(800)).astype(np.float64)
     np.testing.assert_allclose(dataset.preprocessing.mean, [train.mean()], rtol=1e-12)
