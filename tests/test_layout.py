@@ -108,6 +108,11 @@ def test_classes_of_too_few_images_to_be_split_are_refused(tmp_path):
     tree(tmp_path / "one", [f"class {n}" for n in range(10)], count=1)
     with refuses("split has examples of 'class ", "which the train split has none", "three exampl"):
         opened(tmp_path / "one")
+    tree(tmp_path / "rare", ("train/cat", "train/dog", "test/cat"))
+    tree(tmp_path / "rare", [f"train/rare {n}" for n in range(10)], count=1)
+    for size in (3, 9):  # the last of a class is trained on, not chosen by
+        trained = opened(tmp_path / "rare", validation=size).splits["train"]
+        assert set(trained.labels) == set(range(12))
     tree(tmp_path / "three", [f"class {n}" for n in range(10)], count=3)
     assert set(opened(tmp_path / "three").splits["train"].labels) == set(range(10))
 

@@ -258,6 +258,8 @@ def _validation(spec: DatasetSpec, splits: dict[str, Split], default: int) -> di
             f"split of {spec.name!r}, which it is a part of"
         )
     chosen = _chosen(train, size, VALIDATION_KEY)
+    left = train.labels[_others(train, chosen)]
+    chosen = chosen[np.isin(train.labels[chosen], left)]  # the last of a class is trained on
     return {"train": _part(train, _others(train, chosen)), "validation": _part(train, chosen)}
 
 
