@@ -15,6 +15,7 @@ from kdjax.host.machine import use_machine
 from kdjax.losses import Term
 from kdjax.nets import equinox, function, linen, nnx
 from kdjax.nets.net import Net
+from kdjax.overview import inspect
 from kdjax.report import Report
 from kdjax.stage import Stage, open_stage
 from kdjax.teachers import Teacher, logits
@@ -30,6 +31,7 @@ __all__ = [
     "equinox",
     "examples",
     "function",
+    "inspect",
     "linen",
     "logits",
     "nnx",

@@ -71,6 +71,8 @@ def run_stages(
         processes.check_equal(_content(spec, dataset, jobs))
         ownership.write_claim(workdir, claim(spec, dataset))
         say("" if temporary else f"workdir: {workdir}")
+        for note in dataset.notes:
+            say(f"data: {note}")
         stages, found = _train_all(jobs, spec, dataset, say, quiet, stop, after_stage)
         result = findings.report_of(spec, dataset, found)
         if not temporary:
@@ -87,6 +89,8 @@ def load(spec: ExperimentSpec) -> data.Dataset:
 
 def examples(config: Mapping[str, Any], split: str) -> tuple[np.ndarray, np.ndarray]:
     """Raw inputs [N, ...] and labels [N] of an experiment's data, as `Stage.predict` takes them.
+
+    Labels of unlabelled examples, which a train split may have, are -1.
 
     Args:
       config: as of `run`.

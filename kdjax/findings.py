@@ -1,5 +1,6 @@
 """What the finished stages of an experiment say: its report, and all that is computed for it."""
 
+import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ import numpy as np
 
 from kdjax import evaluation, metrics, missing
 from kdjax.config.spec import ExperimentSpec, StageSpec, cells, grid, plain
-from kdjax.data import Dataset
+from kdjax.data import Dataset, left_out, numbered, numbers
 from kdjax.evaluation import Evaluated, EvaluatedSplit
 from kdjax.host import checkpoint, files
 from kdjax.host.versions import environment
@@ -90,7 +91,7 @@ def report_of(spec: ExperimentSpec, dataset: Dataset, stages: Sequence[Found]) -
             if "environment" in found.result
         },
         config=plain(spec) | {"stages": {job.stage.name: plain(job.stage) for job in jobs}},
-        settings=settings_of([job.stage for job in jobs]),
+        settings=settings_of([_named(job.stage, dataset.class_names) for job in jobs]),
         taught=frozenset(found.job.stage.name for found in students),
         teaching=frozenset(t for job in jobs for t in job.teachers if isinstance(t, str)),
         mixtures={job.stage.name: job.stage.mean for job in jobs if job.teachers},
@@ -100,6 +101,19 @@ def report_of(spec: ExperimentSpec, dataset: Dataset, stages: Sequence[Found]) -
         missing=tuple(each for found in stages for each in found.missing),
         layouts={found.job.stage.name: found.result.get("layout") for found in stages},
     )
+
+
+def _named(stage: StageSpec, class_names: tuple[str, ...]) -> StageSpec:
+    """The stage, the classes of its subset by name where they have names."""
+    if class_names == numbered(len(class_names)):
+        return stage
+
+    def names(field: str) -> tuple[str, ...]:
+        given = getattr(stage.subset, field)
+        return tuple(class_names[c] for c in numbers(given, class_names, f"subset.{field}"))
+
+    subset = dataclasses.replace(stage.subset, classes=names("classes"), without=names("without"))
+    return dataclasses.replace(stage, subset=subset)
 
 
 def settings_of(stages: Sequence[StageSpec]) -> dict[str, dict[str, Any]]:
@@ -218,7 +232,7 @@ def _missing(
 ) -> Iterator[dict[str, Any]]:
     """What each cell of a stage with teachers makes of the classes that its subset left out."""
     stage, validation = job.stage, evaluated.splits["validation"]
-    classes = missing.missing_classes(stage.subset, dataset.classes)
+    classes = left_out(stage.subset, dataset.class_names)
     if not classes or validation.teacher_logits is None:
         return
     unlabelled = opened.predict(validation.inputs)

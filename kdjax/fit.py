@@ -9,7 +9,7 @@ import numpy as np
 
 from kdjax import nets, parallel
 from kdjax.config.spec import StageSpec, grid, plain
-from kdjax.data import Dataset, fetch, numbered
+from kdjax.data import Dataset, difference, fetch, numbered
 from kdjax.host import memory
 from kdjax.nets.net import Array, Net, Variables
 from kdjax.nets.trees import Form
@@ -19,8 +19,17 @@ from kdjax.teachers import Teacher
 
 
 def check_fit(opened: Stage, dataset: Dataset, path: str, reference: str | Stage) -> None:
+    """Whether a finished stage has this data set's classes, by name and in the same order, and
+    takes its inputs."""
+    says = f"{path} is {reference!r}"
+    differ = difference(opened.class_names, dataset.class_names)
+    if differ:
+        numbered_only = [numbered(len(n)) == n for n in (opened.class_names, dataset.class_names)]
+        hint = "; class_names of the arrays, or in their .npz file, give names" * any(numbered_only)
+        raise InputError(
+            f"{says}, whose {differ}; all classes must be the same, in the same order{hint}"
+        )
     ours = {
-        "classes": dataset.classes,
         "input_shape": list(dataset.input_shape),
         "input_dtype": dataset.input_dtype,
         "preprocessing": plain(dataset.preprocessing),
@@ -29,17 +38,14 @@ def check_fit(opened: Stage, dataset: Dataset, path: str, reference: str | Stage
         there = opened.meta[what]
         if there != here:
             raise InputError(
-                f"{path} is {reference!r}, whose {what} {there} differs from this data set's "
-                f"{here}; the two must be equal"
+                f"{says}, whose {what} {there} differs from this data set's {here}; the two must "
+                "be equal"
             )
-    names = zip(dataset.class_names, opened.class_names, strict=True)
-    other = next(((n, here, there) for n, (here, there) in enumerate(names) if here != there), None)
-    nameless = numbered(dataset.classes)
-    if other and nameless not in (dataset.class_names, opened.class_names):
-        number, here, there = other
+    (low, high), here = opened.accepts, dataset.input_range
+    if here and not (low <= here[0] and here[1] <= high):
         raise InputError(
-            f"{path} is {reference!r}, whose class {number} is {shown(there)}; it must be "
-            f"{shown(here)}, for all classes must be this data set's, in the same order"
+            f"{says}, whose inputs {opened.meta['input_range']} have another range than this data "
+            f"set's {list(here)}; the two must be alike"
         )
 
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kdjax.config.spec import ExperimentSpec, StageSpec, TermSpec, plain
-from kdjax.data import Dataset
+from kdjax.data import Dataset, DatasetSpec
 from kdjax.host import checkpoint
 from kdjax.losses import TERMS, Context
 from kdjax.nets import identity
@@ -38,6 +38,8 @@ def of_stage(
     sources: dict[str, Any] = {}
     for field in ("chunk", "teacher", "init_from"):
         fields.pop(field, None)
+    if stage.subset.unlabelled:
+        del fields["subset"]["unlabelled"]
     for teacher in teachers:
         if isinstance(teacher, str):
             sources[another(teacher, sources)] = earlier[teacher]
@@ -63,6 +65,9 @@ def of_data(spec: ExperimentSpec, dataset: Dataset) -> dict[str, Any]:
     """The data set as far as it determines results: where it is and how it is read do not."""
     facts = plain(spec.dataset) | {"version": dataset.version}
     del facts["resident"]
+    for field in ("duplicates", "train_splits", "test_splits"):
+        if getattr(spec.dataset, field) == getattr(DatasetSpec, field):
+            del facts[field]
     if spec.dataset.name.endswith(("/", ".npz")):
         facts["name"] = Path(spec.dataset.name).name  # the version is of its content
     return facts | {"validation": len(dataset.splits["validation"])}

@@ -222,6 +222,7 @@ def items(setup: Setup, host: State, row: Row) -> tuple[Any, ...]:
         "classes": dataset.classes,
         "class_names": list(dataset.class_names),
         "input_dtype": dataset.input_dtype,
+        "input_range": dataset.input_range and list(dataset.input_range),
         "input_shape": list(dataset.input_shape),
         "preprocessing": plain(dataset.preprocessing),
         "dataset": job.identity["dataset"],

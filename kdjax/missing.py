@@ -13,15 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from kdjax.data import SubsetSpec
-
 SHIFTS = 61  # points of a curve
-
-
-def missing_classes(subset: SubsetSpec, classes: int) -> tuple[int, ...]:
-    """The classes that the subset leaves out, by name."""
-    kept = set(subset.classes or range(classes)) - set(subset.without)
-    return tuple(sorted(set(range(classes)) - kept))
 
 
 def errors_by_shift(

@@ -150,7 +150,11 @@ def _job(
     shapes = [leaf.shape for leaf in jax.tree.leaves(found.variables)]
     fit.check_memory(stage, shapes, dataset.input_shape, path)
     positions, labels = subset(
-        dataset.splits["train"].labels, dataset.classes, stage.subset, f"{path}.subset"
+        dataset.splits["train"].labels,
+        dataset.class_names,
+        stage.subset,
+        f"{path}.subset",
+        unlabelled=stage.taught,
     )
     _check_labels(stage, labels, path)
     teachers = tuple(_teacher(t, earlier, known, dataset, f"{path}.teacher") for t in stage.teacher)

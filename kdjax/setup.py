@@ -7,7 +7,7 @@ import numpy as np
 
 from kdjax import evaluation, member, optim, population
 from kdjax.config.spec import ExperimentSpec, grid
-from kdjax.data import Dataset, fetch
+from kdjax.data import Dataset, fetch, left_out, listed
 from kdjax.evaluation import Evaluated
 from kdjax.feed import Chunk
 from kdjax.host import processes
@@ -123,10 +123,13 @@ def describe(setup: Setup) -> str:
     labelled, members = int((job.labels >= 0).sum()), len(grid(stage))
     axes = " x ".join(f"{len(values)} of {name}" for name, values in stage.members)
     state = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(setup.one))
+    names = setup.dataset.class_names
+    without = listed([names[c] for c in left_out(stage.subset, names)])
     parts = [
         f"{members} x {job.net.name} ({axes}), {cost.parameters(setup.one.params):,} parameters "
         f"each, {members * state / 2**20:.1f} MiB of state",
-        f"{len(job.labels):,} examples, {labelled:,} labelled, {stage.order} order",
+        f"{len(job.labels):,} examples, {labelled:,} labelled, {stage.order} order"
+        + f", without {without}" * bool(without),
         f"{layout.devices} {jax.default_backend()} devices"
         + f" of {layout.processes} processes" * (layout.processes > 1)
         + f" as {layout.member_shards} member x {layout.data_shards} data shards"

@@ -85,6 +85,19 @@ class Stage:
         numbers = self.meta["preprocessing"]
         return Preprocessing(tuple(numbers["mean"]), tuple(numbers["scale"]))
 
+    @property
+    def accepts(self) -> tuple[float, float]:
+        """The least and the largest input that `predict` takes: of integers those of the data set,
+        of floats those within ten times its range on either side."""
+        dtype, known = self.meta["input_dtype"], self.meta.get("input_range")
+        if dtype == "float32":
+            low, high = known or (-math.inf, math.inf)
+            far = 10 * (high - low) or math.inf
+            return low - far, high + far
+        if known is None and self.meta["dataset"].get("version") == DIGITS:
+            return 0, 16
+        return tuple(known) if known else (0, float(np.iinfo(dtype).max))
+
     @functools.cached_property
     def _exported(self) -> export.Forward:
         one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), self.variables)
@@ -166,15 +179,15 @@ class Stage:
         Raises:
           InputError: the net was not trained on images of 8 bits, or a file is none.
         """
-        from kdjax.data.folder import read_images  # here, for only folders need Pillow
+        from kdjax.data.images import read_images  # here, for only folders need Pillow
 
         shape, dtype = self.meta["input_shape"], self.meta["input_dtype"]
-        digits = self.meta["dataset"].get("version") == DIGITS
-        if len(shape) != 3 or shape[2] not in (1, 3) or dtype != "uint8" or digits:
+        _, high = self.accepts
+        if len(shape) != 3 or shape[2] not in (1, 3) or dtype != "uint8" or high != 255:
             raise InputError(
                 f"{self.where} was trained on inputs of the shape {shape}, dtype {dtype}"
-                f"{', from 0 to 16' * digits}; image files can be read for nets that were trained "
-                "on images [H, W, 1 or 3] of 8 bits, from 0 to 255"
+                f"{f', from 0 to {high:g}' * (dtype == 'uint8')}; image files can be read for nets "
+                "that were trained on images [H, W, 1 or 3] of 8 bits, from 0 to 255"
             )
         return read_images(paths, shape)
 
@@ -183,7 +196,7 @@ class Stage:
 
         Raises:
           InputError: inputs have another shape or range than the data set's, are floats where
-            those are integers, or are no finite numbers.
+            those are integers or integers where those are floats, or are no finite numbers.
         """
         inputs = self._checked(shaped(as_array("inputs", inputs), self.meta["input_shape"]))
         if not len(inputs):
@@ -234,7 +247,8 @@ class Stage:
             )
         if inputs.dtype.kind not in "biuf":
             raise InputError(f"inputs are {inputs.dtype}; they must be numbers")
-        if inputs.dtype.kind == "f":
+        floats = inputs.dtype.kind == "f"
+        if floats:
             with np.errstate(over="ignore"):
                 inputs = inputs.astype(np.float32, copy=False)
             wrong = inputs.size - np.count_nonzero(np.isfinite(inputs))
@@ -242,16 +256,20 @@ class Stage:
                 raise InputError(
                     f"inputs have {wrong} values NaN or infinite; they must be finite in float32"
                 )
-            if dtype != "float32":
-                raise InputError(
-                    "inputs are floats; they must be integers, as the data set has them"
-                )
-        elif inputs.size and dtype in ("uint8", "uint16"):
-            low, high, most = int(inputs.min()), int(inputs.max()), np.iinfo(dtype).max
-            if low < 0 or high > most:
-                raise InputError(
-                    f"inputs have values from {low} to {high}; they must be from 0 to {most}"
-                )
+        if floats != (dtype == "float32"):
+            kind = "floats" if dtype == "float32" else "integers"
+            raise InputError(
+                f"inputs are {'floats' if floats else inputs.dtype}; they must be {kind}, as the "
+                "data set has them"
+            )
+        low, high = self.accepts
+        if inputs.size and not (low <= inputs.min() and inputs.max() <= high):
+            known = self.meta["input_range"] if floats else (low, high)
+            of_data = "near those of the data set, " if floats else ""
+            raise InputError(
+                f"inputs have values from {inputs.min():g} to {inputs.max():g}; they must be "
+                f"{of_data}from {known[0]:g} to {known[1]:g}"
+            )
         return inputs
 
 
@@ -317,6 +335,10 @@ def _check(stage: Stage) -> None:
     if {len(leaf) for leaf in jax.tree.leaves(stage.variables)} != {members}:
         raise ValueError("its arrays are not one for each of its members")
     _ = stage.kind  # a ValueError if its program takes other arrays
+    if meta.get("input_range") is not None:
+        check(tuple_of(number(-math.inf)), "the range of its inputs", meta["input_range"])
+        if len(meta["input_range"]) != 2:
+            raise ValueError("the range of its inputs is not of two numbers")
     names = meta.get("class_names", ())
     check(tuple_of(text()), "its classes' names", names)
     if len(names) not in (0, meta["classes"]):

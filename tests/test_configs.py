@@ -71,7 +71,7 @@ def test_the_main_config_runs_on_a_folder_of_images(tmp_path):
     np.testing.assert_array_equal(student.read_images([path]), pixels)
     Image.open(path).resize((16, 24)).save(tmp_path / "large.png")
     assert student.predict(student.read_images([tmp_path / "large.png"])).shape == (2, 1, 10)
-    with pytest.raises(InputError, match=r"absent\.png, which is no image: "):
+    with pytest.raises(InputError, match=r"absent\.png cannot be read as an image: "):
         student.read_images([tmp_path / "absent.png"])
     tuned = parse(get_config(f"{tmp_path}/images/,tune"))
     assert [len(cells(stage)) for stage in tuned.stages] == [1, 9, 27]

@@ -14,6 +14,7 @@ NAMES = [
     "distill",
     "open_stage",
     "examples",
+    "inspect",
     "arrays",
     "linen",
     "nnx",

@@ -11,7 +11,7 @@ from sklearn.datasets import load_digits
 import kdjax
 from kdjax.config import experiment, stage
 from kdjax.data import DatasetSpec, fetch, load
-from kdjax.data.folder import read_images
+from kdjax.data.images import read_images
 from kdjax.rules import InputError
 
 IMAGES, LABELS = load_digits(return_X_y=True)
@@ -159,7 +159,7 @@ def test_what_cannot_be_reached_is_refused(tmp_path, monkeypatch):
     save(tmp_path / "set", range(60))
     link = tmp_path / "set" / "digit 0" / "lost.png"
     link.symlink_to(tmp_path / "nowhere.png")
-    refused(tmp_path / "set", "lost.png is no image: [Errno 2] No such file")
+    refused(tmp_path / "set", "lost.png cannot be read as an image: [Errno 2] No such file")
     link.unlink()
     closed = tmp_path / "set" / "digit 0" / "closed"
     closed.mkdir()
@@ -179,7 +179,7 @@ def test_what_is_no_such_folder_is_refused(tmp_path):
     (tmp_path / "one" / "only").mkdir(parents=True)
     refused(tmp_path / "one", "1 folders", "at least two")
     save(tmp_path / "halves" / "train", range(60))
-    refused(tmp_path / "halves", "no test", "both or none")
+    refused(tmp_path / "halves", "no test", "both train and test or none")
     save(tmp_path / "halves" / "test", range(60, 90))
     (tmp_path / "halves" / "test" / "cats").mkdir()
     refused(tmp_path / "halves", "test has cats", "digit 0")
@@ -191,17 +191,17 @@ def test_what_is_no_such_folder_is_refused(tmp_path):
 def test_what_is_no_image_is_refused(tmp_path):
     save(tmp_path / "text", range(60))
     (tmp_path / "text" / "digit 0" / "note.png").write_text("not an image")
-    refused(tmp_path / "text", "note.png", "no image")
+    refused(tmp_path / "text", "note.png cannot be read as an image")
     save(tmp_path / "cut", range(60))
     cut = tmp_path / "cut" / "digit 0" / "0000.png"
     cut.write_bytes(cut.read_bytes()[:60])
     for cache_dir in ("none", tmp_path / "cache"):
         refused(
-            tmp_path / "cut", "config.dataset.name", "0000.png", "no image", cache_dir=cache_dir
+            tmp_path / "cut", "config.dataset.name", "0000.png", "as an image", cache_dir=cache_dir
         )
     save(tmp_path / "deep", range(60))
     Image.fromarray(IMAGES[0].astype(np.uint16)).save(tmp_path / "deep" / "digit 0" / "deep.png")
-    refused(tmp_path / "deep", "deep.png", "I;16", "8 bits")
+    refused(tmp_path / "deep", "deep.png", "its mode is I;16; it must be 1, L, LA, P")
 
 
 def test_image_size_is_of_folders_only():
@@ -228,7 +228,7 @@ def test_images_are_read_as_those_of_a_folder(tmp_path):
     assert read_images([], (4, 8, 3)).shape == (0, 4, 8, 3)
     Image.fromarray(IMAGES[0].astype(np.uint16)).save(tmp_path / "deep.png")
     with pytest.raises(
-        InputError, match=r"deep\.png, which is no image: it is of mode I;16, not of"
+        InputError, match=r"deep\.png cannot be read as an image: its mode is I;16; it"
     ):
         read_images([tmp_path / "deep.png"], (8, 8, 1))
 
@@ -254,7 +254,8 @@ def test_a_teacher_of_other_classes_is_refused(tmp_path):
         teacher=str(tmp_path / "a" / "teachers"),
     )
     with pytest.raises(
-        InputError, match=r"whose class 0 is 'digit 0'; it must be 'a three', for all"
+        InputError,
+        match=r"whose 10 classes are not this data set's 10: it alone has 'digit 3', this data set",
     ):
         other = experiment(dict(s=student), dataset=dict(name=f"{tmp_path}/theirs/"))
         kdjax.run(other, tmp_path / "b", quiet=True)
@@ -268,4 +269,4 @@ def test_a_folder_of_too_few_images_is_refused(tmp_path):
 def test_what_cannot_be_printed_is_escaped_in_messages(tmp_path):
     save(tmp_path, range(60))
     (tmp_path / "digit 0" / "a\nb\x1b.png").write_text("not an image")
-    refused(tmp_path, "a\\nb\\x1b.png is no image")
+    refused(tmp_path, "a\\nb\\x1b.png cannot be read as an image")

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from kdjax import missing
-from kdjax.data import SubsetSpec
 
 RANDOM = np.random.default_rng(0)
 LABELS = RANDOM.integers(0, 5, 60)
@@ -15,19 +14,6 @@ def counted(logits, labels, classes, shift):
     shifted = logits + shift * np.isin(np.arange(5), classes)
     wrong = shifted.argmax(axis=1) != labels
     return wrong.sum(), wrong[np.isin(labels, classes)].sum()
-
-
-@pytest.mark.parametrize(
-    ("subset", "expected"),
-    [
-        (SubsetSpec(), ()),
-        (SubsetSpec(without=(3,)), (3,)),
-        (SubsetSpec(classes=(7, 8)), (0, 1, 2, 3, 4, 5, 6, 9)),
-        (SubsetSpec(classes=(1, 2), without=(2,)), (0, 2, 3, 4, 5, 6, 7, 8, 9)),
-    ],
-)
-def test_missing_classes(subset, expected):
-    assert missing.missing_classes(subset, 10) == expected
 
 
 @pytest.mark.parametrize("classes", [(3,), (0, 3), (0, 1, 2, 4)])

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from kdjax import metrics
+from kdjax.data import numbered
 from kdjax.data.subset import SubsetSpec, subset
 from kdjax.losses import TERMS, Context, distillation, soft_cross_entropy
 from kdjax.nets import Outputs
@@ -174,7 +175,7 @@ def test_a_subset_is_nested_stratified_and_of_its_classes(labels, classes, witho
     def choose(size, labelled):
         amounts = (n if n != 1 else 1 / of for n, of in ((size, len(pool)), (labelled, size)))
         spec = SubsetSpec(classes, without, *amounts)
-        return subset(labels, C, spec, "s")
+        return subset(labels, numbered(C), spec, "s")
 
     if not pool:
         with pytest.raises(InputError, match="there is no example"):

@@ -15,7 +15,7 @@ from jax.interpreters import partial_eval
 from kdjax import member, population
 from kdjax.config import parse
 from kdjax.config.spec import StageSpec, grid
-from kdjax.data import order
+from kdjax.data import numbered, order
 from kdjax.data.subset import subset
 from kdjax.losses import Term
 from kdjax.member import Batch, Hparams, Shards
@@ -126,7 +126,7 @@ def results(stage: StageSpec) -> list:
     program, used = programs(stage)
     numbers = population.hparams(grid(stage), mixing(stage))
     images, labels = arrays()
-    positions, labels = subset(labels, 10, stage.subset, "student")
+    positions, labels = subset(labels, numbered(10), stage.subset, "student")
     seeds = (0,) if stage.order == "shared" else [m["seed"] for m in grid(stage)]
     index = [order(seed, len(labels), stage.batch, 0, stage.steps) for seed in seeds]
     shown = lambda x, i, k: view(x, i, k, stage.augment, UNIT)

@@ -35,6 +35,7 @@ def _unread(stage: StageSpec) -> Iterator[tuple[str, object, object, str]]:
         why = f"no term of the objective ({terms}) has a teacher"
         for name in ("ensemble_size", "teacher_logits"):
             yield name, getattr(stage, name), getattr(StageSpec, name), why
+        yield "subset.unlabelled", stage.subset.unlabelled, SubsetSpec.unlabelled, why
         if stage.inside:
             yield "teacher", (stage.inside.name,), (), why
     if stage.inside:

@@ -17,6 +17,7 @@ import logging
 import os
 import re
 import shutil
+import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -28,7 +29,7 @@ from kdjax.data.sources import ArraySource, RawSet, all_of
 from kdjax.host import files
 from kdjax.rules import InputError
 
-FORMAT = 4  # of an entry
+FORMAT = 5  # of an entry, and of the rules by which sets are read
 UNUSED = 7 * 24 * 3600  # seconds after which an entry of another state of a set may be deleted
 LIMIT = 2**34  # bytes: ImageNet at 64 x 64 is cached, at 224 x 224 it is not
 NOWHERE = "none"
@@ -88,6 +89,21 @@ def cached(
         return raw
 
 
+def stamps(paths: Iterable[Path], root: Path) -> list[tuple[Any, ...]]:
+    """What tells whether files are as they were, and that folders are there. Links are followed: of
+    a copy that takes a file's place, size and time may be the same, and its number is not.
+
+    Raises:
+      OSError: one cannot be reached.
+    """
+    known: list[tuple[Any, ...]] = []
+    for path in paths:
+        name, found = os.path.relpath(path, root), path.stat()
+        file = (found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
+        known.append((name,) if stat.S_ISDIR(found.st_mode) else (name, *file))
+    return known
+
+
 def _known(state: Callable[[], Any]) -> str | None:
     try:
         return _digest([FORMAT, state()])
@@ -117,7 +133,8 @@ def _open(entry: Path) -> RawSet:
         if found != stored:
             raise ValueError(f"{entry} is damaged")
         splits[name] = all_of(ArraySource(inputs, labels))
-    return RawSet(splits, tuple(known["class_names"]), known["version"])
+    names, notes = tuple(known["class_names"]), tuple(known["notes"])
+    return RawSet(splits, names, known["version"], notes=notes)
 
 
 def _stored(entry: Path, split: str) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
@@ -155,6 +172,7 @@ def _write(entry: Path, raw: RawSet) -> None:
         known = {
             "class_names": raw.class_names,
             "version": raw.version,
+            "notes": raw.notes,
             "splits": {name: _stored(new, name)[-1] for name in raw.splits},
         }
         content = json.dumps(known).encode()

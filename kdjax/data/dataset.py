@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from kdjax import rules
-from kdjax.data import cache, sources
+from kdjax.data import cache, scan, sources
+from kdjax.data.classes import listed
 from kdjax.data.npz import from_npz
 from kdjax.data.sources import FIELD, RawSet, Split, numbered, printable
 from kdjax.data.subset import TEST_KEY, VALIDATION_KEY, stratified
@@ -18,7 +19,6 @@ from kdjax.rules import InputError
 
 DIGITS_TEST, DIGITS_VALIDATION = 797, 200
 DIGITS = "scikit-learn"  # the package that has the digits, and the version that they have here
-BATCH = 1000  # examples in memory at once where all of the train split is read for its statistics
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,9 @@ class DatasetSpec:
     image_size: int = rules.field(0, rules.whole(0, 4096))  # of a folder's images; 0: as they are
     normalize: str = rules.field("unit", rules.one_of(("unit", "standard")))
     resident: bool = rules.field(True, rules.truth())  # on the device; False: read by Grain
+    duplicates: str = rules.field("keep", rules.one_of(("keep", "remove")))  # of tested inputs
+    train_splits: str = rules.field("", rules.text())  # of a TFDS set, joined by +; "": train
+    test_splits: str = rules.field("", rules.text())  # "": test, validation, or a part of train
 
 
 @dataclass(frozen=True)
@@ -47,13 +50,15 @@ class Dataset:
     input_dtype: str
     splits: dict[str, Split]  # train, validation, test
     preprocessing: Preprocessing
+    notes: tuple[str, ...] = ()  # what the user must know of how it was read
+    input_range: tuple[float, float] | None = None  # least and largest value that inputs have
 
     @property
     def classes(self) -> int:
         return len(self.class_names)
 
     def arrays(self, split: str) -> tuple[np.ndarray, np.ndarray]:
-        """All raw inputs [N, ...] of a split, and their labels [N]."""
+        """All raw inputs [N, ...] of a split, and their labels [N], -1 of unlabelled examples."""
         found = self.splits[split]
         return fetch(found, np.arange(len(found))), found.labels
 
@@ -70,7 +75,8 @@ def load(
     of `arrays` ("module:attribute", or `value`), or a set of TensorFlow Datasets in `data_dir`.
 
     The validation split, where the set has none of its own, is a part of the train split, and the
-    test split, where a folder has none, a fifth of all; both the same in all experiments.
+    test split, where there is none, a fifth of all; both stratified, and the same in all
+    experiments. Copies of an example in two splits are counted where the set has at most 2 GiB.
 
     Args:
       cache_dir: where decoded sets are kept, as of `cache.cached`; data are the same without.
@@ -81,28 +87,29 @@ def load(
     """
     if value is not None:
         spec = replace(spec, name=value.name)
-    folder, digits = spec.name.endswith("/"), value is None and spec.name == "digits"
-    if spec.image_size and (value is not None or not folder):
-        raise InputError(
-            f"config.dataset.image_size is {spec.image_size}; it must be 0 for {spec.name!r}, "
-            "which is no folder of images"
-        )
+    digits = value is None and spec.name == "digits"
+    _check_fields(spec, value is not None)
     raw = _read(spec, data_dir, cache_dir) if value is None else value
     splits = dict(raw.splits)
     if "all" in splits:
-        splits = _tested(splits["all"], DIGITS_TEST if digits else len(splits["all"]) // 5)
+        splits = _tested(splits["all"], DIGITS_TEST if digits else 0)
     splits |= _validation(spec, splits, DIGITS_VALIDATION if digits else 0)
+    splits, notes = _without_copies(spec, splits)
     for split, examples in splits.items():
         if not len(examples):
             raise InputError(
                 f"config.dataset.name is {spec.name!r}, too few examples for a {split} split; it "
                 "must have one or more"
             )
+    _check_trained(splits, raw.class_names, spec.name)
     example = fetch(splits["train"], np.arange(1))
-    unit = 1.0 if example.dtype.kind == "f" else 1.0 / np.iinfo(example.dtype).max
-    preprocessing = Preprocessing((0.0,), (1 / 16 if digits else unit,))
+    low, high = (0.0, 16.0) if digits else _range(splits, example.dtype)
+    scale = 1.0 if example.dtype.kind == "f" else 1.0 / high
+    preprocessing = Preprocessing((0.0,), (scale,))
     if spec.normalize == "standard":
         preprocessing = _standard(splits["train"])
+    elif example.dtype == np.uint8 and not digits:
+        notes += _dark(splits, high)
     return Dataset(
         name=spec.name,
         version=raw.version,
@@ -111,7 +118,80 @@ def load(
         input_dtype=example.dtype.name,
         splits=splits,
         preprocessing=preprocessing,
+        notes=(*raw.notes, *notes),
+        input_range=(low, high),
     )
+
+
+def _check_fields(spec: DatasetSpec, in_memory: bool) -> None:
+    """Fields that only one kind of source reads are at their defaults for another."""
+    folder = spec.name.endswith("/") and not in_memory
+    if spec.image_size and not folder:
+        raise InputError(
+            f"config.dataset.image_size is {spec.image_size}; it must be 0 for {spec.name!r}, "
+            "which is no folder of images"
+        )
+    known = spec.name == "digits" or spec.name.endswith(("/", ".npz"))
+    tfds = not (in_memory or known or rules.is_reference(spec.name))
+    for field in ("train_splits", "test_splits"):
+        if getattr(spec, field) and not tfds:
+            raise InputError(
+                f"config.dataset.{field} is {getattr(spec, field)!r}; it must be empty for "
+                f"{spec.name!r}, which is no set of TensorFlow Datasets"
+            )
+
+
+def _range(splits: dict[str, Split], dtype: np.dtype) -> tuple[float, float]:
+    """Of floats what there is, of integers what there may be: 0 and 1, or all that the type has."""
+    if dtype.kind == "f":
+        return scan.range_of(splits.values())
+    binary = scan.largest(splits.values(), 1) == 1
+    return 0.0, 1.0 if binary else float(np.iinfo(dtype).max)
+
+
+def _dark(splits: dict[str, Split], high: float) -> tuple[str, ...]:
+    most = scan.largest(splits.values(), scan.DARK)
+    if most > scan.DARK or high == 1:
+        return ()
+    return (
+        f"the inputs reach {most} of {high:.0f}, by which they are divided; "
+        "config.dataset.normalize='standard' scales them by what they are",
+    )
+
+
+def _without_copies(
+    spec: DatasetSpec, splits: dict[str, Split]
+) -> tuple[dict[str, Split], tuple[str, ...]]:
+    """The splits, and what is said of examples that stand in a later one, too; those are left out
+    where the spec says so."""
+    remove = spec.duplicates == "remove"
+    first = next((split for split in splits.values() if len(split)), None)
+    size = 0 if first is None else first.source.fetch(first.index[:1]).nbytes
+    if not remove and size * sum(map(len, splits.values())) > scan.LIMIT:
+        return splits, ()
+    copied = scan.copies(splits)
+    counts = [f"{found.sum()} {name}" for name, found in copied.items() if found.any()]
+    if not counts:
+        return splits, ()
+    says = f"the inputs of {' and '.join(counts)} examples stand in a later split, too"
+    if not remove:
+        return splits, (f"{says}; config.dataset.duplicates='remove' leaves them out",)
+    kept = {name: scan.without(splits[name], found) for name, found in copied.items()}
+    return splits | kept, (f"{says}, and are left out",)
+
+
+def _check_trained(splits: dict[str, Split], class_names: tuple[str, ...], name: str) -> None:
+    """Whether every class that is tested, or chosen by, has a training example."""
+    trained = np.unique(splits["train"].labels)
+    for split in ("validation", "test"):
+        lacking = np.setdiff1d(splits[split].labels, trained)
+        if len(lacking):
+            untrained = listed([printable(class_names[c]) for c in lacking])
+            raise InputError(
+                f"{sources.FIELD} is {name!r}, whose {split} split has examples of {untrained}, of "
+                "which the train split has none; it must have some (a class needs three examples "
+                "or more to be split; subset.without leaves classes out of a stage's training)"
+            )
 
 
 def _read(spec: DatasetSpec, data_dir: str, cache_dir: str) -> RawSet:
@@ -125,7 +205,7 @@ def _read(spec: DatasetSpec, data_dir: str, cache_dir: str) -> RawSet:
         return from_npz(spec.name)
     if rules.is_reference(spec.name):
         return _from_module(spec.name)
-    return from_tfds(spec.name, data_dir, cache_dir)
+    return from_tfds(spec.name, data_dir, cache_dir, spec.train_splits, spec.test_splits)
 
 
 def _digits(cache_dir: str) -> RawSet:
@@ -151,8 +231,8 @@ def _from_module(name: str) -> RawSet:
 
 
 def _tested(every: Split, size: int) -> dict[str, Split]:
-    """All examples less those for the test, and those."""
-    test = stratified(every.labels, size, TEST_KEY)
+    """All examples less those for the test, and those; size 0: a fifth of the labelled."""
+    test = _chosen(every, size or int((every.labels >= 0).sum()) // 5, TEST_KEY)
     return {"train": _part(every, _others(every, test)), "test": _part(every, test)}
 
 
@@ -170,14 +250,23 @@ def _validation(spec: DatasetSpec, splits: dict[str, Split], default: int) -> di
                 "be 0"
             )
         return {}
-    size = size or default or max(1, len(train) // 10)
-    if size >= len(train):
+    labelled = int((train.labels >= 0).sum())
+    size = size or default or max(1, labelled // 10)
+    if size >= labelled:
         raise InputError(
-            f"{path} is {size}; it must be less than the {len(train)} examples of the train split "
-            f"of {spec.name!r}, which it is a part of"
+            f"{path} is {size}; it must be less than the {labelled} labelled examples of the train "
+            f"split of {spec.name!r}, which it is a part of"
         )
-    chosen = stratified(train.labels, size, VALIDATION_KEY)
+    chosen = _chosen(train, size, VALIDATION_KEY)
+    left = train.labels[_others(train, chosen)]
+    chosen = chosen[np.isin(train.labels[chosen], left)]  # the last of a class is trained on
     return {"train": _part(train, _others(train, chosen)), "validation": _part(train, chosen)}
+
+
+def _chosen(split: Split, size: int, key: tuple[int, int]) -> np.ndarray:
+    """The positions of so many labelled examples, stratified."""
+    labelled = np.flatnonzero(split.labels >= 0)
+    return labelled[stratified(split.labels[labelled], size, key)]
 
 
 def _part(split: Split, positions: np.ndarray) -> Split:
@@ -192,8 +281,7 @@ def _others(split: Split, positions: np.ndarray) -> np.ndarray:
 def _standard(train: Split) -> Preprocessing:
     """Mean 0 and variance 1 over the train split, in float64; a constant channel is not scaled."""
     count, mean, squares = 0, np.zeros(1), np.zeros(1)
-    for start in range(0, len(train), BATCH):
-        part = fetch(train, np.arange(start, min(start + BATCH, len(train))))
+    for part in scan.parts(train):
         part = part.reshape(-1, part.shape[-1]).astype(np.float64)
         apart, total = part.mean(axis=0) - mean, count + len(part)
         squares = squares + ((part - part.mean(axis=0)) ** 2).sum(axis=0)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from jax.dtypes import issubdtype  # NumPy's knows no bfloat16
 
+from kdjax.data.classes import listed, ordered
 from kdjax.data.sources import ArraySource, RawSet, all_of, numbered, one_line
 from kdjax.rules import InputError, check, shown, text
 
@@ -21,6 +22,7 @@ def arrays(
     train: Pair,
     test: Pair | None = None,
     validation: Pair | None = None,
+    unlabelled: Any = None,
     class_names: Sequence[str] | None = None,
     name: str = "arrays",
 ) -> RawSet:
@@ -32,8 +34,10 @@ def arrays(
       train, test, validation: (inputs, labels) each. Inputs are [N, ...] uint8 or float, of one
         shape and type in all splits: NumPy or JAX arrays, pandas DataFrames, lists. [N, H, W] is
         taken as images of one channel, [N, H, W, 1]. Labels are [N] integers from 0 on, or text,
-        whose classes are numbered in the order of the sorted names. Without validation, a part of
+        whose classes are in the order of the sorted names, by number where all are
+        numbers. Without validation, a part of
         train is used. The arrays are copied.
+      unlabelled: inputs without labels, for stages that have a teacher.
       class_names: [C] in the order of the logits; by default the text of the labels, or numbers.
       name: of the data set, in reports.
 
@@ -54,6 +58,7 @@ def arrays(
         if not isinstance(pair, tuple | list) or len(pair) != 2:
             raise InputError(f"arrays: {split} is {shown(pair)}; it must be (inputs, labels)")
         found |= {f"{split}_inputs": pair[0], f"{split}_labels": pair[1]}
+    found |= {} if unlabelled is None else {"unlabelled_inputs": unlabelled}
     return checked("arrays: ", found, class_names, name, copy=True)
 
 
@@ -64,7 +69,8 @@ def checked(
     name: str = "",
     copy: bool = False,
 ) -> RawSet:
-    """The data set of `<split>_inputs` [N, ...] and `<split>_labels` [N] for each split.
+    """The data set of `<split>_inputs` [N, ...] and `<split>_labels` [N] for each split; those of
+    "unlabelled", which has no labels, are the last of the train split.
 
     Args:
       says: begins the message where an array cannot be used.
@@ -76,9 +82,11 @@ def checked(
     splits = [key.removesuffix("_inputs") for key in arrays if key.endswith("_inputs")]
     raw = {f"{s}_inputs": _array(f"{says}{s}_inputs", arrays[f"{s}_inputs"]) for s in splits}
     inputs = {s: _inputs(f"{says}{s}_inputs", raw[f"{s}_inputs"], copy) for s in splits}
-    raw |= {f"{s}_labels": _labels(f"{says}{s}_labels", arrays[f"{s}_labels"]) for s in splits}
+    labelled = [s for s in splits if s != "unlabelled"]
+    raw |= {f"{s}_labels": _labels(f"{says}{s}_labels", arrays[f"{s}_labels"]) for s in labelled}
     for s in splits:
-        here, train, shape = inputs[s], inputs["train"], raw[f"{s}_labels"].shape
+        here, train = inputs[s], inputs["train"]
+        shape = raw[f"{s}_labels"].shape if s in labelled else (len(here),)
         if (here.shape[1:], here.dtype) != (train.shape[1:], train.dtype):
             raise InputError(
                 f"{says}{s}_inputs are {here.dtype} {here.shape[1:]}; they must be as "
@@ -90,12 +98,15 @@ def checked(
             )
     names = None if class_names is None else _names(f"{says}class_names", class_names)
     version = _digest({key: raw[key] for key in arrays}, names)
-    labels, names = _number(says, {s: raw[f"{s}_labels"] for s in splits}, names)
+    labels, names = _number(says, {s: raw[f"{s}_labels"] for s in labelled}, names)
+    if "unlabelled" in splits:
+        more = inputs.pop("unlabelled")
+        inputs["train"] = np.concatenate([inputs["train"], more])
+        labels["train"] = np.append(labels["train"], np.full(len(more), -1, np.int32))
     for array in (*inputs.values(), *labels.values()):
         array.flags.writeable = False
-    return RawSet(
-        {s: all_of(ArraySource(inputs[s], labels[s])) for s in splits}, names, version, name
-    )
+    found = {s: all_of(ArraySource(inputs[s], labels[s])) for s in labelled}
+    return RawSet(found, names, version, name)
 
 
 def shaped(inputs: np.ndarray, input_shape: tuple[int, ...] | None = None) -> np.ndarray:
@@ -119,6 +130,11 @@ def _inputs(says: str, inputs: np.ndarray, copy: bool) -> np.ndarray:
     """[N, ...] uint8 as it is, or any float as float32."""
     if inputs.ndim < 2 or not inputs.size:
         raise InputError(f"{says} have shape {inputs.shape}; it must be [N, ...], N at least 1")
+    if inputs.ndim == 4 and inputs.shape[1] in (1, 3) and inputs.shape[3] not in (1, 3):
+        raise InputError(
+            f"{says} have shape {inputs.shape}, as images [N, channels, H, W]; it must be "
+            "[N, H, W, channels], as numpy.moveaxis(inputs, 1, -1) makes it"
+        )
     if inputs.dtype == np.uint8:
         return shaped(inputs.copy() if copy else inputs)
     if not issubdtype(inputs.dtype, np.floating):
@@ -167,8 +183,8 @@ def _number(
     kinds = {s: "text" if here.dtype.kind == "U" else here.dtype for s, here in labels.items()}
     if "text" in kinds.values():
         if any(kind != "text" for kind in kinds.values()):
-            listed = ", ".join(f"{s}_labels are {kind}" for s, kind in kinds.items())
-            raise InputError(f"{says}{listed}; all must be integers, or all text")
+            told = ", ".join(f"{s}_labels are {kind}" for s, kind in kinds.items())
+            raise InputError(f"{says}{told}; all must be integers, or all text")
         return _number_text(says, labels, names)
     train = labels["train"]
     classes = int(train.max()) + 1 if names is None else len(names)
@@ -176,6 +192,12 @@ def _number(
         raise InputError(
             f"{says}train_labels reach {classes - 1}; labels must count classes from 0, at least 2 "
             f"of them and at most one per example, of which there are {len(train)}"
+        )
+    gaps = np.setdiff1d(np.arange(classes), train)
+    if names is None and len(gaps):
+        raise InputError(
+            f"{says}train_labels have none of {listed(gaps.tolist())} among 0 to {classes - 1}; "
+            "labels must count classes from 0 without gaps, or class_names must name them all"
         )
     for s, here in labels.items():
         if here.max() >= classes:
@@ -190,15 +212,15 @@ def _number(
 def _number_text(
     says: str, labels: dict[str, np.ndarray], names: tuple[str, ...] | None
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-    names = names or tuple(map(str, np.unique(labels["train"])))
+    names = names or tuple(ordered(map(str, np.unique(labels["train"]))))
     if len(names) < 2:
         raise InputError(f"{says}train_labels are all {names[0]!r}; there must be two classes")
     place = {name: number for number, name in enumerate(names)}
     for s, here in labels.items():
         other = next((str(label) for label in np.unique(here) if str(label) not in place), None)
         if other is not None:
-            listed = shown(", ".join(names))
-            raise InputError(f"{says}{s}_labels have {other!r}; they must be among {listed}")
+            among = shown(", ".join(names))
+            raise InputError(f"{says}{s}_labels have {other!r}; they must be among {among}")
     numbers = {s: [place[str(label)] for label in here] for s, here in labels.items()}
     return {s: np.array(here, np.int32) for s, here in numbers.items()}, names
 

@@ -4,13 +4,19 @@ are checked before it is read."""
 import math
 import os
 import zipfile
+from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 
+from kdjax.data.classes import listed
 from kdjax.data.in_memory import checked
-from kdjax.data.sources import FIELD, RawSet, one_line
+from kdjax.data.sources import FIELD, SPLITS, UNLABELLED, RawSet, one_line, printable
 from kdjax.host import files, memory
 from kdjax.rules import InputError
+
+NEEDED = ("train_inputs", "train_labels", "test_inputs", "test_labels")
+OPTIONAL = ("validation_inputs", "validation_labels", "unlabelled_inputs", "class_names")
 
 
 def from_npz(path: str) -> RawSet:
@@ -20,30 +26,59 @@ def from_npz(path: str) -> RawSet:
       InputError: there is no such file, or it is not what it must be.
     """
     says = f"{FIELD} is {path!r}"
-    needed = [f"{split}_{part}" for split in ("train", "test") for part in ("inputs", "labels")]
-    own = ["validation_inputs", "validation_labels"]
-    found = _read(path, says, needed + own)
-    asked = needed + own * any(name in found for name in own)
+    found, others = _read(path, says)
+    own = [name for name in OPTIONAL if name.startswith("validation")]
+    asked = [*NEEDED, *(own if any(name in found for name in own) else ())]
     missing = [name for name in asked if name not in found]
     if missing:
+        known = listed(sorted([*found, *others])) or "none"
         raise InputError(
             f"{says}, which has no {', '.join(missing)}; it must have the arrays "
-            f"{', '.join(needed)}, and may have {' and '.join(own)}"
+            f"{', '.join(NEEDED)}, and may have {', '.join(OPTIONAL)}; it has {known}"
         )
-    return checked(f"{says}, whose ", {name: found[name] for name in asked})
+    class_names = found.pop("class_names").tolist() if "class_names" in found else None
+    if class_names is not None and not isinstance(class_names, list):
+        raise InputError(
+            f"{says}, whose class_names are {class_names!r}; they must be a list of text"
+        )
+    raw = checked(f"{says}, whose ", {n: found[n] for n in _order(found)}, class_names)
+    notes = (f"not read: the arrays {', '.join(map(printable, others))}",) * bool(others)
+    return replace(raw, notes=notes)
 
 
-def _read(path: str, says: str, names: list[str]) -> dict[str, np.ndarray]:
-    """Those of the arrays that the file has; what they say of their size is checked first."""
+def _order(names: Iterable[str]) -> list[str]:
+    """The arrays in the order in which the version of the content has them."""
+    return [name for name in (*NEEDED, *OPTIONAL) if name in names]
+
+
+def _known(name: str) -> str | None:
+    """Which of the arrays one in the file is; None if none."""
+    word, _, part = name.casefold().rpartition("_")
+    for split, words in (*SPLITS.items(), ("unlabelled", UNLABELLED)):
+        if word in words and f"{split}_{part}" in (*NEEDED, *OPTIONAL):
+            return f"{split}_{part}"
+    return name if name == "class_names" else None
+
+
+def _read(path: str, says: str) -> tuple[dict[str, np.ndarray], list[str]]:
+    """The arrays that the file has of those that are read, and the names of its others; what they
+    say of their size is checked first."""
     try:
         path = os.path.abspath(files.expand(path))
         if os.path.exists(path) and not os.path.isfile(path):
             raise ValueError("it is no regular file")
         with zipfile.ZipFile(path) as archive:
-            members = {n: f"{n}.npy" for n in names if f"{n}.npy" in archive.namelist()}
+            every = [name.removesuffix(".npy") for name in archive.namelist()]
+            members: dict[str, str] = {}
+            for name in every:
+                known = _known(name)
+                if known in members:
+                    raise ValueError(f"it has {name} beside {members[known]}, of one split")
+                members |= {known: f"{name}.npy"} if known else {}
             sizes = [_declared(archive, member) for member in members.values()]
             memory.check("its arrays are", sizes)
-            return {name: _read_array(archive, member) for name, member in members.items()}
+            arrays = {name: _read_array(archive, member) for name, member in members.items()}
+            return arrays, [name for name in every if not _known(name)]
     except Exception as error:  # whatever a damaged or hostile file leads to; nothing in it is run
         raise InputError(
             f"{says}; it must be a file written by numpy.savez, of plain arrays ({one_line(error)})"

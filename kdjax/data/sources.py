@@ -1,12 +1,18 @@
 """Where raw inputs and labels come from, and the sources that are arrays in memory."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
 FIELD = "config.dataset.name"
+SPLITS = {  # their names in folders and files, in any case
+    "train": ("train", "training"),
+    "test": ("test", "testing"),
+    "validation": ("validation", "valid", "val", "dev"),
+}
+UNLABELLED = ("unlabelled", "unlabeled")
 
 
 class Source(Protocol):
@@ -25,7 +31,7 @@ class Split:
 
     source: Source
     index: np.ndarray  # [n] places in the source
-    labels: np.ndarray  # [n] int32
+    labels: np.ndarray  # [n] int32, -1 where an example is unlabelled
 
     def __len__(self) -> int:
         return len(self.index)
@@ -37,15 +43,18 @@ class RawSet:
 
     Attributes:
       splits: "train", "test" and perhaps "validation"; or "all", of which the test is a part.
+        Only "train" and "all" have unlabelled examples.
       class_names: [C], in the order of the labels.
       version: of the content, part of what determines results.
       name: for reports.
+      notes: what the user must know of how it was read, a line each.
     """
 
     splits: Mapping[str, Split]
     class_names: tuple[str, ...]
     version: str
     name: str = ""
+    notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{len(split)} {name}" for name, split in self.splits.items())
@@ -68,6 +77,39 @@ class ArraySource:
 
     def fetch(self, indices: np.ndarray) -> np.ndarray:
         return self.inputs[indices]
+
+
+@dataclass(frozen=True, eq=False)
+class JoinedSource:
+    """Sources one after another."""
+
+    parts: tuple[Source, ...]
+    sizes: tuple[int, ...]
+
+    def labels(self) -> np.ndarray:
+        return np.concatenate([part.labels() for part in self.parts])
+
+    def fetch(self, indices: np.ndarray) -> np.ndarray:
+        ends = np.cumsum(self.sizes)
+        which = np.searchsorted(ends, indices, side="right")
+        found: np.ndarray | None = None
+        for number in np.unique(which):
+            places = np.flatnonzero(which == number)
+            start = ends[number] - self.sizes[number]
+            part = self.parts[number].fetch(np.asarray(indices)[places] - start)
+            if found is None:
+                found = np.empty((len(indices), *part.shape[1:]), part.dtype)
+            found[places] = part
+        return self.parts[0].fetch(indices) if found is None else found
+
+
+def joined(splits: Sequence[Split]) -> Split:
+    """All examples of splits that are each the whole of their sources, as one."""
+    if len(splits) == 1:
+        return splits[0]
+    source = JoinedSource(tuple(s.source for s in splits), tuple(map(len, splits)))
+    labels = np.concatenate([split.labels for split in splits])
+    return Split(source, np.arange(len(labels)), labels)
 
 
 def digits() -> ArraySource:

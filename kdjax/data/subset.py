@@ -3,16 +3,24 @@
 NumPy only. Axes: n examples of a split, m of a stage, B of a batch, S steps.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from kdjax import rules
+from kdjax.data.classes import numbers
 from kdjax.rules import InputError
 
 # The keys of every choice that is the same in all experiments; other keys choose other examples.
 PAPER = 1503_02531
 TEST_KEY, VALIDATION_KEY, SUBSET_KEY = (PAPER, 0), (PAPER, 1), (PAPER, 2)
+CLASSES = rules.set_of(
+    rules.Rule(
+        "the name of a class or its place from 0 on",
+        lambda v: rules.whole(0).accepts(v) or rules.text().accepts(v),
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -20,33 +28,38 @@ class SubsetSpec:
     """Which training examples a stage sees, and whose labels it may use (the transfer set).
 
     Numbers of examples are stratified over classes and nested: of one seed, the 100 of `size=100`
-    are among the 200 of `size=200`, and among those whose labels `labelled=100` shows.
+    are among the 200 of `size=200`, and among those whose labels `labelled=100` shows. They are of
+    the examples of these classes; those that the data set has without labels come besides, all of
+    them or none, in a stage that has a teacher.
     """
 
-    classes: tuple[int, ...] = rules.field((), rules.set_of(rules.whole(0)))  # (): all
-    without: tuple[int, ...] = rules.field((), rules.set_of(rules.whole(0)))  # left out
+    classes: tuple[int | str, ...] = rules.field((), CLASSES)  # (): all
+    without: tuple[int | str, ...] = rules.field((), CLASSES)  # left out
     size: float = rules.field(1.0, rules.amount())
     labelled: float = rules.field(1.0, rules.amount())
     seed: int = rules.field(0, rules.whole(0))  # of the draw of `size` and `labelled`
+    unlabelled: bool = rules.field(True, rules.truth())  # examples that have no label
 
 
 def subset(
-    labels: np.ndarray, classes: int, spec: SubsetSpec, path: str
+    labels: np.ndarray,
+    class_names: Sequence[str],
+    spec: SubsetSpec,
+    path: str,
+    unlabelled: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Which examples of the train split a stage sees, and the labels it may use.
 
     Args:
-      labels: [n], of the train split.
+      labels: [n], of the train split, -1 of examples that have none.
+      class_names: [C].
       path: of the spec in the config, for messages.
+      unlabelled: whether the stage can use examples that have no label.
 
     Returns:
       [m] positions, sorted, and [m] int32 labels, -1 where they are hidden.
     """
-    for field, named in (("classes", spec.classes), ("without", spec.without)):
-        if any(c >= classes for c in named):
-            raise InputError(f"{path}.{field} is {named}; it must be of classes 0 to {classes - 1}")
-    allowed = np.isin(labels, spec.classes or range(classes)) & ~np.isin(labels, spec.without)
-    pool = np.flatnonzero(allowed)
+    pool = np.flatnonzero(~np.isin(labels, (-1, *left_out(spec, class_names, path))))
     if not len(pool):
         raise InputError(
             f"{path} has classes {spec.classes or 'all'} without {spec.without}, of which there is "
@@ -57,11 +70,25 @@ def subset(
         raise InputError(f"{path}.size is {spec.size}; there must be at least one example")
     labelled = _count(spec.labelled, size, f"{path}.labelled")
     key = (SUBSET_KEY[0] + spec.seed, SUBSET_KEY[1])
-    chosen = np.sort(pool[stratified(labels[pool], size, key)])
-    if labelled == size:
-        return chosen, labels[chosen].astype(np.int32)
-    visible = np.isin(chosen, pool[stratified(labels[pool], labelled, key)])
-    return chosen, np.where(visible, labels[chosen], -1).astype(np.int32)
+    chosen = pool[stratified(labels[pool], size, key)]
+    visible = chosen if labelled == size else pool[stratified(labels[pool], labelled, key)]
+    if unlabelled and spec.unlabelled:
+        chosen = np.append(chosen, np.flatnonzero(labels < 0))
+    chosen = np.sort(chosen)
+    shown = np.where(np.isin(chosen, visible), labels[chosen], -1)
+    return chosen, shown.astype(np.int32)
+
+
+def left_out(spec: SubsetSpec, class_names: Sequence[str], path: str = "subset") -> tuple[int, ...]:
+    """The classes whose examples a stage does not see, by their places, in order.
+
+    Raises:
+      InputError: the subset names a class that there is not.
+    """
+    every = range(len(class_names))
+    kept = set(numbers(spec.classes, class_names, f"{path}.classes") or every)
+    kept -= set(numbers(spec.without, class_names, f"{path}.without"))
+    return tuple(sorted(set(every) - kept))
 
 
 def _count(amount: int | float, available: int, path: str) -> int:

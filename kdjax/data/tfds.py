@@ -1,11 +1,13 @@
 """Sets prepared for TensorFlow Datasets (TFDS), read without TensorFlow."""
 
+import contextlib
 import difflib
 import importlib.util
+import json
 import os
 import re
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from kdjax.data import cache
-from kdjax.data.sources import FIELD, RawSet, Split, all_of, one_line
+from kdjax.data.sources import FIELD, RawSet, Split, all_of, joined, one_line
 from kdjax.host import files
 from kdjax.host.versions import installed
 from kdjax.rules import InputError, shown
@@ -56,23 +58,27 @@ def _read(records: Any, indices: list[int]) -> Iterator[Sequence]:
     return (records.__getitems__(indices[at : at + BATCH]) for at in range(0, len(indices), BATCH))
 
 
-def from_tfds(name: str, data_dir: str, cache_dir: str) -> RawSet:
+def from_tfds(name: str, data_dir: str, cache_dir: str, train: str = "", test: str = "") -> RawSet:
     """Train, test and perhaps validation of a set, its classes' names, its name and version.
 
-    The test split is "test" if there is one with labels, else "validation".
+    The test split is "test" if there is one with labels, else "validation", else a part of "train".
+    Classes without any example are left out.
 
     Args:
       name: `set`, `set/config`, `set:version` or `set/config:version`.
       data_dir: where it is prepared; "": $TFDS_DATA_DIR, else ~/tensorflow_datasets.
       cache_dir: as of `cache.cached`; TFDS is not imported for a set that is there.
+      train, test: the set's splits that are the train and the test split, joined by +.
     """
     data_dir = data_dir or os.environ.get("TFDS_DATA_DIR", "") or "~/tensorflow_datasets"
     if "://" not in data_dir:
         data_dir = os.path.abspath(files.expand(data_dir))
     if not re.fullmatch(r"\w+(/[\w.-]+)?(:[\d.*]+)?", name):
         raise _unknown(name, data_dir)
-    state, read = lambda: _prepared(name, data_dir), lambda: _from_records(name, data_dir)
-    return cache.cached(name, data_dir, state, read, cache_dir)
+    state = lambda: _prepared(name, data_dir)
+    read = lambda: _from_records(name, data_dir, train, test)
+    place = f"{data_dir} train {train} test {test}" if train or test else data_dir
+    return cache.cached(name, place, state, read, cache_dir)
 
 
 def _prepared(name: str, data_dir: str) -> dict[str, Any]:
@@ -82,37 +88,59 @@ def _prepared(name: str, data_dir: str) -> dict[str, Any]:
       OSError: it has none, or none that can be listed.
     """
     root = os.path.join(data_dir, re.split(r"\W", name)[0])
-    paths = [
-        os.path.join(at, file) for at, _, here in os.walk(root, followlinks=True) for file in here
-    ]
+    paths = [Path(at, file) for at, _, here in os.walk(root, followlinks=True) for file in here]
     if not paths:
         raise FileNotFoundError(f"{root} has no files")
-    found = [(path, os.stat(path)) for path in sorted(paths)]
-    return {
-        "files": [(os.path.relpath(path, root), s.st_size, s.st_mtime_ns) for path, s in found],
-        "versions": installed(DECODERS),
-    }
+    return {"files": cache.stamps(sorted(paths), Path(root)), "versions": installed(DECODERS)}
 
 
-def _from_records(name: str, data_dir: str) -> RawSet:
+def _from_records(name: str, data_dir: str, train: str, test: str) -> RawSet:
     builder = _builder(name, data_dir)
     image, label = pick_features(name, builder.info.features, builder.info.supervised_keys)
     if not builder.info.splits:
         builder = _prepare(name, data_dir, builder)
-    splits: dict[str, Split] = {}
-    for split, candidates in (("train", ["train"]), ("test", ["test", "validation"])):
-        labelled = (labelled_split(builder, c, image, label) for c in candidates)
-        found = next((split for split in labelled if split is not None), None)
-        if found is None:
-            raise InputError(
-                f"{FIELD} is {name!r}, of splits {', '.join(builder.info.splits)}; it must have a "
-                f"split {' or '.join(candidates)} with labels"
-            )
-        splits[split] = found
-    own = labelled_split(builder, "validation", image, label)
-    if own is not None and labelled_split(builder, "test", image, label) is not None:
-        splits["validation"] = own
-    return RawSet(splits, tuple(builder.info.features[label].names), builder.info.full_name)
+    open_split = lambda split: labelled_split(builder, split, image, label)
+    splits = {"train": _named("train", train or "train", name, builder, open_split)}
+    own = None if test else open_split("test")
+    if test:
+        splits["test"] = _named("test", test, name, builder, open_split)
+    elif own is not None:
+        splits["test"] = own
+    named = {*train.split("+"), *test.split("+")}
+    validation = None if "validation" in named else open_split("validation")
+    if validation is not None:
+        splits["validation" if "test" in splits else "test"] = validation
+    if "test" not in splits:
+        splits = {"all": splits["train"]}
+    return _present(splits, builder.info.features[label].names, builder.info.full_name)
+
+
+def _named(
+    use: str, names: str, name: str, builder: Any, open_split: Callable[[str], Split | None]
+) -> Split:
+    """The splits with these names, with + between them, as one."""
+    found = {split: open_split(split) for split in names.split("+")}
+    lacking = [split for split, its in found.items() if its is None]
+    if lacking:
+        raise InputError(
+            f"{FIELD} is {name!r}, of splits {', '.join(builder.info.splits)}; it must have a "
+            f"split {' and '.join(lacking)} with labels (config.dataset.{use}_splits names others, "
+            "with + between them)"
+        )
+    return joined([split for split in found.values() if split is not None])
+
+
+def _present(splits: dict[str, Split], names: Sequence[str], version: str) -> RawSet:
+    """The set with those of its classes that have examples."""
+    present = np.unique(np.concatenate([split.labels for split in splits.values()]))
+    if len(present) == len(names):
+        return RawSet(splits, tuple(names), version)
+    number = np.zeros(len(names), np.int32)
+    number[present] = np.arange(len(present))
+    splits = {s: Split(its.source, its.index, number[its.labels]) for s, its in splits.items()}
+    note = f"{len(present):,} of {len(names):,} classes have examples; the others are left out"
+    kept = tuple(names[c] for c in present)
+    return RawSet(splits, kept, f"{version} of {len(present)} classes", notes=(note,))
 
 
 def labelled_split(builder: Any, name: str, image: str, label: str) -> Split | None:
@@ -159,6 +187,9 @@ def pick_features(name: str, features: Any, supervised: tuple | None) -> tuple[s
 def _builder(name: str, data_dir: str) -> Any:
     import tensorflow_datasets as tfds
 
+    prepared = _directory(name, data_dir)
+    if prepared:  # of which TFDS's own code, and with it TensorFlow, may be needed to make it
+        return tfds.builder_from_directory(prepared)
     try:
         builder = tfds.builder(name, data_dir=data_dir, file_format="array_record")
         if not builder.info.splits and ":" not in name:  # perhaps prepared at an older version
@@ -177,6 +208,20 @@ def _builder(name: str, data_dir: str) -> Any:
         raise InputError(
             f"{FIELD} is {name!r}, which TFDS cannot open in {data_dir}: {reason}"
         ) from error
+
+
+def _directory(name: str, data_dir: str) -> Path | None:
+    """Where a set is prepared in the format that is read: the version asked for, or the newest."""
+    place, _, version = name.partition(":")
+    number = lambda path: tuple(map(int, path.name.split(".")))
+    every = [p.parent for p in Path(data_dir, place).glob(f"{version or '*'}/dataset_info.json")]
+    every = [path for path in every if re.fullmatch(r"\d+\.\d+\.\d+", path.name)]
+    for path in sorted(every, key=number, reverse=True):
+        with contextlib.suppress(OSError, ValueError):
+            known = json.loads((path / "dataset_info.json").read_text())
+            if known.get("fileFormat") == "array_record":
+                return path
+    return None
 
 
 def _prepare(name: str, data_dir: str, builder: Any) -> Any:

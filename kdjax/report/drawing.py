@@ -70,6 +70,15 @@ def _letters() -> frozenset[int]:
     return frozenset(get_font(findfont(FONT)).get_charmap())
 
 
+def picture(axes: Axes, image: np.ndarray) -> None:
+    """Draws an image [H, W] or [H, W, C], grey or RGB, its least value dark, its largest bright."""
+    image = image.astype(float)
+    if image.ndim == 3 and image.shape[2] != 3:
+        image = image.mean(axis=2)
+    axes.imshow((image - image.min()) / (np.ptp(image) or 1), cmap="gray", interpolation="none")
+    axes.set(xticks=[], yticks=[])
+
+
 def png(figure: Figure, dpi: int = DPI) -> bytes:
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=dpi, metadata={"Software": "kdjax"})

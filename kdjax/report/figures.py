@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from kdjax.report import drawing
@@ -216,7 +215,7 @@ def soft_targets(
     top = [np.ceil(10 * most[most <= 2 * m].max() + 0.1) / 10 for m in most]
     for e, (row, label) in enumerate(zip(grid, labels, strict=True)):
         if images is not None:
-            _picture(row[0], np.asarray(images[e]))
+            drawing.picture(row[0], np.asarray(images[e]))
         row[pictures].set_ylabel("probability", fontsize=8)
         row[0].set_ylabel(f"label: {names[label]}" + "\nprobability" * (not pictures), fontsize=8)
         shown = np.arange(len(names))
@@ -237,15 +236,6 @@ def soft_targets(
         axes.set_title("\n".join(textwrap.fill(line, 26) for line in title.split("\n")), fontsize=9)
     figure.supxlabel("class (blue: the label)", fontsize=9)
     return figure
-
-
-def _picture(axes: Axes, image: np.ndarray) -> None:
-    """Grey or RGB, its own smallest value dark and its largest bright."""
-    image = image.astype(float)
-    if image.ndim == 3 and image.shape[2] != 3:
-        image = image.mean(axis=2)
-    axes.imshow((image - image.min()) / (np.ptp(image) or 1), cmap="gray", interpolation="none")
-    axes.set(xticks=[], yticks=[])
 
 
 def _means(populations: Sequence[np.ndarray]) -> np.ma.MaskedArray:

@@ -1,0 +1,78 @@
+"""The names of classes: their order, and which classes a user means by a name or a number."""
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+from kdjax.rules import InputError, shown
+
+
+def ordered(names: Iterable[str]) -> list[str]:
+    """Names in the order of their classes: by number where all are numbers, else by letter."""
+    names = sorted(names)
+    return sorted(names, key=int) if all(map(_is_number, names)) else names
+
+
+def numbers(named: Sequence[int | str], class_names: Sequence[str], path: str) -> tuple[int, ...]:
+    """The places [n] in the order of the logits of the classes that a user has named.
+
+    Args:
+      named: names, or places; those of classes whose names are other numbers only by name.
+      path: of the field, for messages.
+
+    Raises:
+      InputError: there is no such class, one is named twice, or a place may mean a name.
+    """
+    return tuple(_distinct([_number(each, class_names, path) for each in named], named, path))
+
+
+def _number(each: int | str, class_names: Sequence[str], path: str) -> int:
+    if isinstance(each, str):
+        if each not in class_names:
+            close = difflib.get_close_matches(each, class_names, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise InputError(
+                f"{path} has {each!r}; it must be of the classes {listed(class_names)}{hint}"
+            )
+        return list(class_names).index(each)
+    names_are_numbers = all(map(_is_number, class_names))
+    if names_are_numbers and list(map(int, class_names)) != list(range(len(class_names))):
+        raise InputError(
+            f"{path} has {each}, but the classes' names are numbers, {listed(class_names)}; it "
+            f"must have a name as text, such as {class_names[-1]!r}"
+        )
+    if each >= len(class_names):
+        raise InputError(
+            f"{path} has {each}; it must be of classes 0 to {len(class_names) - 1}, or their names"
+        )
+    return int(each)
+
+
+def _distinct(found: list[int], named: Sequence[int | str], path: str) -> list[int]:
+    if len(set(found)) < len(found):
+        raise InputError(f"{path} is {shown(tuple(named))}; it must name each class once")
+    return found
+
+
+def difference(theirs: Sequence[str], ours: Sequence[str]) -> str:
+    """In what the classes `theirs` differ from `ours`, as a clause; "" where they are the same."""
+    theirs, ours = list(theirs), list(ours)
+    if theirs == ours:
+        return ""
+    more, fewer = [n for n in theirs if n not in ours], [n for n in ours if n not in theirs]
+    if more or fewer:
+        parts = [f"it alone has {listed(more)}"] * bool(more)
+        parts += [f"this data set alone has {listed(fewer)}"] * bool(fewer)
+        return f"{len(theirs)} classes are not this data set's {len(ours)}: {', '.join(parts)}"
+    place = next(n for n, (one, other) in enumerate(zip(theirs, ours, strict=True)) if one != other)
+    name = theirs[place]
+    return f"class {place} is {shown(name)}, which is class {ours.index(name)} here"
+
+
+def listed(names: Sequence[str | int], most: int = 6) -> str:
+    """The first few names, and how many there are beside them."""
+    words = ", ".join(map(repr, names[:most]))
+    return words if len(names) <= most else f"{words} and {len(names) - most} more"
+
+
+def _is_number(name: str) -> bool:
+    return name.isascii() and name.isdigit()
