@@ -15,10 +15,12 @@ from jax.extend.mlir import ir
 from jax.extend.mlir.dialects import stablehlo
 from onnx import helper, numpy_helper
 
-from kdjax.nets.onnx_ops import OPERATIONS, Graph, Unknown, Value, described, kind
+from kdjax.nets.to_onnx.graph import Graph, Unknown, Value, described, kind
+from kdjax.nets.to_onnx.table import OPERATIONS
 
 OPSET, IR_VERSION = 18, 9  # of 2022 and 2023: runtimes of any age read it
 CPU = 0  # the place of "cpu" among the platforms of an exported program
+CALLS = {"func.call": "callee", "stablehlo.composite": "decomposition"}
 SHAPE_ASSERTION = "shape_assertion"  # the one custom call that does nothing
 
 
@@ -35,7 +37,7 @@ def to_onnx(exported: jax.export.Exported, name: str) -> bytes:
     with ir.Context() as context:
         stablehlo.register_dialect(context)
         module = mlir.deserialize_portable_artifact(exported.mlir_module_serialized)
-        functions = {str(op.name).strip('"'): op for op in module.body.operations}
+        functions = {ir.StringAttr(op.name).value: op for op in module.body.operations}
         graph = Graph(functions=functions)
         *others, given = (described(argument) for argument in functions["main"].arguments)
         platform = graph.constant(np.int32(CPU))
@@ -86,9 +88,9 @@ def _block(graph: Graph, block: Any, values: dict[Any, Value]) -> list[Value]:
         dialect, _, short = name.partition(".")
         if short == "return":
             return inputs
-        if name == "func.call":
-            function = graph.functions[str(op.attributes["callee"]).removeprefix("@").strip('"')]
-            results = _function(graph, function, inputs)
+        if name in CALLS:
+            called = ir.FlatSymbolRefAttr(op.attributes[CALLS[name]]).value
+            results = _function(graph, graph.functions[called], inputs)
         elif name == "stablehlo.case":
             if inputs[0].known is None:
                 raise Unknown("stablehlo.case of a number that depends on the inputs")
