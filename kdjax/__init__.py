@@ -2,7 +2,7 @@
 
 `train` and `distill` train a population of any net and return a finished `Stage`; `run` runs an
 experiment of several stages from a config, and `python -m kdjax.main` does so from a shell.
-`open_stage` opens a finished stage. `from kdjax import losses` brings the losses, for use in any
+`open_stage` opens a finished stage, `open_export` a net that left. `from kdjax import losses` brings the losses, for use in any
 training loop, and `from kdjax import figures` the figures of a report.
 
 In a notebook, call `use_machine()` before anything else computes: the command does so too.
@@ -11,6 +11,7 @@ In a notebook, call `use_machine()` before anything else computes: the command d
 from kdjax.api import distill, train
 from kdjax.data import arrays
 from kdjax.experiment import examples, run
+from kdjax.exported import Exported, open_export
 from kdjax.host.machine import use_machine
 from kdjax.losses import Term
 from kdjax.nets import equinox, function, linen, nnx
@@ -20,6 +21,7 @@ from kdjax.stage import Stage, open_stage
 from kdjax.teachers import Teacher, logits
 
 __all__ = [
+    "Exported",
     "Net",
     "Report",
     "Stage",
@@ -33,6 +35,7 @@ __all__ = [
     "linen",
     "logits",
     "nnx",
+    "open_export",
     "open_stage",
     "run",
     "train",

@@ -3,6 +3,7 @@
 Only the operations that nets are made of are known; any other is refused by name.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -24,15 +25,16 @@ CALLS = {"func.call": "callee", "stablehlo.composite": "decomposition"}
 SHAPE_ASSERTION = "shape_assertion"  # the one custom call that does nothing
 
 
-def to_onnx(exported: jax.export.Exported, name: str) -> bytes:
+def to_onnx(exported: jax.export.Exported, name: str, class_names: Sequence[str]) -> bytes:
     """An ONNX file: "inputs" [batch, ...] -> "logits" [batch, C].
 
     Args:
       exported: of one argument [B, ...], B symbolic; of its platforms the first is meant, "cpu".
       name: of the graph.
+      class_names: [C], kept as JSON in the file's metadata, "class_names".
 
     Raises:
-      ValueError: the program has an operation that is not known here; the message names it.
+      Unknown: the program has an operation that is not known here; the message names it.
     """
     with ir.Context() as context:
         stablehlo.register_dialect(context)
@@ -62,6 +64,7 @@ def to_onnx(exported: jax.export.Exported, name: str) -> bytes:
         ir_version=IR_VERSION,
         producer_name="kdjax",
     )
+    helper.set_model_props(model, {"class_names": json.dumps(class_names)})
     onnx.checker.check_model(model)
     return model.SerializeToString()
 
