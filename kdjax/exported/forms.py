@@ -160,8 +160,8 @@ def largest_difference(ours: Call, other: Call, meta: Mapping[str, Any], says: s
 
 
 def latencies(calls: Mapping[str, Call], meta: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    """{form: {examples of a call: milliseconds}}, the median of some calls after warm-up, inputs and
-    logits on the host."""
+    """{form: {examples of a call: milliseconds}}, the median of some calls after warm-up, with
+    inputs and logits on the host."""
     return {
         form: {str(n): _median_ms(call, examples(meta, n)) for n in (1, 100)}
         for form, call in calls.items()
