@@ -2,9 +2,9 @@
 
 `train` and `distill` train a population of any net and return a finished `Stage`; `run` runs an
 experiment of several stages from a config, and `python -m kdjax.main` does so from a shell.
-`open_stage` opens a finished stage, and `open_export` a net that `Stage.export` has written. `from
-kdjax import losses` brings the losses, for use in any training loop, and `from kdjax import figures`
-the figures of a report.
+`open_stage` opens a finished stage, and `open_export` a net that `Stage.export` has written.
+`from kdjax import losses` brings the losses, for use in any training loop, and `from kdjax import
+figures` the figures of a report.
 
 In a notebook, call `use_machine()` before anything else computes: the command does so too.
 """

@@ -50,7 +50,8 @@ def _head(config: Mapping[str, Any]) -> str:
 A classifier of {config["classes"]} classes, a `{printable(config["model"])}` of
 {config["parameters"]:,} parameters, trained by kdjax {version} in {stage["steps"]} steps on the
 data set `{printable(str(data["name"]))}` (version `{printable(str(data["version"]))[:40]}`).
-{taught} Numbers of this member: {_listed(config["member"])}. `config.json` holds all of its settings."""
+{taught} Numbers of this member: {_listed(config["member"])}.
+`config.json` holds all of its settings."""
 
 
 def _listed(numbers: Mapping[str, Any]) -> str:
