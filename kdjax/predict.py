@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from kdjax.exported import Exported, open_export
-from kdjax.exported.forms import PROGRAM
+from kdjax.exported.forms import PARAMETERS, PROGRAM
 from kdjax.host import files, machine
 from kdjax.host.checkpoint import CHECKPOINTS
 from kdjax.main import BAD_INPUT, quiet
@@ -72,8 +72,9 @@ def opened(path: str) -> Stage | Exported:
         raise InputError(
             f"{path!r} is no directory; it must be that of a finished stage, or of an exported net"
         )
-    is_stage = (folder / CHECKPOINTS).is_dir() or not (folder / PROGRAM).exists()
-    return open_stage(folder).best() if is_stage else open_export(folder)
+    is_stage = (folder / CHECKPOINTS).is_dir()
+    is_export = any((folder / name).exists() for name in (PROGRAM, PARAMETERS)) and not is_stage
+    return open_export(folder) if is_export else open_stage(folder).best()
 
 
 if __name__ == "__main__":

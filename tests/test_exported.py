@@ -159,7 +159,7 @@ def test_a_folder_that_is_taken_is_refused_before_anything_is_computed(
         ("full", "is there and is not empty"),
         ("file", "is no folder"),
         ("link", "is no folder"),
-        ("file/below", "cannot be"),
+        ("file/below", "nothing can be written in"),
     ):
         with refuses("folder is ", says):
             stage.best().export(tmp_path / name)
@@ -255,7 +255,7 @@ def mutated(content: bytes, random: np.random.Generator) -> bytes:
 def test_a_hundred_mutated_exports_are_refused(copy):
     random, count = np.random.default_rng(0), 0
     while count < 100:
-        path = copy / FILES[count % len(FILES)]
+        path = copy / FILES[1:][count % 4]  # the card is its reader's to edit
         whole = path.read_bytes()
         changed = mutated(whole, random)
         if changed == whole:

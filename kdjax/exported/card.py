@@ -44,7 +44,7 @@ def _head(config: Mapping[str, Any]) -> str:
     stage, data = config["stage"], config["dataset"]
     teachers = ", ".join(f"`{printable(str(t))}`" for t in config["teachers"])
     taught = f"It learned from the teachers {teachers}." if teachers else "It had no teacher."
-    version = config["exported_with"]["versions"]["kdjax"]
+    version = config["trained_with"]["kdjax"]
     return f"""# {printable(stage["name"])}
 
 A classifier of {config["classes"]} classes, a `{printable(config["model"])}` of

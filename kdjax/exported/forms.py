@@ -43,7 +43,7 @@ def parameters(variables: Variables) -> bytes:
             raise InputError(
                 f"a variable has the name {odd[0]!r}; it must have no / to be exported"
             )
-        arrays["/".join(names)] = np.ascontiguousarray(leaf)
+        arrays["/".join(names)] = np.array(leaf, order="C")
     return save(arrays)
 
 
@@ -108,9 +108,10 @@ def run_onnx(data: bytes, says: str) -> Call:
     """
     import onnxruntime
 
-    onnxruntime.set_default_logger_severity(3)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors
     try:
-        session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(data, options, ["CPUExecutionProvider"])
     except Exception as error:  # whatever the runtime lacks
         why = " ".join(str(error).split())[:200]
         raise InputError(

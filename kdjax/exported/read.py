@@ -103,7 +103,7 @@ def _contents(path: Path, declared: dict[str, Any]) -> dict[str, bytes]:
     """Every file that the config declares, as it was written."""
     found = {}
     for name, facts in declared.items():
-        check(one_of((forms.PARAMETERS, forms.PROGRAM, forms.ONNX, forms.CARD)), "a file", name)
+        check(one_of((forms.PARAMETERS, forms.PROGRAM, forms.ONNX)), "a file", name)
         size = (path / name).stat().st_size
         if size != facts["bytes"]:
             raise ValueError(f"its {name} has {size} bytes, not {facts['bytes']}")

@@ -21,7 +21,7 @@ from kdjax.rules import InputError, shown
 
 FORMAT = "kdjax export 1"
 UNSIGNED = 64 * "0"  # what stands in config.json where its digest will
-KEPT = ("model", "classes", "input_shape", "input_dtype", "preprocessing", "dataset", "teachers")
+KEPT = ("model", "classes", "input_shape", "input_dtype", "preprocessing", "dataset")
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,10 +70,10 @@ def write(folder: str | Path, student: Student, onnx: bool | None) -> Path:
     with_onnx = forms.onnx_asked(onnx)
     made, facts = _forms(student, with_onnx)
     found = facts | _description(student, made)
-    made[forms.CARD] = card.of(found).encode()
     found["files"] = {
         name: {"sha256": sha256(data), "bytes": len(data)} for name, data in made.items()
     }
+    made[forms.CARD] = card.of(found).encode()  # which its reader may edit
     made[forms.CONFIG] = signed(found)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -105,6 +105,9 @@ def _free(folder: str | Path) -> Path:
     if not isinstance(folder, str | os.PathLike) or not str(folder):
         raise InputError(f"folder is {shown(folder)}; it must be the path of a folder")
     target = Path(os.path.abspath(files.expand(folder)))
+    above = next(parent for parent in target.parents if os.path.lexists(parent))
+    if not (above.is_dir() and os.access(above, os.W_OK)):
+        raise InputError(f"folder is {str(folder)!r}, but nothing can be written in {above}")
     try:
         taken = os.path.lexists(target) and (not target.is_dir() or any(target.iterdir()))
         linked = target.is_symlink()
@@ -154,7 +157,8 @@ def _description(student: Student, made: Mapping[str, bytes]) -> dict[str, Any]:
         **{key: meta[key] for key in KEPT},
         "class_names": list(student.class_names),
         "arguments": student.spec.get("model"),
-        "stage": dict(student.spec),
+        "teachers": [_last(str(name)) for name in meta["teachers"]],
+        "stage": {k: v for k, v in student.spec.items() if k not in ("teacher", "init_from")},
         "member": dict(student.numbers),
         "parameters": cost.parameters(student.variables["params"]),
         "metrics": student.metrics,
@@ -163,6 +167,11 @@ def _description(student: Student, made: Mapping[str, bytes]) -> dict[str, Any]:
         "trained_with": meta["versions"],
         "exported_with": versions.environment() | {"versions": versions.versions() | onnx},
     }
+
+
+def _last(path: str) -> str:
+    """The name of a directory without where it was on this machine."""
+    return path.rstrip("/").rpartition("/")[2]
 
 
 def unsigned(text: str) -> tuple[dict[str, Any], bool]:
