@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
+import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,11 +77,11 @@ def write(folder: str | Path, student: Student, onnx: bool | None) -> Path:
     made[forms.CONFIG] = signed(found)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        beside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        beside = target.parent / f".{target.name}.{uuid.uuid4().hex}"
         try:
+            beside.mkdir()
             for name, data in made.items():
                 files.write(beside / name, data)
-            beside.chmod(0o777 & ~_umask())
             os.rename(beside, target)  # also onto an empty folder
         finally:
             shutil.rmtree(beside, ignore_errors=True)
@@ -119,12 +119,6 @@ def _free(folder: str | Path) -> Path:
             f"folder is {str(folder)!r}, which {what}; it must be new, or an empty folder"
         )
     return target
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _forms(student: Student, with_onnx: bool) -> tuple[dict[str, bytes], dict[str, Any]]:
