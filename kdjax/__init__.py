@@ -2,8 +2,9 @@
 
 `train` and `distill` train a population of any net and return a finished `Stage`; `run` runs an
 experiment of several stages from a config, and `python -m kdjax.main` does so from a shell.
-`open_stage` opens a finished stage. `from kdjax import losses` brings the losses, for use in any
-training loop, and `from kdjax import figures` the figures of a report.
+`open_stage` opens a finished stage, and `open_export` a net that `Stage.export` has written.
+`from kdjax import losses` brings the losses, for use in any training loop, and `from kdjax import
+figures` the figures of a report.
 
 In a notebook, call `use_machine()` before anything else computes: the command does so too.
 """
@@ -11,6 +12,7 @@ In a notebook, call `use_machine()` before anything else computes: the command d
 from kdjax.api import distill, train
 from kdjax.data import arrays
 from kdjax.experiment import examples, run
+from kdjax.exported import Exported, open_export
 from kdjax.host.machine import use_machine
 from kdjax.losses import Term
 from kdjax.nets import equinox, function, linen, nnx
@@ -21,6 +23,7 @@ from kdjax.stage import Stage, open_stage
 from kdjax.teachers import Teacher, logits
 
 __all__ = [
+    "Exported",
     "Net",
     "Report",
     "Stage",
@@ -35,6 +38,7 @@ __all__ = [
     "linen",
     "logits",
     "nnx",
+    "open_export",
     "open_stage",
     "run",
     "train",

@@ -13,6 +13,7 @@ from kdjax.data import Dataset, difference, fetch, numbered
 from kdjax.host import memory
 from kdjax.nets.net import Array, Net, Variables
 from kdjax.nets.trees import Form
+from kdjax.raw import accepted
 from kdjax.rules import InputError, shown
 from kdjax.stage import Stage
 from kdjax.teachers import Teacher
@@ -41,7 +42,7 @@ def check_fit(opened: Stage, dataset: Dataset, path: str, reference: str | Stage
                 f"{says}, whose {what} {there} differs from this data set's {here}; the two must "
                 "be equal"
             )
-    (low, high), here = opened.accepts, dataset.input_range
+    (low, high), here = accepted(opened.meta), dataset.input_range
     if here and not (low <= here[0] and here[1] <= high):
         raise InputError(
             f"{says}, whose inputs {opened.meta['input_range']} have another range than this data "

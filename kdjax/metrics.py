@@ -16,6 +16,7 @@ __all__ = ["calibration", "finish", "sums"]
 
 EXACT = jax.lax.Precision.HIGHEST  # of sums as products, which a GPU would round to 10 bits
 BINS = 15  # of the calibration error: equal widths, arXiv 1706.04599
+TEMPERATURES = tuple(2.0 ** (n / 4) for n in range(-12, 17))  # that are tried for calibration
 
 
 def sums(
@@ -29,7 +30,8 @@ def sums(
       teacher_logits: [B, C] of the teacher's distribution at T = 1, or None.
 
     Returns:
-      Scalars, and `calibration_gap` [BINS]: the sum of confidence minus correctness per bin.
+      Scalars, `calibration_gap` [BINS]: the sum of confidence minus correctness per bin, and
+      `nll_at` [TEMPERATURES]: of the logits divided by each.
     """
     logits = logits.astype(jnp.float32)
     weight = (labels >= 0).astype(jnp.float32)
@@ -37,12 +39,14 @@ def sums(
     predicted = jnp.argmax(logits, axis=1)
     correct = (predicted == labels).astype(jnp.float32)
     confidence = p.max(axis=1)
+    nll_at = lambda t: (weight * cross_entropy(logits / t, labels)).sum()
     one_hot = jax.nn.one_hot(labels, logits.shape[1])
     bins = _bins(confidence)
     totals = {
         "count": weight.sum(),
         "errors": (weight * (1 - correct)).sum(),
         "nll": (weight * cross_entropy(logits, labels)).sum(),
+        "nll_at": jax.lax.map(nll_at, jnp.array(TEMPERATURES, jnp.float32)),
         "brier": (weight * jnp.sum((p - one_hot) ** 2, axis=1)).sum(),
         "calibration_gap": jnp.matmul(weight * (confidence - correct), bins, precision=EXACT),
     }
@@ -59,7 +63,8 @@ def finish(totals: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
     Returns:
       `errors` (a count), `accuracy` and `agreement` (fractions), `nll` and `teacher_kl` (nats
-      per example), `brier` (squared distance to the one-hot label), `ece` (a fraction).
+      per example), `brier` (squared distance to the one-hot label), `ece` (a fraction),
+      `calibration_temperature` (by which the logits are divided for the least nll).
     """
     count = totals["count"]
     numbers = {
@@ -68,11 +73,32 @@ def finish(totals: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         "nll": totals["nll"] / count,
         "ece": np.abs(totals["calibration_gap"]).sum(axis=-1) / count,
         "brier": totals["brier"] / count,
+        "calibration_temperature": _least(totals["nll_at"]),
     }
     for name in ("agreement", "teacher_kl"):
         if name in totals:
             numbers[name] = totals[name] / count
     return numbers
+
+
+def _least(sums: np.ndarray) -> np.ndarray:
+    """The temperature of the least sum [..., TEMPERATURES], by a parabola through the least and
+    its neighbours (temperature scaling, arXiv 1706.04599); NaN where there is none.
+
+    At either end of the range it is that end: the least is there or beyond.
+    """
+    sums = np.asarray(sums, np.float64)
+    known = np.isfinite(sums).all(axis=-1)
+    sums = np.where(known[..., None], sums, 0.0)
+    place = sums.argmin(axis=-1)
+    inner = np.clip(place, 1, len(TEMPERATURES) - 2)
+    at = lambda p: np.take_along_axis(sums, p[..., None], axis=-1)[..., 0]
+    below, least, above = at(inner - 1), at(inner), at(inner + 1)
+    bend = below - 2 * least + above
+    shift = np.where(bend > 0, (below - above) / np.where(bend > 0, 2 * bend, 1.0), 0.0)
+    shift = np.where(place == inner, np.clip(shift, -0.5, 0.5), 0.0)
+    step = np.log(TEMPERATURES[1] / TEMPERATURES[0])
+    return np.where(known, np.take(TEMPERATURES, place) * np.exp(step * shift), np.nan)
 
 
 def calibration(logits: jax.Array, labels: jax.Array) -> dict[str, jax.Array]:

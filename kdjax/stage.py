@@ -12,17 +12,15 @@ from typing import Any
 import jax
 import numpy as np
 
-from kdjax import parallel
-from kdjax.data import DIGITS, Preprocessing, numbered, one_line, shaped
-from kdjax.data.given import as_array
+from kdjax import exported, parallel, raw
+from kdjax.data import Preprocessing, numbered, one_line
 from kdjax.host import checkpoint, files
 from kdjax.nets import cost, export
 from kdjax.nets.net import Array, Net, Outputs, Variables
 from kdjax.population import choose_plan, over_members
+from kdjax.raw import BATCH
 from kdjax.rules import InputError, check, number, one_of, shown, text, tuple_of, whole
 from kdjax.views import preprocess
-
-BATCH = 1000  # examples of one prediction call, at most
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -41,6 +39,8 @@ class Stage:
       program: the net's evaluation as `nets.export` wrote it.
       net: the net itself, where the code that made it is at hand.
       report: of the run that made it, for a stage that `kdjax.train` or `distill` returned.
+      origin: the `members`, `metrics` and `diverged` of the stage that this is a part of; None for
+        one that is whole.
     """
 
     path: Path | None
@@ -54,6 +54,7 @@ class Stage:
     program: bytes
     net: Net | None = None
     report: Any = None
+    origin: dict[str, Any] | None = None
 
     def __repr__(self) -> str:
         members = f"{len(self.members)} x {self.meta['model']}"
@@ -84,19 +85,6 @@ class Stage:
     def preprocessing(self) -> Preprocessing:
         numbers = self.meta["preprocessing"]
         return Preprocessing(tuple(numbers["mean"]), tuple(numbers["scale"]))
-
-    @property
-    def accepts(self) -> tuple[float, float]:
-        """The least and the largest input that `predict` takes: of integers those of the data set,
-        of floats those within ten times its range on either side."""
-        dtype, known = self.meta["input_dtype"], self.meta.get("input_range")
-        if dtype == "float32":
-            low, high = known or (-math.inf, math.inf)
-            far = 10 * (high - low) or math.inf
-            return low - far, high + far
-        if known is None and self.meta["dataset"].get("version") == DIGITS:
-            return 0, 16
-        return tuple(known) if known else (0, float(np.iinfo(dtype).max))
 
     @functools.cached_property
     def _exported(self) -> export.Forward:
@@ -153,12 +141,14 @@ class Stage:
             )
         members = [int(m) for m in members]
         pick = lambda values: [values[m] for m in members]
+        now = {name: getattr(self, name) for name in ("members", "metrics", "diverged")}
         return dataclasses.replace(
             self,
             members=pick(self.members),
             diverged=pick(self.diverged),
             metrics={s: {k: pick(v) for k, v in m.items()} for s, m in self.metrics.items()},
             variables=jax.tree.map(lambda x: x[members], self.variables),
+            origin=self.origin or now,
         )
 
     def best(self) -> "Stage":
@@ -172,6 +162,45 @@ class Stage:
         errors = np.array(healthy.metrics["validation"]["errors"], float)
         return healthy.part([int(errors.argmin())])
 
+    def export(self, folder: str | Path, onnx: bool | None = None) -> Path:
+        """Writes the one member, such as `stage.best()`, in forms that run without kdjax:
+        `model.safetensors` (its parameters), `forward.stablehlo` and `model.onnx` (raw inputs [B,
+        ...] -> logits [B, C], parameters and preprocessing within), with `config.json` and a model
+        card, `README.md`. Each form is run against this stage. `kdjax.open_export` opens it.
+
+        Args:
+          folder: a new or an empty one; it is there when all of it is, or not at all.
+          onnx: whether ONNX is among the forms; None: if `kdjax[onnx]` is installed.
+
+        Returns:
+          The folder's path.
+
+        Raises:
+          InputError: there are several members, the one diverged, the folder is taken or cannot be
+            written, or a form cannot be made or gives other logits (1e-5 of the largest).
+        """
+        if len(self.members) != 1:
+            raise InputError(
+                f"{self.where} has {len(self.members)} members; export takes one, as of "
+                "stage.best() or stage.part(0)"
+            )
+        self.healthy()
+        one = jax.tree.map(lambda x: x[0], self.variables)
+        prepared, numbers = self.preprocessing, self.members[0]
+        student = exported.Student(
+            where=self.where,
+            spec=self.spec,
+            numbers=numbers,
+            meta=self.meta,
+            class_names=self.class_names,
+            metrics={s: {k: v[0] for k, v in m.items()} for s, m in self.metrics.items()},
+            spread=_spread(self.origin or vars(self), numbers),
+            variables=one,
+            forward=lambda x: self._exported.call(one, preprocess(x, prepared)).astype(np.float32),
+            predict=lambda x: self.predict(x)[0],
+        )
+        return exported.write(folder, student, onnx)
+
     def read_images(self, paths: str | Path | Iterable[str | Path]) -> np.ndarray:
         """Image files as `predict` takes them, [B, H, W, C] uint8: read as those of a folder are,
         cropped to the shape of the net's inputs and scaled to it.
@@ -179,17 +208,7 @@ class Stage:
         Raises:
           InputError: the net was not trained on images of 8 bits, or a file is none.
         """
-        from kdjax.data.images import read_images  # here, for only folders need Pillow
-
-        shape, dtype = self.meta["input_shape"], self.meta["input_dtype"]
-        _, high = self.accepts
-        if len(shape) != 3 or shape[2] not in (1, 3) or dtype != "uint8" or high != 255:
-            raise InputError(
-                f"{self.where} was trained on inputs of the shape {shape}, dtype {dtype}"
-                f"{f', from 0 to {high:g}' * (dtype == 'uint8')}; image files can be read for nets "
-                "that were trained on images [H, W, 1 or 3] of 8 bits, from 0 to 255"
-            )
-        return read_images(paths, shape)
+        return raw.read_images(paths, self.meta, self.where)
 
     def predict(self, inputs: Any) -> np.ndarray:
         """Logits [M, B, C] of raw inputs [B, ...], as the data set has them.
@@ -198,17 +217,10 @@ class Stage:
           InputError: inputs have another shape or range than the data set's, are floats where
             those are integers or integers where those are floats, or are no finite numbers.
         """
-        inputs = self._checked(shaped(as_array("inputs", inputs), self.meta["input_shape"]))
+        inputs = raw.checked(inputs, self.meta)
         if not len(inputs):
             return np.zeros((len(self.members), 0, self.meta["classes"]), np.float32)
-        size = min(BATCH, 1 << (len(inputs) - 1).bit_length())  # few sizes, to compile few times
-        program = self._program(size)
-        logits = []
-        for start in range(0, len(inputs), size):
-            batch = inputs[start : start + size]
-            padded = batch if len(batch) == size else np.resize(batch, (size, *batch.shape[1:]))
-            logits.append(program(padded)[:, : len(batch)])
-        return logits[0] if len(logits) == 1 else np.concatenate(logits, axis=1)
+        return raw.in_batches(lambda batch: self._program(len(batch))(batch), inputs, axis=1)
 
     def _program(self, size: int) -> Callable[[np.ndarray], np.ndarray]:
         """(raw inputs [size, ...]) -> logits [M, size, C], on the devices that divide a batch."""
@@ -236,41 +248,6 @@ class Stage:
             return np.concatenate(list(out), axis=1)
 
         return on_all
-
-    def _checked(self, inputs: np.ndarray) -> np.ndarray:
-        """Inputs of the shape, the kind and the range that the net was trained on."""
-        shape, dtype = tuple(self.meta["input_shape"]), self.meta["input_dtype"]
-        if inputs.ndim == 0 or inputs.shape[1:] != shape:
-            raise InputError(
-                f"inputs have the shape {inputs.shape}; it must be [B, "
-                f"{', '.join(map(str, shape))}]"
-            )
-        if inputs.dtype.kind not in "biuf":
-            raise InputError(f"inputs are {inputs.dtype}; they must be numbers")
-        floats = inputs.dtype.kind == "f"
-        if floats:
-            with np.errstate(over="ignore"):
-                inputs = inputs.astype(np.float32, copy=False)
-            wrong = inputs.size - np.count_nonzero(np.isfinite(inputs))
-            if wrong:
-                raise InputError(
-                    f"inputs have {wrong} values NaN or infinite; they must be finite in float32"
-                )
-        if floats != (dtype == "float32"):
-            kind = "floats" if dtype == "float32" else "integers"
-            raise InputError(
-                f"inputs are {'floats' if floats else inputs.dtype}; they must be {kind}, as the "
-                "data set has them"
-            )
-        low, high = self.accepts
-        if inputs.size and not (low <= inputs.min() and inputs.max() <= high):
-            known = self.meta["input_range"] if floats else (low, high)
-            of_data = "near those of the data set, " if floats else ""
-            raise InputError(
-                f"inputs have values from {inputs.min():g} to {inputs.max():g}; they must be "
-                f"{of_data}from {known[0]:g} to {known[1]:g}"
-            )
-        return inputs
 
 
 def open_stage(path: str | Path, net: Net | None = None) -> Stage:
@@ -320,6 +297,24 @@ def _costs(results: Mapping[str, Any]) -> dict[str, float]:
     """The costs of one member, NaN where they are not known, which JSON has as null."""
     known = {k: results[k] for k in ("parameters", "flops_per_example", "latency_ms")}
     return {k: math.nan if value is None else value for k, value in known.items()}
+
+
+def _spread(stage: Mapping[str, Any], numbers: Mapping[str, Any]) -> dict[str, Any]:
+    """{split: {metric: n, mean and standard deviation}} over the healthy members of a stage that
+    have these numbers but for the seed."""
+    but_seed = lambda member: {k: v for k, v in member.items() if k != "seed"}
+    like = [
+        m
+        for m, (member, bad) in enumerate(zip(stage["members"], stage["diverged"], strict=True))
+        if not bad and but_seed(member) == but_seed(numbers)
+    ]
+
+    def over(values: list[float | None]) -> dict[str, float | None]:
+        known = np.array([values[m] for m in like], float)  # None becomes NaN
+        std = float(known.std(ddof=1)) if len(like) > 1 else None
+        return {"n": len(like), "mean": float(known.mean()), "std": std}
+
+    return {s: {k: over(v) for k, v in m.items()} for s, m in stage["metrics"].items()}
 
 
 def _check(stage: Stage) -> None:

@@ -13,6 +13,7 @@ import kdjax
 from kdjax.config import experiment, parse, stage
 from kdjax.data import DatasetSpec, arrays, load, scan
 from kdjax.identity import of_data
+from kdjax.raw import accepted
 
 IMAGES, LABELS = load_digits().images.astype(np.uint8), load_digits().target
 NET = dict(name="mlp", hidden=(4,))
@@ -149,7 +150,10 @@ def test_predict_takes_what_was_trained_on(trained):
     ):
         assert trained[name].predict(inputs[:3]).shape == (1, 3, 10)
     assert trained["digits"].meta["input_range"] == [0, 16]
-    assert trained["binary"].accepts == (0, 1) and trained["bytes"].accepts == (0, 255)
+    assert accepted(trained["binary"].meta) == (0, 1) and accepted(trained["bytes"].meta) == (
+        0,
+        255,
+    )
 
 
 @pytest.mark.parametrize("name", ["digits", "binary", "floats"])

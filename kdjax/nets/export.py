@@ -61,10 +61,12 @@ def export(
     silent: Call = lambda v, x: program.silent(whole, v, x)
     # a net may need to know how many examples there are: here, one
     each: Call = lambda v, x: jax.vmap(lambda example: silent(v, example[None])[0])(x)
+    shapes = jax.tree.map(lambda x: ShapeDtypeStruct(x.shape, x.dtype), variables)
+    inputs = ShapeDtypeStruct((_batch(), *input_shape), "float32")
     exported, first = None, Exception()
     for call in (whole, silent, each):
         try:
-            exported = _exported(call, variables, input_shape)
+            exported = _exported(call, shapes, inputs)
             break
         except Exception as error:  # whatever the net's code, or a platform, does not do
             first = error if call is whole else first
@@ -99,17 +101,12 @@ def load(data: bytes, variables: Variables, input_shape: tuple[int, ...], classe
         raise ValueError(f"it is no exported net ({calls.reason(error)})") from error
     described = lambda tree: jax.tree.map(lambda x: (tuple(x.shape), str(x.dtype)), tree)
     structure = jax.tree.structure(((variables, 0), {}))
-    *leaves, inputs = exported.in_avals
+    *leaves, _ = exported.in_avals
     if str(exported.in_tree) != str(structure) or described(leaves) != described(
         jax.tree.leaves(variables)
     ):
         raise ValueError("its variables are not those of the net")
-    outputs = exported.out_avals
-    batch = inputs.shape[0] if inputs.shape else 1
-    if not jax.export.is_symbolic_dim(batch) or inputs.shape[1:] != tuple(input_shape):
-        raise ValueError(f"its inputs {inputs.shape} are not [B, ...] of examples {input_shape}")
-    if len(outputs) != 1 or outputs[0].shape != (batch, classes):
-        raise ValueError(f"its logits are not those of {classes} classes")
+    _check_shapes(exported, input_shape, classes)
     kind = "convolutional" if "stablehlo.convolution" in text else "dense"
     return Forward(exported.call, kind, data)
 
@@ -148,15 +145,64 @@ def check_same(
         raise InputError(f"{says}, which gives other logits than the net of {path}")
 
 
-def _exported(function: Call, variables: Variables, input_shape: tuple[int, ...]) -> Any:
+def whole(
+    call: Callable[[jax.Array], jax.Array], input_shape: tuple[int, ...], dtype: str
+) -> bytes:
+    """A forward pass whose parameters are within, for any number of examples.
+
+    Args:
+      call: (raw inputs [B, ...]) -> logits [B, C].
+      input_shape: of one example.
+      dtype: of the raw inputs.
+
+    Returns:
+      What `jax.export.deserialize` reads: inputs [B, ...] -> logits [B, C] on CPU, CUDA and TPU.
+    """
+    return bytes(_exported(call, ShapeDtypeStruct((_batch(), *input_shape), dtype)).serialize())
+
+
+def load_whole(
+    data: bytes, classes: int, input_shape: tuple[int, ...], dtype: str
+) -> Callable[[jax.Array], jax.Array]:
+    """The forward pass that `whole` has written, traceable; nothing is run.
+
+    Args:
+      data: the file's content, which is known not to be damaged.
+
+    Raises:
+      ValueError: it is no such program, or of other inputs or classes.
+    """
+    try:
+        exported = jax.export.deserialize(bytearray(data))
+        _check_calls(exported)
+    except Exception as error:
+        raise ValueError(f"it is no exported net ({calls.reason(error)})") from error
+    if [str(aval.dtype) for aval in exported.in_avals] != [dtype]:
+        raise ValueError(f"its inputs are not one array of {dtype}")
+    _check_shapes(exported, input_shape, classes)
+    return exported.call
+
+
+def _check_shapes(exported: Any, input_shape: tuple[int, ...], classes: int) -> None:
+    inputs, outputs = exported.in_avals[-1], exported.out_avals
+    batch = inputs.shape[0] if inputs.shape else 1
+    if not jax.export.is_symbolic_dim(batch) or inputs.shape[1:] != tuple(input_shape):
+        raise ValueError(f"its inputs {inputs.shape} are not [B, ...] of examples {input_shape}")
+    if len(outputs) != 1 or outputs[0].shape != (batch, classes):
+        raise ValueError(f"its logits are not those of {classes} classes")
+
+
+def _batch() -> Any:
     (batch,) = jax.export.symbolic_shape("b")
-    shapes = jax.tree.map(lambda x: ShapeDtypeStruct(x.shape, x.dtype), variables)
-    inputs = ShapeDtypeStruct((batch, *input_shape), "float32")
+    return batch
+
+
+def _exported(function: Callable[..., jax.Array], *arguments: Any) -> Any:
     option = "jax_traceback_in_locations_limit"
     limit = getattr(jax.config, option)
     jax.config.update(option, 0)  # else the paths of this machine's source files go into the file
     try:
-        exported = jax.export.export(jax.jit(function), platforms=PLATFORMS)(shapes, inputs)
+        exported = jax.export.export(jax.jit(function), platforms=PLATFORMS)(*arguments)
     finally:
         jax.config.update(option, limit)
     _check_calls(exported)

@@ -1,0 +1,458 @@
+"""Students that leave: the folder that a stage's member is exported to, and what opens it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import flax.linen as nn
+import jax
+import numpy as np
+import pytest
+from digits import arrays as digit_arrays
+from flax.traverse_util import flatten_dict
+from safetensors.numpy import load_file
+from stages import refuses
+
+import kdjax
+from kdjax import exported, predict
+from kdjax.exported import forms, write
+
+FILES = ["README.md", "config.json", "forward.stablehlo", "model.onnx", "model.safetensors"]
+FEW = dict(steps=3, batch=40, chunk=3, quiet=True)
+
+
+class Normed(nn.Module):
+    """A user's own net, with batch normalisation, pooling and another activation."""
+
+    classes: int = 10
+
+    @nn.compact
+    def __call__(self, x, train: bool):
+        x = nn.Conv(6, (3, 3), strides=2)(x)
+        x = nn.BatchNorm(use_running_average=not train)(x)
+        x = nn.avg_pool(nn.gelu(x), (2, 2), (2, 2))
+        return nn.Dense(self.classes)(x.reshape((x.shape[0], -1)))
+
+
+def data(dtype="uint8"):
+    images, labels = digit_arrays()
+    images = images if dtype == "uint8" else images.astype(np.float32) / 16
+    return kdjax.arrays(train=(images[:160], labels[:160]), test=(images[160:], labels[160:]))
+
+
+def trained(net, dtype="uint8", **fields):
+    return kdjax.train(net, data(dtype), seeds=2, **FEW | fields)
+
+
+@pytest.fixture(scope="module")
+def stage():
+    return trained(dict(name="mlp", hidden=(16,)))
+
+
+@pytest.fixture(scope="module")
+def folder(stage, tmp_path_factory):
+    return stage.best().export(tmp_path_factory.mktemp("exports") / "served")
+
+
+@pytest.fixture
+def copy(folder, tmp_path):
+    """An export to damage."""
+    made = tmp_path / "copy"
+    made.mkdir()
+    for path in folder.iterdir():
+        (made / path.name).write_bytes(path.read_bytes())
+    return made
+
+
+def test_the_folder_holds_every_form_and_nothing_else_is_left(folder):
+    assert sorted(path.name for path in folder.iterdir()) == FILES
+    assert [path.name for path in folder.parent.iterdir()] == ["served"]
+    (folder.parent / "usual").mkdir()
+    assert folder.stat().st_mode == (folder.parent / "usual").stat().st_mode
+
+
+def test_it_opens_and_predicts_as_the_stage_does(stage, folder):
+    opened, (images, _) = kdjax.open_export(folder), digit_arrays()
+    ours, theirs = stage.best().predict(images)[0], opened.predict(images)
+    np.testing.assert_allclose(theirs, ours, rtol=0, atol=1e-5 * np.abs(ours).max())
+    assert opened.class_names == stage.class_names and theirs.dtype == np.float32
+    assert opened.predict(images[:0]).shape == (0, 10)
+    with refuses("inputs are floats; they must be integers"):
+        opened.predict(images / 16)
+    assert repr(opened) == "<exported net: mlp, 1,210 parameters, 10 classes>"
+
+
+def test_the_parameters_are_those_of_the_member(stage, folder):
+    saved = load_file(folder / "model.safetensors")
+    one = flatten_dict(jax.tree.map(lambda x: x[0], stage.best().variables), sep="/")
+    assert saved.keys() == one.keys()
+    for name, array in one.items():
+        assert saved[name].dtype == array.dtype
+        np.testing.assert_array_equal(saved[name], array)
+
+
+def test_config_and_card_say_what_it_is(stage, folder):
+    config, best = json.loads((folder / "config.json").read_text()), stage.best()
+    errors = np.array(stage.metrics["test"]["errors"])
+    assert config["metrics"]["test"]["errors"] == best.metrics["test"]["errors"][0]
+    spread = config["spread"]["test"]["errors"]
+    assert spread == {"n": 2, "mean": errors.mean(), "std": errors.std(ddof=1)}
+    assert config["calibration_temperature"] > 0
+    assert set(config["latency_ms"]) == {"kdjax", "stablehlo", "onnx"}
+    assert all(ms > 0 for form in config["latency_ms"].values() for ms in form.values())
+    assert max(config["largest_difference"].values()) <= forms.CLOSE
+    assert (
+        config["files"]["model.safetensors"]["bytes"]
+        == (folder / "model.safetensors").stat().st_size
+    )
+    card = (folder / "README.md").read_text()
+    for words in (
+        f"{config['parameters']:,} parameters",
+        "It had no teacher",
+        f"| test | errors | {best.metrics['test']['errors'][0]:.0f} | 2 | {errors.mean():.1f}",
+        f"{config['calibration_temperature']:.3g}",
+        "Not tested",
+        "onnxruntime.InferenceSession",
+    ):
+        assert words in card
+
+
+def test_a_teacher_is_named_and_no_spread_is_made_of_one_member(stage, tmp_path):
+    student = kdjax.distill(dict(name="mlp", hidden=(8,)), stage, data(), seeds=(7,), **FEW)
+    folder = student.export(tmp_path / "x", onnx=False)
+    card = (folder / "README.md").read_text()
+    assert "It learned from the teachers `net`" in card and "There is no ONNX form" in card
+    assert not (folder / "model.onnx").exists()
+    config = kdjax.open_export(folder).config
+    assert config["spread"]["test"]["errors"]["std"] is None and "| 1 |" in card
+
+
+def test_members_of_other_temperatures_are_no_replicates(tmp_path):
+    swept = trained(
+        dict(name="mlp", hidden=(8,)), objective="cross_entropy", learning_rate=(0.1, 0.01)
+    )
+    config = kdjax.open_export(swept.part(3).export(tmp_path / "x", onnx=False)).config
+    alike = [m for m, n in enumerate(swept.members) if n["learning_rate"] == 0.01]
+    errors = np.array(swept.metrics["test"]["errors"])[alike]
+    assert len(alike) == 2 and config["spread"]["test"]["errors"]["mean"] == errors.mean()
+
+
+# What is refused.
+
+
+def test_several_members_are_refused(stage, tmp_path):
+    with refuses("has 2 members; export takes one, as of stage.best() or stage.part(0)"):
+        stage.export(tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_folder_that_is_taken_is_refused_before_anything_is_computed(
+    stage, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(write, "_forms", None)  # it would be called
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine").write_text("x")
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "link").symlink_to(tmp_path / "nothing")
+    for name, says in (
+        ("full", "is there and is not empty"),
+        ("file", "is no folder"),
+        ("link", "is no folder"),
+        ("file/below", "nothing can be written in"),
+    ):
+        with refuses("folder is ", says):
+            stage.best().export(tmp_path / name)
+    with refuses("folder is 3; it must be the path of a folder"):
+        stage.best().export(3)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "full", "link"]
+
+
+def test_nothing_is_left_of_an_export_that_fails(stage, tmp_path, monkeypatch):
+    def full(path, data, real=write.files.write):
+        if path.name == "config.json":
+            raise OSError(28, "No space left on device")
+        real(path, data)
+
+    monkeypatch.setattr(write.files, "write", full)
+    with refuses("which cannot be written", "No space left"):
+        stage.best().export(tmp_path / "x", onnx=False)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_empty_folder_is_filled(stage, tmp_path):
+    (tmp_path / "empty").mkdir()
+    stage.best().export(tmp_path / "empty", onnx=False)
+    assert kdjax.open_export(tmp_path / "empty").class_names == stage.class_names
+
+
+def test_a_form_that_gives_other_logits_is_refused(stage, tmp_path, monkeypatch):
+    real = forms.run_onnx
+    off = lambda *given: lambda x: real(*given)(x) * np.float32(1.001)
+    monkeypatch.setattr(forms, "run_onnx", off)
+    with refuses("as onnx gives logits that are 0.001 of the largest apart"):
+        stage.best().export(tmp_path / "x")
+    assert not list(tmp_path.iterdir())
+
+
+def test_onnx_without_its_packages_is_refused_or_left_out(stage, tmp_path, monkeypatch):
+    real = forms.importlib.util.find_spec
+    lacks = lambda name: None if name == "onnxruntime" else real(name)
+    monkeypatch.setattr(forms.importlib.util, "find_spec", lacks)
+    with refuses("onnx is True, but the package onnxruntime is not installed", "kdjax[onnx]"):
+        stage.best().export(tmp_path / "x", onnx=True)
+    stage.best().export(tmp_path / "x")
+    assert not (tmp_path / "x" / "model.onnx").exists()
+
+
+@pytest.mark.parametrize(
+    ("net", "says"),
+    [
+        (dict(name="mlp", hidden=(8,), dtype="bfloat16"), "arithmetic in bf16"),
+        (
+            kdjax.function(
+                lambda w, x: jax.lax.sort(x.reshape(-1, 64)) @ w, np.ones((64, 10), "f4")
+            ),
+            "stablehlo.sort",
+        ),
+    ],
+)
+def test_what_onnx_cannot_say_is_refused_by_name(net, says, tmp_path):
+    stage = trained(net).part(0)
+    with refuses("cannot be written as ONNX, for it has " + says, "onnx=False"):
+        stage.export(tmp_path / "x")
+    stage.export(tmp_path / "x", onnx=False)
+    assert kdjax.open_export(tmp_path / "x").predict(digit_arrays()[0]).shape == (200, 10)
+
+
+# Damage.
+
+
+def test_what_is_no_export_is_refused(tmp_path, folder):
+    with refuses("has no config.json; it must be a folder that Stage.export has written"):
+        kdjax.open_export(tmp_path)
+    with refuses("path is 3"):
+        kdjax.open_export(3)
+    (tmp_path / "config.json").write_text('{"digest": "x"}')
+    with refuses("its config.json is not as it was written"):
+        kdjax.open_export(tmp_path)
+
+
+def mutated(content: bytes, random: np.random.Generator) -> bytes:
+    """A byte of it changed, a part cut off, left out or written twice, or zeros."""
+    place, other = (int(random.integers(len(content))) for _ in range(2))
+    low, high = sorted((place, max(other, place + 1)))
+    flipped = bytes([content[place] ^ (1 << int(random.integers(8)))])
+    return [
+        content[:place] + flipped + content[place + 1 :],
+        content[:place],
+        content[:low] + content[high:],
+        content[:high] + content[low:],
+        content[:low] + bytes(high - low) + content[high:],
+    ][int(random.integers(5))]
+
+
+def test_a_hundred_mutated_exports_are_refused(copy):
+    random, count = np.random.default_rng(0), 0
+    while count < 100:
+        path = copy / FILES[1:][count % 4]  # the card is its reader's to edit
+        whole = path.read_bytes()
+        changed = mutated(whole, random)
+        if changed == whole:
+            continue
+        path.write_bytes(changed)
+        with refuses(str(copy), "cannot be opened"):
+            kdjax.open_export(copy)
+        path.write_bytes(whole)
+        count += 1
+    kdjax.open_export(copy)
+
+
+def test_a_file_that_is_gone_or_of_another_export_is_refused(copy, stage, tmp_path):
+    other = stage.part(1).export(tmp_path / "other", onnx=False)
+    for name in ("forward.stablehlo", "model.safetensors"):
+        whole = (copy / name).read_bytes()
+        (copy / name).write_bytes((other / name).read_bytes())
+        if (other / name).read_bytes() != whole:
+            with refuses(name, "cannot be opened"):
+                kdjax.open_export(copy)
+        (copy / name).unlink()
+        with refuses(name, "cannot be opened"):
+            kdjax.open_export(copy)
+        (copy / name).write_bytes(whole)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (
+            lambda c: c.update(classes=11, class_names=list("abcdefghijk")),
+            "not those of 11 classes",
+        ),
+        (lambda c: c.update(input_shape=[8, 9, 1]), "its inputs (b"),
+        (lambda c: c.update(input_dtype="float32"), "its inputs are not one array of float32"),
+        (lambda c: c["class_names"].pop(), "it has 9 names of 10 classes"),
+        (lambda c: c.update(format="kdjax export 2"), "its format is 'kdjax export 2'"),
+        (lambda c: c["files"].update({"../x": {"bytes": 1}}), "a file is '../x'"),
+        (lambda c: c["files"].pop("forward.stablehlo"), "forward.stablehlo"),
+        (lambda c: c.pop("stage"), "stage"),
+        (lambda c: c.update(calibration_temperature=0), "its temperature is 0"),
+    ],
+)
+def test_a_config_that_was_rewritten_on_purpose_is_held_against_the_program(copy, change, says):
+    config = json.loads((copy / "config.json").read_text())
+    change(config)
+    config.pop("digest")
+    (copy / "config.json").write_bytes(write.signed(config))
+    with refuses(str(copy), says):
+        kdjax.open_export(copy)
+
+
+# Without kdjax, in processes of their own.
+
+STABLEHLO = """
+import pathlib, sys
+import numpy as np
+import jax, jax.export
+folder, inputs, out = map(pathlib.Path, sys.argv[1:])
+program = jax.export.deserialize(bytearray((folder / "forward.stablehlo").read_bytes()))
+np.save(out, np.asarray(jax.jit(program.call)(np.load(inputs))))
+assert "kdjax" not in sys.modules and "flax" not in sys.modules
+"""
+ONNX = """
+import sys
+import numpy as np
+import onnxruntime
+folder, inputs, out = sys.argv[1:]
+session = onnxruntime.InferenceSession(folder + "/model.onnx")
+np.save(out, session.run(["logits"], {"inputs": np.load(inputs)})[0])
+assert "jax" not in sys.modules and "kdjax" not in sys.modules
+"""
+WITHOUT = """
+import sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in NAMES:
+            raise ImportError(name)
+sys.meta_path.insert(0, Refuse())
+"""
+
+
+def alone(code, without, *arguments):
+    """Runs a script in a process where these packages cannot be imported."""
+    code = WITHOUT.replace("NAMES", repr(without)) + code
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd="/")
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+NETS = {
+    "mlp": dict(name="mlp", hidden=(16,)),
+    "cnn": dict(name="cnn", channels=(4, 8), dense=8),
+    "resnet": dict(name="resnet", blocks=1, stem=4, channels=(4, 8)),
+    "wide_resnet": dict(name="wide_resnet", blocks=1, widen=1),
+    "own": kdjax.linen(Normed()),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+@pytest.mark.parametrize("name", NETS)
+def test_each_form_gives_the_logits_without_kdjax(name, dtype, tmp_path):
+    best = trained(NETS[name], dtype).best()
+    folder, (images, _) = best.export(tmp_path / "served"), digit_arrays()
+    images = images if dtype == "uint8" else images.astype(np.float32) / 16
+    np.save(tmp_path / "inputs.npy", images)
+    ours = best.predict(images)[0]
+    forms = (("stablehlo", STABLEHLO, ("kdjax", "flax")), ("onnx", ONNX, ("kdjax", "jax", "flax")))
+    for form, code, without in forms:
+        alone(code, without, folder, tmp_path / "inputs.npy", tmp_path / f"{form}.npy")
+        found = np.load(tmp_path / f"{form}.npy")
+        assert found.shape == ours.shape and found.dtype == np.float32
+        np.testing.assert_allclose(found, ours, rtol=1e-5, atol=1e-5)
+
+
+# The command.
+
+
+def photographs(root: Path) -> Path:
+    """A folder of images of two colours, named for what they are."""
+    from PIL import Image
+
+    random = np.random.default_rng(0)
+    for name, channel in (("red", 0), ("blue", 2)):
+        (root / name).mkdir(parents=True)
+        for number in range(20):
+            pixels = random.integers(0, 60, (9, 12, 3), np.uint8)
+            pixels[..., channel] += 150
+            Image.fromarray(pixels).save(root / name / f"{number}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def coloured(tmp_path_factory):
+    """A stage's directory, its export, and the images that it was trained on."""
+    root = tmp_path_factory.mktemp("coloured")
+    photographs(root / "photographs")
+    stage = kdjax.train(
+        dict(name="mlp", hidden=(8,)),
+        f"{root / 'photographs'}/",
+        dataset=dict(image_size=8),
+        workdir=root / "runs",
+        seeds=2,
+        **FEW | dict(steps=30, batch=8, chunk=30),
+    )
+    stage.best().export(root / "served", onnx=False)
+    return root
+
+
+def test_the_command_names_images_of_a_stage_and_of_an_export(coloured, capsys):
+    images = [str(coloured / "photographs" / name / "3.png") for name in ("red", "blue")]
+    printed = []
+    for net in (coloured / "runs" / "net", coloured / "served"):
+        predict.main([str(net), *images])
+        printed.append(capsys.readouterr().out.splitlines())
+    assert printed[0] == printed[1]
+    for line, image, name in zip(printed[0], images, ("red", "blue"), strict=True):
+        assert line.startswith(f"{image}: {name} 0.") or line == f"{image}: {name} 1.0000"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ([], "a stage or an export is missing"),
+        (["SERVED"], "an image is missing"),
+        (["SERVED", "--top=3", "a.png"], "'--top=3' is no argument"),
+        (["nowhere", "a.png"], "'nowhere' is no directory"),
+        (["SERVED", "nowhere.png"], "nowhere.png, which is no image"),
+        (["ROOT", "a.png"], "it must be the directory of a finished stage"),
+    ],
+)
+def test_the_command_refuses_in_one_sentence(coloured, capsys, arguments, says):
+    places = {"SERVED": str(coloured / "served"), "ROOT": str(coloured)}
+    with pytest.raises(SystemExit) as ended:
+        predict.main([places.get(a, a) for a in arguments])
+    out, error = capsys.readouterr()
+    assert ended.value.code == 2 and not out
+    assert says in error and error.count("\n") == 1 and error.startswith("kdjax: ")
+
+
+def test_images_for_a_net_of_other_inputs_are_refused(folder, coloured, capsys):
+    with pytest.raises(SystemExit):
+        predict.main([str(trained_on_floats(coloured)), "a.png"])
+    assert "image files can be read for nets that were trained on images" in capsys.readouterr().err
+
+
+def trained_on_floats(root):
+    net = kdjax.function(lambda w, x: x @ w, np.zeros((12, 3), np.float32))
+    random = np.random.default_rng(0)
+    x, y = random.normal(size=(60, 12)).astype(np.float32), np.arange(60) % 3
+    made = kdjax.arrays(train=(x, y), test=(x, y))
+    stage = kdjax.train(net, made, **FEW | dict(batch=10))
+    return stage.export(root / "floats", onnx=False)
+
+
+def test_the_package_is_all_that_writes_an_export():
+    assert exported.open_export is kdjax.open_export and exported.Exported is kdjax.Exported
