@@ -9,9 +9,11 @@ In a notebook, call `use_machine()` before anything else computes: the command d
 """
 
 from kdjax.api import distill, train
+from kdjax.class_map import with_class_names
 from kdjax.data import arrays
 from kdjax.experiment import examples, run
 from kdjax.host.machine import use_machine
+from kdjax.logits_file import save_logits
 from kdjax.losses import Term
 from kdjax.nets import equinox, function, linen, nnx
 from kdjax.nets.net import Net
@@ -35,6 +37,8 @@ __all__ = [
     "nnx",
     "open_stage",
     "run",
+    "save_logits",
     "train",
     "use_machine",
+    "with_class_names",
 ]

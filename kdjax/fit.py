@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from kdjax import nets, parallel
+from kdjax import logits_file, nets, parallel
 from kdjax.config.spec import StageSpec, grid, plain
 from kdjax.data import Dataset, fetch, numbered
 from kdjax.host import memory
@@ -15,16 +15,24 @@ from kdjax.nets.net import Array, Net, Variables
 from kdjax.nets.trees import Form
 from kdjax.rules import InputError, shown
 from kdjax.stage import Stage
-from kdjax.teachers import Teacher
+from kdjax.teachers import Asked, Teacher
+
+READ = 10_000  # examples in memory at once
 
 
-def check_fit(opened: Stage, dataset: Dataset, path: str, reference: str | Stage) -> None:
+def check_fit(
+    opened: Stage, dataset: Dataset, path: str, reference: str | Stage, as_teacher: bool = False
+) -> None:
+    """Whether a stage takes this data set's examples and, unless it is a teacher, whose classes may
+    be matched, has its classes."""
     ours = {
         "classes": dataset.classes,
         "input_shape": list(dataset.input_shape),
         "input_dtype": dataset.input_dtype,
         "preprocessing": plain(dataset.preprocessing),
     }
+    if as_teacher:
+        del ours["classes"]
     for what, here in ours.items():
         there = opened.meta[what]
         if there != here:
@@ -32,6 +40,8 @@ def check_fit(opened: Stage, dataset: Dataset, path: str, reference: str | Stage
                 f"{path} is {reference!r}, whose {what} {there} differs from this data set's "
                 f"{here}; the two must be equal"
             )
+    if as_teacher:
+        return
     names = zip(dataset.class_names, opened.class_names, strict=True)
     other = next(((n, here, there) for n, (here, there) in enumerate(names) if here != there), None)
     nameless = numbered(dataset.classes)
@@ -54,6 +64,56 @@ def check_sizes(teacher: Teacher, dataset: Dataset, path: str) -> None:
                 f"{path} is {teacher.name!r}, whose {split} logits are of {count} examples and "
                 f"{classes} classes; they must be of {here[0]} and {here[1]}{hint}"
             )
+
+
+def check_inputs(teacher: Teacher, dataset: Dataset, path: str) -> None:
+    """Whether logits are of this data set's inputs, where they tell the digest of theirs."""
+    for split, digest in teacher.inputs.items():
+        own = dataset.splits[split]
+        places = np.split(np.arange(len(own)), np.arange(READ, len(own), READ))
+        if logits_file.inputs_digest(len(own), (fetch(own, part) for part in places)) != digest:
+            raise InputError(
+                f"{path} is {teacher.name!r}, whose {split} logits are of other inputs, or of the "
+                f"same in another order; they must be of those that kdjax.examples(config, "
+                f"{split!r}) gives for this config"
+            )
+
+
+def check_agreement(teacher: Teacher, dataset: Dataset, path: str) -> None:
+    """Whether each teacher's training logits agree with the labels better than two classifiers do
+    that know nothing of each other (the chance of Cohen's kappa), by three standard errors."""
+    labels = dataset.splits["train"].labels
+    if not teacher.against_labels or not len(labels):
+        return
+    asked = lambda part: Asked("train", part, np.empty((0,)), dataset.preprocessing)
+    places = np.split(np.arange(len(labels)), np.arange(READ, len(labels), READ))
+    said: Any = [teacher.predict(asked(part)) for part in places]
+    predicted = np.concatenate([z.argmax(axis=2) for z in said], axis=1)
+    share = lambda x: np.bincount(x, minlength=dataset.classes) / len(x)
+    for number, its in enumerate(predicted):
+        chance = float(share(labels) @ share(its))
+        least = chance + 3 * np.sqrt(chance * (1 - chance) / len(labels))
+        right = int((its == labels).sum())
+        if (
+            right < least * len(labels) and least < (1 + chance) / 2
+        ):  # else the examples are too few
+            raise InputError(
+                f"{path} is {teacher.name!r}, whose teacher {number} names the label of {right:,} "
+                f"of {len(labels):,} training examples, where {chance * len(labels):,.0f} are "
+                "expected by chance; its logits must be of the examples in their order "
+                "(kdjax.logits takes them as they are with against_labels=False)"
+            )
+
+
+def check_masked(stage: StageSpec, teachers: tuple[str | Teacher, ...], path: str) -> None:
+    """Whether the objective bears teachers without mass on some classes."""
+    masked = [t for t in teachers if isinstance(t, Teacher) and t.masked]
+    if masked and any(part.source == "logit_matching" for part in stage.objective):
+        raise InputError(
+            f"{path}.objective has logit_matching, which needs the logit of every class, but the "
+            f"teacher {masked[0].name!r} does not know {shown(', '.join(masked[0].masked))}; it "
+            "must be another term, such as kl_divergence"
+        )
 
 
 def traced(teacher: Teacher, dataset: Dataset, path: str, taps: tuple[str, ...] = ()) -> Teacher:

@@ -22,7 +22,7 @@ def from_npz(path: str) -> RawSet:
     says = f"{FIELD} is {path!r}"
     needed = [f"{split}_{part}" for split in ("train", "test") for part in ("inputs", "labels")]
     own = ["validation_inputs", "validation_labels"]
-    found = _read(path, says, needed + own)
+    found = read(path, says, needed + own)
     asked = needed + own * any(name in found for name in own)
     missing = [name for name in asked if name not in found]
     if missing:
@@ -33,8 +33,12 @@ def from_npz(path: str) -> RawSet:
     return checked(f"{says}, whose ", {name: found[name] for name in asked})
 
 
-def _read(path: str, says: str, names: list[str]) -> dict[str, np.ndarray]:
-    """Those of the arrays that the file has; what they say of their size is checked first."""
+def read(path: str, says: str, names: list[str]) -> dict[str, np.ndarray]:
+    """Those of the arrays that the file has; what they say of their size is checked first.
+
+    Raises:
+      InputError: the file cannot be read; `says` begins the sentence.
+    """
     try:
         path = os.path.abspath(files.expand(path))
         if os.path.exists(path) and not os.path.isfile(path):
