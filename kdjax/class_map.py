@@ -100,11 +100,8 @@ def matched(teacher: Teacher, names: tuple[str, ...], chosen: ClassMap, path: st
             f"class_map.other of {path} is {chosen.other!r}; it must be one of the data set's "
             f"classes {shown(', '.join(names))}"
         )
-    sources = [
-        [own.index(name)] * (name in own)
-        + [own.index(lost) for lost in fed] * (name == chosen.other)
-        for name in names
-    ]
+    joins = lambda name, mine: mine == name or (mine in fed and name == chosen.other)
+    sources = [[place for place, mine in enumerate(own) if joins(name, mine)] for name in names]
     missing = tuple(name for name, places in zip(names, sources, strict=True) if not places)
     if missing and chosen.missing == "refuse":
         raise InputError(

@@ -98,8 +98,8 @@ def check_agreement(teacher: Teacher, dataset: Dataset, path: str) -> None:
             right < least * len(labels) and least < (1 + chance) / 2
         ):  # else the examples are too few
             raise InputError(
-                f"{path} is {teacher.name!r}, whose teacher {number} names the label of {right:,} "
-                f"of {len(labels):,} training examples, where {chance * len(labels):,.0f} are "
+                f"{path} is {teacher.name!r}, whose teacher {number} of {len(predicted)} names the label of "
+                f"{right:,} of {len(labels):,} training examples, where {chance * len(labels):,.0f} are "
                 "expected by chance; its logits must be of the examples in their order "
                 "(kdjax.logits takes them as they are with against_labels=False)"
             )
