@@ -108,16 +108,21 @@ def matched(teacher: Teacher, names: tuple[str, ...], chosen: ClassMap, path: st
             f"{says}, which does not know the data set's classes {_listed(missing)}; "
             "class_map.missing must be 'zero', so that it gives them no mass"
         )
-    return _mapped(teacher, names, sources, missing)
+    notes = []
+    if extra:
+        became = f"added to {chosen.other!r}" if fed else "left out, and the rest renormalised"
+        notes.append(f"{len(extra)} of its {len(own)} classes {became}")
+    if missing:
+        notes.append(f"no mass for {shown(', '.join(missing))}")
+    note = f"{teacher.name}: {' and '.join(notes)}" if notes else ""
+    return dataclasses.replace(_mapped(teacher, names, sources), masked=missing, note=note)
 
 
 def _listed(names: Sequence[str]) -> str:
     return f"{shown(', '.join(names))} ({len(names)})"
 
 
-def _mapped(
-    teacher: Teacher, names: tuple[str, ...], sources: list[list[int]], missing: tuple[str, ...]
-) -> Teacher:
+def _mapped(teacher: Teacher, names: tuple[str, ...], sources: list[list[int]]) -> Teacher:
     """The teacher with logits of other classes, each the sum of the mass of some of its own."""
 
     def apply(variables: PyTree, inputs: Array, taps: tuple[str, ...]) -> Outputs:
@@ -138,10 +143,9 @@ def _mapped(
         identity=[teacher.identity, names, sources],
         apply=apply,
         predict=predict,
-        part=lambda size: _mapped(teacher.part(size), names, sources, missing),
+        part=lambda size: _mapped(teacher.part(size), names, sources),
         sizes={split: (count, len(names)) for split, (count, _) in teacher.sizes.items()},
         class_names=names,
-        masked=missing,
     )
 
 

@@ -90,17 +90,16 @@ def check_agreement(teacher: Teacher, dataset: Dataset, path: str) -> None:
     said: Any = [teacher.predict(asked(part)) for part in places]
     predicted = np.concatenate([z.argmax(axis=2) for z in said], axis=1)
     share = lambda x: np.bincount(x, minlength=dataset.classes) / len(x)
+    count = len(labels)
     for number, its in enumerate(predicted):
         chance = float(share(labels) @ share(its))
-        least = chance + 3 * np.sqrt(chance * (1 - chance) / len(labels))
+        least = chance + 3 * np.sqrt(chance * (1 - chance) / count)
         right = int((its == labels).sum())
-        if (
-            right < least * len(labels) and least < (1 + chance) / 2
-        ):  # else the examples are too few
+        if right < least * count and least < (1 + chance) / 2:  # else the examples are too few
             raise InputError(
-                f"{path} is {teacher.name!r}, whose teacher {number} of {len(predicted)} names the label of "
-                f"{right:,} of {len(labels):,} training examples, where {chance * len(labels):,.0f} are "
-                "expected by chance; its logits must be of the examples in their order "
+                f"{path} is {teacher.name!r}, whose teacher {number} of {len(predicted)} names the "
+                f"label of {right:,} of {count:,} training examples, where {chance * count:,.0f} "
+                "are expected by chance; its logits must be of the examples in their order "
                 "(kdjax.logits takes them as they are with against_labels=False)"
             )
 

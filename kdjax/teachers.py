@@ -72,6 +72,7 @@ class Teacher:
       class_names: [C] in the order of the logits, matched with the student's by name; () where they
         are the student's.
       masked: classes that have no mass, for the teachers do not know them.
+      note: what became of classes that only the teachers or the student have, for messages.
       inputs: of scope "index", {split: digest of the inputs [N, ...] that the logits are of}; {}
         where it is not known.
       against_labels: of scope "index", whether the logits are held against the training labels.
@@ -92,6 +93,7 @@ class Teacher:
     kind: str = "dense"
     class_names: tuple[str, ...] = ()
     masked: tuple[str, ...] = ()
+    note: str = ""
     inputs: Mapping[str, str] = field(default_factory=dict)
     against_labels: bool = False
 
@@ -260,46 +262,6 @@ def as_teacher(value: Any, path: str) -> Teacher:
     )
 
 
-def teachers_of(value: Any, path: str) -> tuple[str | Teacher, ...]:
-    """The teachers of a stage: text with commas between names, or values, or a tuple of either.
-
-    A name is a stage, a directory, the file of `logits` (.npz or .safetensors), or the
-    module:attribute of a teacher or of a function without arguments that makes one, such as
-    kdjax.teachers:peers.
-
-    Args:
-      path: of the field, for messages.
-
-    Returns:
-      Names of stages and of directories as they are, all others as teachers.
-
-    Raises:
-      InputError: there is no such module or file, or it is or makes no teacher.
-    """
-    found: list[str | Teacher] = []
-    for each in value if isinstance(value, tuple | list) else (value,):
-        if not isinstance(each, str):
-            found.append(as_teacher(each, path))
-            continue
-        for name in filter(None, map(str.strip, check(rules.text(), path, each).split(","))):
-            if name.endswith(logits_file.SUFFIXES):
-                found.append(logits(name))
-            elif rules.is_reference(name):
-                found.append(_made(rules.resolve(name, path), f"{path}, {name!r},"))
-            else:
-                found.append(name)
-    return tuple(found)
-
-
-def _made(value: Any, path: str) -> Teacher:
-    try:
-        return as_teacher(value() if callable(value) else value, path)
-    except InputError:
-        raise
-    except Exception as error:  # whatever a function of the user's raises
-        raise InputError(f"{path} makes no teacher: {rules.told(error)}") from error
-
-
 def together(teachers: Sequence[Teacher]) -> Teacher:
     """Several teachers as one, K of all. One of scope "index" makes all of that scope."""
     if len(teachers) == 1:
@@ -347,4 +309,5 @@ def together(teachers: Sequence[Teacher]) -> Teacher:
         kind=min(teacher.kind for teacher in teachers),  # in the order of the alphabet
         predict=predict,
         class_names=next(iter(names), ()),
+        note="; ".join(teacher.note for teacher in teachers if teacher.note),
     )

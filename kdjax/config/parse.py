@@ -22,13 +22,14 @@ from kdjax.config.spec import (
     read_hparams,
     weighs_labels,
 )
+from kdjax.config.teachers import teachers_of
 from kdjax.data import RawSet
 from kdjax.losses import TERMS, Term
 from kdjax.losses.term import WEIGHT
 from kdjax.nets import calls, checked_arguments
 from kdjax.nets.net import Net
 from kdjax.rules import InputError, check
-from kdjax.teachers import Teacher, teachers_of
+from kdjax.teachers import Teacher
 from kdjax.views import AugmentSpec
 
 MOST_MEMBERS = 10_000
