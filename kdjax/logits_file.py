@@ -234,7 +234,7 @@ def _checked(split: str, values: Any) -> np.ndarray:
             "[K, N, C], C at least 2"
         )
     with np.errstate(over="ignore"):
-        z = z.astype(np.float32, copy=False)
+        z = np.ascontiguousarray(z, np.float32)  # safetensors writes other values where it is not
     if not np.isfinite(z).all():
         wrong = z.size - np.count_nonzero(np.isfinite(z))
         raise InputError(

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kdjax import logits_file, rules
+from kdjax import logits_file
 from kdjax.data import Preprocessing
 from kdjax.host import checkpoint, files
 from kdjax.logits_file import Logits
