@@ -1,8 +1,9 @@
 """Files of logits: what nets of any framework said of a data set's examples.
 
-A file has the logits [K, N, C] of one or more splits, and a JSON text, `about`: the names of the
-classes, the SHA-256 of the inputs of each split, and that of all content, by which a damaged file
-is known. It is not trusted: nothing in it is run, and its sizes are checked before it is read.
+A file has the logits [K, N, C] of one or more splits (`train_logits`, ...) and a JSON text,
+`about`: the names of the classes, the SHA-256 of the inputs of each split, and that of all content,
+by which a damaged file is known. It is not trusted: nothing in it is run, and its sizes are checked
+before it is read.
 
 Axes: K teachers, N examples of a split, C classes.
 """
@@ -27,6 +28,7 @@ from kdjax.host import files
 from kdjax.rules import InputError, shown
 
 SPLITS = ("train", "validation", "test")
+ENTRIES = {f"{split}_logits": split for split in SPLITS}  # of a file
 ABOUT = "about"
 FORMAT = "kdjax logits 1"
 SUFFIXES = (".npz", ".safetensors")
@@ -244,13 +246,13 @@ def _checked(split: str, values: Any) -> np.ndarray:
 
 
 def _content(path: Path, arrays: Mapping[str, np.ndarray], about: str) -> bytes:
+    entries: dict[str, Any] = {name: arrays[s] for name, s in ENTRIES.items() if s in arrays}
     if path.suffix == ".safetensors":
         from safetensors import numpy as safetensors
 
-        return safetensors.save(dict(arrays), {ABOUT: about})
+        return safetensors.save(entries, {ABOUT: about})
     content = io.BytesIO()
-    entries: dict[str, Any] = {**arrays, ABOUT: np.array(about)}
-    np.savez(content, **entries)
+    np.savez(content, **entries | {ABOUT: np.array(about)})
     return content.getvalue()
 
 
@@ -260,11 +262,13 @@ def _read_npz(path: Path, says: str) -> tuple[dict[str, np.ndarray], str | None]
             entries = archive.namelist()
     except Exception as error:  # whatever a damaged file leads to
         raise _unreadable(says, error) from error
-    known = {f"{name}.npy": name for name in (*SPLITS, ABOUT)}
+    own = {f"{name}.npy": name for name in (*ENTRIES, ABOUT)}  # without ABOUT, a part is lost
+    known = own if f"{ABOUT}.npy" in entries else {f"{split}.npy": split for split in SPLITS}
     if set(entries) - set(known) or len(set(entries)) < len(entries):
         raise InputError(
-            f"{says}, which holds {shown(', '.join(entries))}; it must hold one array for each "
-            f"split, of {', '.join(SPLITS)}, and no other"
+            f"{says}, which holds {shown(', '.join(entries))}; it must hold what "
+            "kdjax.save_logits writes, or an array for each split, of "
+            f"{', '.join(SPLITS)}, and no other"
         )
     arrays: dict[str, Any] = npz.read(str(path), says, [known[entry] for entry in entries])
     about = arrays.pop(ABOUT, None)
@@ -302,6 +306,7 @@ def _as_saved(arrays: Mapping[str, np.ndarray], about: str) -> Logits:
     told = json.loads(about)
     if told["format"] != FORMAT:
         raise ValueError(f"the format is {shown(told['format'])}, not {FORMAT!r}")
+    arrays = {ENTRIES[entry]: z for entry, z in arrays.items()}
     if any(z.dtype != np.float32 for z in arrays.values()) or set(arrays) != set(told["inputs"]):
         raise ValueError("arrays are missing, or are not float32")
     found = Logits(arrays, tuple(told["class_names"]), told["inputs"])

@@ -159,11 +159,12 @@ def test_nothing_is_unpickled(tmp_path):
 @pytest.mark.parametrize(
     ("held", "words"),
     [
-        (dict(val=LOGITS["test"], train=LOGITS["train"]), "it must hold one array for each split"),
+        (dict(val=LOGITS["test"], train=LOGITS["train"]), "or an array for each split, of train"),
+        (dict(train_logits=LOGITS["train"]), "which holds 'train_logits.npy'; it must hold what"),
         (dict(test=LOGITS["test"]), "the teacher's logits are of 'test'; they must be of train"),
-        (dict(train=LOGITS["train"], about=np.array("{}")), "not as it was saved (no 'format')"),
-        (dict(train=LOGITS["train"], about=np.array("3")), "which is not as it was saved ("),
-        (dict(train=LOGITS["train"], about=np.array("[" * 9999)), "which is not as it was saved ("),
+        (dict(about=np.array("{}")), "which is not as it was saved (no 'format')"),
+        (dict(about=np.array("3")), "which is not as it was saved ("),
+        (dict(about=np.array("[" * 9999)), "which is not as it was saved ("),
         (dict(train=LOGITS["train"] * np.nan), "values NaN or infinite; they must be finite"),
     ],
 )
@@ -177,7 +178,7 @@ def test_an_entry_that_is_no_array_is_refused(saved):
     path = saved()
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("validation", b"not an array")
-    with refuses("it must hold one array for each split"):
+    with refuses("it must hold what kdjax.save_logits writes, or an array for each split"):
         logits_file.read(path)
 
 
@@ -194,13 +195,13 @@ def test_a_file_that_another_program_changed_is_refused(saved, kind, change):
         with safetensors.safe_open(path, "numpy") as file:
             about = json.loads(file.metadata()["about"])
     if change == "logits":
-        held["train"] = held["train"][:, ::-1].copy()
+        held["train_logits"] = held["train_logits"][:, ::-1].copy()
     elif change == "names":
         about["class_names"] = about["class_names"][::-1]
     elif change == "inputs":
         about["inputs"]["test"] = about["inputs"]["train"]
     elif change == "split":
-        del held["validation"]
+        del held["validation_logits"]
     else:
         about["format"] = "kdjax logits 2"
     if kind == "npz":
