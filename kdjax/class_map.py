@@ -37,6 +37,21 @@ class ClassMap:
     missing: str = rules.field("refuse", rules.one_of(("refuse", "zero")))
 
 
+def check_chosen(chosen: ClassMap, teachers: bool, path: str) -> None:
+    """Whether a stage with or without teachers reads what was chosen.
+
+    Raises:
+      InputError: it does not.
+    """
+    if chosen != ClassMap() and not teachers:
+        raise InputError(f"{path} is {shown(chosen)}, but there is no teacher; it must be left out")
+    if chosen.other != ClassMap.other and chosen.extra != "other":
+        raise InputError(
+            f"{path}.other is {chosen.other!r}, but {path}.extra is {chosen.extra!r}; it must be "
+            "'other', to add the mass to that class"
+        )
+
+
 def with_class_names(teacher: Any, class_names: Sequence[str]) -> Teacher:
     """A teacher whose classes have names, by which they are matched with the student's.
 

@@ -12,6 +12,7 @@ from test_logits_file import DATA, INPUTS, LOGITS, NAMES, RANDOM, fits
 
 import kdjax
 from kdjax.class_map import ClassMap, joined, matched
+from kdjax.config import parse
 from kdjax.teachers import Asked
 
 OWN = ("cat", "dog", "fish", "owl", "emu")
@@ -166,6 +167,26 @@ def test_names_that_are_not_as_many_as_the_logits_are_refused():
         kdjax.with_class_names(kdjax.logits(LOGITS["train"]), NAMES[:9])
     with refuses("teacher is 3; it must be a Stage, a Teacher, or kdjax.function"):
         kdjax.with_class_names(3, NAMES)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        (dict(extra="drop"), "class_map.extra is 'drop'; it must be one of: refuse, renormalise"),
+        (dict(missing="one"), "class_map.missing is 'one'; it must be one of: refuse, zero"),
+        (dict(other="a"), "class_map.other is 'a', but config.stages.s.class_map.extra is 'refuse'"),
+        (dict(Extra="other"), "class_map has no field 'Extra' (did you mean 'extra'?)"),
+    ],
+)
+def test_a_choice_that_is_none_or_is_not_read_is_refused(fields, words):
+    with refuses(f"config.stages.s.{words}"):
+        fits(MACHINE, class_map=fields)
+
+
+def test_a_stage_without_a_teacher_has_no_classes_to_match():
+    stages = dict(s=dict(class_map=dict(missing="zero")))
+    with refuses("config.stages.s.class_map is ClassMap(", "but there is no teacher"):
+        parse(dict(dataset=DATA, stages=stages))
 
 
 def test_logit_matching_needs_every_class():
