@@ -10,10 +10,12 @@ In a notebook, call `use_machine()` before anything else computes: the command d
 """
 
 from kdjax.api import distill, train
+from kdjax.class_map import with_class_names
 from kdjax.data import arrays
 from kdjax.experiment import examples, run
 from kdjax.exported import Exported, open_export
 from kdjax.host.machine import use_machine
+from kdjax.logits_file import save_logits
 from kdjax.losses import Term
 from kdjax.nets import equinox, function, linen, nnx
 from kdjax.nets.net import Net
@@ -41,6 +43,8 @@ __all__ = [
     "open_export",
     "open_stage",
     "run",
+    "save_logits",
     "train",
     "use_machine",
+    "with_class_names",
 ]

@@ -10,6 +10,7 @@ import numpy as np
 
 from kdjax import data, evaluation, findings, report
 from kdjax.config import parse
+from kdjax.config.parse import mapping
 from kdjax.config.spec import ExperimentSpec, plain
 from kdjax.host import files, ownership, processes, versions
 from kdjax.host.progress import Displays, Progress, TensorBoard
@@ -87,19 +88,24 @@ def load(spec: ExperimentSpec) -> data.Dataset:
     return data.load(spec.dataset, spec.data_dir, spec.cache_dir, spec.arrays)
 
 
-def examples(config: Mapping[str, Any], split: str) -> tuple[np.ndarray, np.ndarray]:
+def examples(
+    config: Mapping[str, Any] | data.RawSet | str, split: str
+) -> tuple[np.ndarray, np.ndarray]:
     """Raw inputs [N, ...] and labels [N] of an experiment's data, as `Stage.predict` takes them.
 
     Labels of unlabelled examples, which a train split may have, are -1.
 
     Args:
-      config: as of `run`.
+      config: as of `run`, of which the stages are not read, so that their teachers need not be
+        there; or the data set alone, as of `train`.
       split: "train", "validation" or "test".
 
     Raises:
       InputError: there is no such split, or the data cannot be read.
     """
-    spec = parse(config)
+    alone = isinstance(config, data.RawSet | str)
+    given = {"dataset": {"name": config}} if alone else mapping("config", config)
+    spec = parse(given | {"stages": {"none": {}}})
     choose(SPLITS, "split", split)
     return load(spec).arrays(split)
 

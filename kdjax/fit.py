@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from kdjax import nets, parallel
+from kdjax import logits_file, nets, parallel
 from kdjax.config.spec import StageSpec, grid, plain
 from kdjax.data import Dataset, difference, fetch, numbered
 from kdjax.host import memory
@@ -16,14 +16,18 @@ from kdjax.nets.trees import Form
 from kdjax.raw import accepted
 from kdjax.rules import InputError, shown
 from kdjax.stage import Stage
-from kdjax.teachers import Teacher
+from kdjax.teachers import Asked, Teacher
+
+READ = 10_000  # examples in memory at once
 
 
-def check_fit(opened: Stage, dataset: Dataset, path: str, reference: str | Stage) -> None:
-    """Whether a finished stage has this data set's classes, by name and in the same order, and
-    takes its inputs."""
+def check_fit(
+    opened: Stage, dataset: Dataset, path: str, reference: str | Stage, as_teacher: bool = False
+) -> None:
+    """Whether a stage takes this data set's examples and, unless it is a teacher, whose classes may
+    be matched, has its classes."""
     says = f"{path} is {reference!r}"
-    differ = difference(opened.class_names, dataset.class_names)
+    differ = "" if as_teacher else difference(opened.class_names, dataset.class_names)
     if differ:
         numbered_only = [numbered(len(n)) == n for n in (opened.class_names, dataset.class_names)]
         hint = "; class_names of the arrays, or in their .npz file, give names" * any(numbered_only)
@@ -61,6 +65,55 @@ def check_sizes(teacher: Teacher, dataset: Dataset, path: str) -> None:
                 f"{path} is {teacher.name!r}, whose {split} logits are of {count} examples and "
                 f"{classes} classes; they must be of {here[0]} and {here[1]}{hint}"
             )
+
+
+def check_inputs(teacher: Teacher, dataset: Dataset, path: str) -> None:
+    """Whether logits are of this data set's inputs, where they tell the digest of theirs."""
+    for split, digest in teacher.inputs.items():
+        own = dataset.splits[split]
+        places = np.split(np.arange(len(own)), np.arange(READ, len(own), READ))
+        if logits_file.inputs_digest(len(own), (fetch(own, part) for part in places)) != digest:
+            raise InputError(
+                f"{path} is {teacher.name!r}, whose {split} logits are of other inputs, or of the "
+                f"same in another order; they must be of those that kdjax.examples(config, "
+                f"{split!r}) gives for this config"
+            )
+
+
+def check_agreement(teacher: Teacher, dataset: Dataset, path: str) -> None:
+    """Whether each teacher's training logits agree with the labels better than two classifiers do
+    that know nothing of each other (the chance of Cohen's kappa), by three standard errors."""
+    labels = dataset.splits["train"].labels
+    if not teacher.against_labels or not len(labels):
+        return
+    asked = lambda part: Asked("train", part, np.empty((0,)), dataset.preprocessing)
+    places = np.split(np.arange(len(labels)), np.arange(READ, len(labels), READ))
+    said: Any = [teacher.predict(asked(part)) for part in places]
+    predicted = np.concatenate([z.argmax(axis=2) for z in said], axis=1)
+    share = lambda x: np.bincount(x, minlength=dataset.classes) / len(x)
+    count = len(labels)
+    for number, its in enumerate(predicted):
+        chance = float(share(labels) @ share(its))
+        least = chance + 3 * np.sqrt(chance * (1 - chance) / count)
+        right = int((its == labels).sum())
+        if right < least * count and least < (1 + chance) / 2:  # else the examples are too few
+            raise InputError(
+                f"{path} is {teacher.name!r}, whose teacher {number} of {len(predicted)} names the "
+                f"label of {right:,} of {count:,} training examples, where {chance * count:,.0f} "
+                "are expected by chance; its logits must be of the examples in their order "
+                "(kdjax.logits takes them as they are with against_labels=False)"
+            )
+
+
+def check_masked(stage: StageSpec, teachers: tuple[str | Teacher, ...], path: str) -> None:
+    """Whether the objective bears teachers without mass on some classes."""
+    masked = [t for t in teachers if isinstance(t, Teacher) and t.masked]
+    if masked and any(part.source == "logit_matching" for part in stage.objective):
+        raise InputError(
+            f"{path}.objective has logit_matching, which needs the logit of every class, but the "
+            f"teacher {masked[0].name!r} does not know {shown(', '.join(masked[0].masked))}; it "
+            "must be another term, such as kl_divergence"
+        )
 
 
 def traced(teacher: Teacher, dataset: Dataset, path: str, taps: tuple[str, ...] = ()) -> Teacher:

@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kdjax import fit, identity, nets, parallel
+from kdjax import class_map, fit, identity, nets, parallel
+from kdjax.class_map import ClassMap
 from kdjax.config.spec import ExperimentSpec, StageSpec, grid, plain, weighs_labels
 from kdjax.data import Dataset, subset
 from kdjax.host import checkpoint, files, ownership
@@ -21,7 +22,7 @@ from kdjax.objective import check_objective
 from kdjax.parallel import Layout
 from kdjax.rules import InputError
 from kdjax.stage import Stage, open_stage
-from kdjax.teachers import Teacher, of_stage
+from kdjax.teachers import Teacher, as_teacher
 from kdjax.views import check_augment
 
 
@@ -157,7 +158,11 @@ def _job(
         unlabelled=stage.taught,
     )
     _check_labels(stage, labels, path)
-    teachers = tuple(_teacher(t, earlier, known, dataset, f"{path}.teacher") for t in stage.teacher)
+    teachers = tuple(
+        _teacher(t, earlier, known, dataset, stage.class_map, f"{path}.teacher")
+        for t in stage.teacher
+    )
+    fit.check_masked(stage, teachers, path)
     if stage.taught and not stage.init_from and net.variables is None:
         for teacher in teachers:
             for start in _starts(teacher, earlier):
@@ -246,27 +251,36 @@ def _count(teacher: str | Teacher, earlier: dict[str, Job]) -> int:
 
 
 def _teacher(
-    reference: str | Teacher, earlier: dict[str, Job], known: Known, dataset: Dataset, path: str
+    reference: str | Teacher,
+    earlier: dict[str, Job],
+    known: Known,
+    dataset: Dataset,
+    chosen: ClassMap,
+    path: str,
 ) -> str | Teacher:
     """An earlier stage's name as it is; a directory as a teacher, once a run."""
+    given: Any = reference
     if isinstance(reference, str):
-        found = _resolve(reference, earlier, known, path)
-        if isinstance(found, str):
-            return found
-        fit.check_fit(found, dataset, path, reference)
-        return known.teacher(found, lambda: of_stage(found))
-    return known.teacher(reference, lambda: _fitted(reference, dataset, path))
+        given = _resolve(reference, earlier, known, path)
+        if isinstance(given, str):
+            return given
+        fit.check_fit(given, dataset, path, reference, as_teacher=True)
+    made = lambda: _fitted(as_teacher(given, path), dataset, chosen, path)
+    return known.teacher((given, chosen), made)
 
 
-def _fitted(reference: Teacher, dataset: Dataset, path: str) -> Teacher:
-    """A teacher that is a value, if it fits the data."""
-    for stage in reference.stages:
-        fit.check_fit(stage, dataset, path, stage.where)
-    if reference.sizes:
-        fit.check_sizes(reference, dataset, path)
-    elif reference.scope == "batch" and not reference.stages:
-        return fit.traced(reference, dataset, path)
-    return reference
+def _fitted(teacher: Teacher, dataset: Dataset, chosen: ClassMap, path: str) -> Teacher:
+    """A teacher with the classes of the data, if it fits them."""
+    for stage in teacher.stages:
+        fit.check_fit(stage, dataset, path, stage.where, as_teacher=True)
+    fitted = class_map.matched(teacher, dataset.class_names, chosen, path)
+    if fitted.sizes:
+        fit.check_sizes(fitted, dataset, path)
+        fit.check_inputs(fitted, dataset, path)
+        fit.check_agreement(fitted, dataset, path)
+    elif fitted.scope == "batch" and not fitted.stages:
+        return fit.traced(fitted, dataset, path)
+    return fitted
 
 
 def _teacher_outputs(

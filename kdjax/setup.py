@@ -141,6 +141,7 @@ def describe(setup: Setup) -> str:
     if stage.taught and teacher is not None:
         told = f"live, {_forwards(setup)} forward passes a step" if setup.live else "cached"
         told = teacher.name if teacher.scope in ("population", "member") else told
+        told += f" ({teacher.note})" * bool(teacher.note)
         parts.append(f"{teacher.count or 'its own'} teachers, {told}")
     return f"{stage.name}: {'; '.join(parts)}"
 

@@ -4,10 +4,9 @@ Axes: K teachers, B examples of a batch, N of a split, C classes.
 """
 
 import functools
-import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kdjax import rules
-from kdjax.data import Preprocessing, one_line
+from kdjax import logits_file
+from kdjax.data import Preprocessing
 from kdjax.host import checkpoint, files
+from kdjax.logits_file import Logits
 from kdjax.losses import ensemble_logits
 from kdjax.nets import cost
 from kdjax.nets.net import Array, Net, Outputs, PyTree
@@ -27,7 +27,6 @@ from kdjax.views import preprocess
 
 __all__ = ["Teacher", "as_teacher", "ema", "ensemble_logits", "logits", "peers", "stages"]
 
-SPLITS = ("train", "validation", "test")
 Costs = dict[str, float]
 
 
@@ -70,6 +69,13 @@ class Teacher:
       stages: those that they come from.
       sizes: of scope "index", {split: (N, C)} of its logits.
       kind: "convolutional" or "dense", of the nets that run in the student's steps.
+      class_names: [C] in the order of the logits, matched with the student's by name; () where they
+        are the student's.
+      masked: classes that have no mass, for the teachers do not know them.
+      note: what became of classes that only the teachers or the student have, for messages.
+      inputs: of scope "index", {split: digest of the inputs [N, ...] that the logits are of}; {}
+        where it is not known.
+      against_labels: of scope "index", whether the logits are held against the training labels.
     """
 
     name: str
@@ -85,6 +91,11 @@ class Teacher:
     stages: tuple[Stage, ...] = ()
     sizes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     kind: str = "dense"
+    class_names: tuple[str, ...] = ()
+    masked: tuple[str, ...] = ()
+    note: str = ""
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    against_labels: bool = False
 
 
 def of_stage(stage: Stage) -> Teacher:
@@ -107,6 +118,7 @@ def of_stage(stage: Stage) -> Teacher:
         part=lambda size: of_stage(healthy.part(range(size))),
         stages=(healthy,),
         kind=healthy.kind,
+        class_names=healthy.class_names,
     )
 
 
@@ -159,42 +171,55 @@ def of_net(net: Net) -> Teacher:
     )
 
 
-def logits(train: Any, validation: Any = None, test: Any = None, name: str = "logits") -> Teacher:
+def logits(
+    train: Any,
+    validation: Any = None,
+    test: Any = None,
+    name: str = "logits",
+    class_names: Sequence[str] | None = None,
+    against_labels: bool = True,
+) -> Teacher:
     """Logits of teachers from elsewhere, for the examples as they are stored.
 
     Args:
       train: [N, C] or [K, N, C] of the training examples in the order of
-        `kdjax.examples(config, "train")`; or the path of an .npz file with the array `train`, and
-        perhaps `validation` and `test`.
+        `kdjax.examples(config, "train")`; or the path of a file that `save_logits` wrote, or of an
+        .npz file with the array `train`, and perhaps `validation` and `test`.
       validation, test: the same of those splits; without, agreement is not measured there.
+      class_names: [C] in the order of the logits; None where they are the student's, or stand in
+        the file.
+      against_labels: whether teachers whose training logits agree with the labels no better than
+        by chance are refused, as those of examples in another order are.
 
     Raises:
       InputError: an array is not of that shape, is not finite, or a file cannot be read.
     """
-    given = {"train": train, "validation": validation, "test": test}
-    if isinstance(train, str | os.PathLike):
-        path = files.expand(os.fspath(train))
-        name, given = path.stem, _read(path)
-    found = {s: _checked(s, given[s]) for s in SPLITS if given.get(s) is not None}
-    counts = {(len(z), z.shape[2]) for z in found.values()}
-    if len(counts) > 1:
-        raise InputError(
-            "the teacher's logits are of "
-            + ", ".join(f"{s} {z.shape}" for s, z in found.items())
-            + "; all splits must have as many teachers and classes"
-        )
-    digest = hashlib.sha256()
-    for split, z in found.items():
-        digest.update(f"{split} {z.shape}".encode())
-        digest.update(np.ascontiguousarray(z).data)
+    if not isinstance(train, str | os.PathLike):
+        arrays = {"train": train, "validation": validation, "test": test}
+        arrays = {split: z for split, z in arrays.items() if z is not None}
+        return _of_logits(logits_file.checked(arrays, class_names), name, against_labels)
+    found, name = logits_file.read(train), files.expand(os.fspath(train)).stem
+    if validation is not None or test is not None:
+        raise InputError(f"logits are of the file {name!r}, which must have those of all splits")
+    if class_names is not None:
+        found = logits_file.named(found, class_names, name)
+    return _of_logits(found, name, against_labels)
+
+
+def _of_logits(found: Logits, name: str, against_labels: bool) -> Teacher:
+    arrays = found.arrays
+    part = lambda size: {split: z[:size] for split, z in arrays.items()}
     return Teacher(
         name=name,
-        count=len(found["train"]),
+        count=len(arrays["train"]),
         scope="index",
-        identity=digest.hexdigest(),
-        predict=lambda a: found[a.split][:, a.positions] if a.split in found else None,
-        sizes={split: z.shape[1:] for split, z in found.items()},
-        part=lambda size: logits(**{s: z[:size] for s, z in found.items()}, name=name),
+        identity=found.digest,
+        predict=lambda a: arrays[a.split][:, a.positions] if a.split in arrays else None,
+        sizes={split: z.shape[1:] for split, z in arrays.items()},
+        part=lambda size: _of_logits(replace(found, arrays=part(size)), name, against_labels),
+        class_names=found.class_names,
+        inputs=found.inputs,
+        against_labels=against_labels,
     )
 
 
@@ -237,50 +262,17 @@ def as_teacher(value: Any, path: str) -> Teacher:
     )
 
 
-def teachers_of(value: Any, path: str) -> tuple[str | Teacher, ...]:
-    """The teachers of a stage: text with commas between names, or values, or a tuple of either.
-
-    A name is a stage, a directory, the .npz file of `logits`, or the module:attribute of a teacher
-    or of a function without arguments that makes one, such as kdjax.teachers:peers.
-
-    Args:
-      path: of the field, for messages.
-
-    Returns:
-      Names of stages and of directories as they are, all others as teachers.
-
-    Raises:
-      InputError: there is no such module or file, or it is or makes no teacher.
-    """
-    found: list[str | Teacher] = []
-    for each in value if isinstance(value, tuple | list) else (value,):
-        if not isinstance(each, str):
-            found.append(as_teacher(each, path))
-            continue
-        for name in filter(None, map(str.strip, check(rules.text(), path, each).split(","))):
-            if name.endswith(".npz"):
-                found.append(logits(name))
-            elif rules.is_reference(name):
-                found.append(_made(rules.resolve(name, path), f"{path}, {name!r},"))
-            else:
-                found.append(name)
-    return tuple(found)
-
-
-def _made(value: Any, path: str) -> Teacher:
-    try:
-        return as_teacher(value() if callable(value) else value, path)
-    except InputError:
-        raise
-    except Exception as error:  # whatever a function of the user's raises
-        raise InputError(f"{path} makes no teacher: {rules.told(error)}") from error
-
-
 def together(teachers: Sequence[Teacher]) -> Teacher:
     """Several teachers as one, K of all. One of scope "index" makes all of that scope."""
     if len(teachers) == 1:
         return teachers[0]
     scopes = {teacher.scope for teacher in teachers}
+    names = {teacher.class_names for teacher in teachers if teacher.class_names}
+    if len(names) > 1:
+        raise InputError(
+            f"the teachers {', '.join(repr(t.name) for t in teachers)} have different classes; "
+            "each must be given alone, to be matched with the student"
+        )
 
     def apply(variables: PyTree, inputs: Array, taps: tuple[str, ...]) -> Outputs:
         pairs = zip(teachers, variables, strict=True)
@@ -316,34 +308,6 @@ def together(teachers: Sequence[Teacher]) -> Teacher:
         stages=tuple(stage for teacher in teachers for stage in teacher.stages),
         kind=min(teacher.kind for teacher in teachers),  # in the order of the alphabet
         predict=predict,
+        class_names=next(iter(names), ()),
+        note="; ".join(teacher.note for teacher in teachers if teacher.note),
     )
-
-
-def _checked(split: str, values: Any) -> np.ndarray:
-    z = np.asarray(values)
-    if z.dtype.kind != "f" or z.ndim not in (2, 3) or not z.size:
-        raise InputError(
-            f"the teacher's {split} logits are {z.dtype} {z.shape}; they must be floats [N, C] or "
-            "[K, N, C]"
-        )
-    z = z.astype(np.float32, copy=False)
-    if not np.isfinite(z).all():
-        wrong = z.size - np.count_nonzero(np.isfinite(z))
-        raise InputError(
-            f"the teacher's {split} logits have {wrong} values NaN or infinite; they must be finite"
-        )
-    return z if z.ndim == 3 else z[None]
-
-
-def _read(path: Path) -> dict[str, np.ndarray]:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            found = {split: file[split] for split in SPLITS if split in file}
-    except Exception as error:  # whatever a damaged file leads to; nothing in it is run
-        raise InputError(
-            f"the teacher's logits {str(path)!r} cannot be read ({one_line(error)}); it must be a "
-            "file written by numpy.savez"
-        ) from error
-    if "train" not in found:
-        raise InputError(f"the teacher's logits {str(path)!r} have no array 'train'")
-    return found

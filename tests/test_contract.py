@@ -22,6 +22,8 @@ NAMES = [
     "equinox",
     "function",
     "logits",
+    "save_logits",
+    "with_class_names",
     "use_machine",
     "Report",
     "Stage",

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from kdjax import rules
+from kdjax.class_map import check_chosen
 from kdjax.config.reads import check_reads
 from kdjax.config.spec import (
     ExperimentSpec,
@@ -22,13 +23,14 @@ from kdjax.config.spec import (
     read_hparams,
     weighs_labels,
 )
+from kdjax.config.teachers import teachers_of
 from kdjax.data import RawSet
 from kdjax.losses import TERMS, Term
 from kdjax.losses.term import WEIGHT
 from kdjax.nets import calls, checked_arguments
 from kdjax.nets.net import Net
 from kdjax.rules import InputError, check
-from kdjax.teachers import Teacher, teachers_of
+from kdjax.teachers import Teacher
 from kdjax.views import AugmentSpec
 
 MOST_MEMBERS = 10_000
@@ -92,6 +94,7 @@ def _stage(
         reading = next(p.name for p in objective if p.term.needs - {"labels"} or p.term.teacher)
         raise InputError(f"{path}.teacher is empty; the term {reading!r} needs a teacher")
     _check_references(path, stage, earlier)
+    check_chosen(stage.class_map, bool(stage.teacher), f"{path}.class_map")
     check_reads(stage, path)
     _check_members(path, stage)
     if stage.optimizer.warmup_steps > stage.steps:

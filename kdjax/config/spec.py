@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kdjax import rules
+from kdjax.class_map import ClassMap
 from kdjax.data import DatasetSpec, RawSet, SubsetSpec
 from kdjax.losses import Term
 from kdjax.losses.term import TEMPERATURE
@@ -79,6 +80,7 @@ class StageSpec:
     objective: tuple[TermSpec, ...]
     members: tuple[tuple[str, tuple], ...]  # the axes of the grid, seed last and fastest
     teacher: tuple[str | Teacher, ...] = ()  # stages, stage directories, or teachers themselves
+    class_map: ClassMap = _part(ClassMap)  # of classes that only a teacher, or the student, has
     optimizer: OptimizerSpec = _part(OptimizerSpec)
     subset: SubsetSpec = _part(SubsetSpec)
     augment: AugmentSpec = _part(AugmentSpec)

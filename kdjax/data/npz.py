@@ -4,7 +4,7 @@ are checked before it is read."""
 import math
 import os
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -26,7 +26,7 @@ def from_npz(path: str) -> RawSet:
       InputError: there is no such file, or it is not what it must be.
     """
     says = f"{FIELD} is {path!r}"
-    found, others = _read(path, says)
+    found, others = read(path, says, _known)
     own = [name for name in OPTIONAL if name.startswith("validation")]
     asked = [*NEEDED, *(own if any(name in found for name in own) else ())]
     missing = [name for name in asked if name not in found]
@@ -60,9 +60,19 @@ def _known(name: str) -> str | None:
     return name if name == "class_names" else None
 
 
-def _read(path: str, says: str) -> tuple[dict[str, np.ndarray], list[str]]:
+def read(
+    path: str, says: str, known: Callable[[str], str | None]
+) -> tuple[dict[str, np.ndarray], list[str]]:
     """The arrays that the file has of those that are read, and the names of its others; what they
-    say of their size is checked first."""
+    say of their size is checked first.
+
+    Args:
+      says: begins the sentence of a refusal.
+      known: (the name of an array in the file) -> the name that it is read by; None if it is not.
+
+    Raises:
+      InputError: the file cannot be read.
+    """
     try:
         path = os.path.abspath(files.expand(path))
         if os.path.exists(path) and not os.path.isfile(path):
@@ -71,14 +81,14 @@ def _read(path: str, says: str) -> tuple[dict[str, np.ndarray], list[str]]:
             every = [name.removesuffix(".npy") for name in archive.namelist()]
             members: dict[str, str] = {}
             for name in every:
-                known = _known(name)
-                if known in members:
-                    raise ValueError(f"it has {name} beside {members[known]}, of one split")
-                members |= {known: f"{name}.npy"} if known else {}
+                known_as = known(name)
+                if known_as in members:
+                    raise ValueError(f"it has {name} beside {members[known_as]}, of one split")
+                members |= {known_as: f"{name}.npy"} if known_as else {}
             sizes = [_declared(archive, member) for member in members.values()]
             memory.check("its arrays are", sizes)
             arrays = {name: _read_array(archive, member) for name, member in members.items()}
-            return arrays, [name for name in every if not _known(name)]
+            return arrays, [name for name in every if not known(name)]
     except Exception as error:  # whatever a damaged or hostile file leads to; nothing in it is run
         raise InputError(
             f"{says}; it must be a file written by numpy.savez, of plain arrays ({one_line(error)})"

@@ -1,6 +1,7 @@
 """Opens an exported net, and refuses one that is damaged."""
 
 import functools
+import math
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
