@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import pytest
 from reports import ENVIRONMENT, a_missing, a_report, row, small, study
 
-from kdjax import report
+from kdjax import report, tables
 from kdjax.report import page, table
 
 VOID = {"meta", "img"}
@@ -191,5 +191,5 @@ def test_a_small_report_reads_well_in_markdown():
     assert text.startswith("# digits, test split\n\n## Results\n\nThe best student by ")
     assert "\n\n## Run\n\n- command: `python -m kdjax.main " in text
     assert "\n- devices: 2 x cpu, 2 CPU cores\n" in text and text.endswith("together\n")
-    assert table.markdown(table.columns(small().rows, table.RESULTS)) in text
+    assert tables.markdown(table.columns(small().rows, table.RESULTS)) in text
     assert "\n\n\n" not in text and not re.search(r" $", text, flags=re.MULTILINE)

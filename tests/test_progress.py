@@ -35,7 +35,7 @@ def test_means_of_the_healthy_members_are_shown(capsys, monkeypatch, terminal):
     bar.close()
     shown = capsys.readouterr().err
     assert ("8/20" if terminal else "8 of 20 steps") in shown and "teachers: " in shown
-    assert "loss=1.5" in shown and "validation=60.00%" in shown
+    assert "loss=1.5" in shown and "validation accuracy=60.00%" in shown
     assert ("\r" in shown) == terminal
     assert terminal or len(shown.splitlines()) == len(set(shown.splitlines()))
 

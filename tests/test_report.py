@@ -21,7 +21,8 @@ from reports import (
 
 from kdjax import report
 from kdjax.host import files as host_files
-from kdjax.report import METRICS, page, rows, summarise
+from kdjax.report import METRICS, page, rows
+from kdjax.statistics import summarise
 
 
 class TestSummarise:
@@ -140,7 +141,8 @@ class TestJson:
         config = {"dataset": {"name": "digits"}, "stages": {"teachers": {"steps": 40}}}
         found = json_of(dataclasses.replace(small(), config=config))
         assert list(found) == [
-            *("rows", "environment", "environments", "config", "examples", "calibration", "curves")
+            *("rows", "environment", "environments", "config", "examples", "calibration", "class_errors"),
+            "curves",
         ]
         assert found["environment"] == found["environments"]["teachers"] == ENVIRONMENT
         assert found["examples"]["test"] == 797

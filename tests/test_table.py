@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from reports import BASELINE, STUDENT, a_report, cells, row, small
 
-from kdjax.report import summarise, table
+from kdjax import tables
+from kdjax.report import table
+from kdjax.statistics import summarise
 
 
 def test_is_aligned_and_github_reads_it():
@@ -48,11 +50,11 @@ def test_a_stage_of_which_nothing_is_left_still_has_its_row():
 
 
 def test_a_spread_is_in_one_format_and_one_net_has_none():
-    assert table.spread(summarise([1.0, 2.0]), ".2f") == "1.50 ± 0.71"
-    assert table.spread(summarise([0.5, 0.25]), ".1f", 100) == "37.5 ± 17.7"
-    assert table.spread(summarise([7, None]), ".1f") == "7.0"
-    assert table.spread(summarise([7]), ".1f", alone=".10g") == "7"
-    assert table.spread(summarise([None]), ".1f") == "-"
+    assert tables.spread(summarise([1.0, 2.0]), ".2f") == "1.50 ± 0.71"
+    assert tables.spread(summarise([0.5, 0.25]), ".1f", 100) == "37.5 ± 17.7"
+    assert tables.spread(summarise([7, None]), ".1f") == "7.0"
+    assert tables.spread(summarise([7]), ".1f", alone=".10g") == "7"
+    assert tables.spread(summarise([None]), ".1f") == "-"
 
 
 @pytest.mark.parametrize(

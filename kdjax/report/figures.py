@@ -13,14 +13,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from kdjax.report import drawing
-from kdjax.report.drawing import COLOURS, INK, LINES, MUTED, band, is_wide, legend, log_axis, tidy
+from kdjax import drawing
+from kdjax.drawing import COLOURS, INK, LINES, MUTED, band, is_wide, legend, log_axis, tidy
 from kdjax.report.report import Report
 from kdjax.report.rows import ENSEMBLE, count_members, swept
-from kdjax.report.table import errors, spread
+from kdjax.report.table import errors
+from kdjax.tables import spread
 
 SHOWN = 10  # most classes of one bar chart
 TICKS = 12  # most values of an axis that each have a tick
@@ -34,6 +34,7 @@ def of_report(report: Report) -> dict[str, Figure]:
         figures[f"sweep_{axis}"] = functools.partial(sweep, axis=axis), axis
     figures["missing_classes"] = missing_classes, report.missing
     figures["soft_targets"] = (lambda r: soft_targets(**r.soft_targets or {})), report.soft_targets
+    figures["mistakes"] = (lambda r: mistakes(**r.mistakes or {})), report.mistakes
     figures["reliability"] = reliability, report.calibration
     figures["training_curves"] = training_curves, report.curves_shown
     return {name: draw(report) for name, (draw, numbers) in figures.items() if numbers}
@@ -216,7 +217,7 @@ def soft_targets(
     top = [np.ceil(10 * most[most <= 2 * m].max() + 0.1) / 10 for m in most]
     for e, (row, label) in enumerate(zip(grid, labels, strict=True)):
         if images is not None:
-            _picture(row[0], np.asarray(images[e]))
+            drawing.picture(row[0], np.asarray(images[e]))
         row[pictures].set_ylabel("probability", fontsize=8)
         row[0].set_ylabel(f"label: {names[label]}" + "\nprobability" * (not pictures), fontsize=8)
         shown = np.arange(len(names))
@@ -239,13 +240,33 @@ def soft_targets(
     return figure
 
 
-def _picture(axes: Axes, image: np.ndarray) -> None:
-    """Grey or RGB, its own smallest value dark and its largest bright."""
-    image = image.astype(float)
-    if image.ndim == 3 and image.shape[2] != 3:
-        image = image.mean(axis=2)
-    axes.imshow((image - image.min()) / (np.ptp(image) or 1), cmap="gray", interpolation="none")
-    axes.set(xticks=[], yticks=[])
+def mistakes(
+    images: np.ndarray,
+    labels: Sequence[int],
+    said: Sequence[int],
+    counts: Sequence[int],
+    members: int,
+    class_names: Sequence[str],
+    label: str = "",
+) -> Figure:
+    """Examples that members of one row get wrong, with what they are and what the members say.
+
+    Args:
+      images: [E, H, W, channels].
+      labels, said: [E] classes: the true one, and the commonest wrong answer.
+      counts: [E] how many of the `members` are wrong.
+      class_names: [C].
+      label: of the row.
+    """
+    figure, each = drawing.panels(len(labels), columns=6, height=1.45)
+    name = lambda c: textwrap.shorten(drawing.short(class_names[c], str(c)), 16, placeholder="…")
+    for axes, image, truth, answer, count in zip(each, images, labels, said, counts, strict=True):
+        drawing.picture(axes, np.asarray(image))
+        wrong = f"\n{count} of {members}" * (members > 1)
+        axes.set_title(f"{name(truth)}\nnot {name(answer)}{wrong}", fontsize=8)
+    if label:
+        figure.suptitle(f"mistakes of {textwrap.shorten(label, 80)}", fontsize=9)
+    return figure
 
 
 def _means(populations: Sequence[np.ndarray]) -> np.ma.MaskedArray:

@@ -156,6 +156,15 @@ def band(
     axes.fill_between(x, low, mean + std, color=style["color"], alpha=0.18, linewidth=0)
 
 
+def picture(axes: Axes, image: np.ndarray) -> None:
+    """Grey or RGB, its own smallest value dark and its largest bright."""
+    image = image.astype(float)
+    if image.ndim == 3 and image.shape[2] != 3:
+        image = image.mean(axis=2)
+    axes.imshow((image - image.min()) / (np.ptp(image) or 1), cmap="gray", interpolation="none")
+    axes.set(xticks=[], yticks=[])
+
+
 def name_points(axes: Axes, points: Sequence[tuple[float, float, str, str]]) -> None:
     """Names points in the right margin, each at its height or as near as there is room, with a
     line to it.
