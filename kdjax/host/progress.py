@@ -11,6 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 QUIET = 60  # seconds between two lines where there is no terminal
+CLOCK = 1.0  # seconds between two looks at the clock where there is one
 LINE = "{desc}: {n_fmt} of {total_fmt} steps in {elapsed}, {remaining} left{postfix}"
 FIRST = "compiling, then the first steps"
 
@@ -38,11 +39,11 @@ class Progress:
 
     def __init__(self, name: str, total: int, done: int):
         shown = dict(total=total, initial=done, desc=name, unit="step")
-        self._every = 1.0  # seconds, at most, between two displays
+        self._every = CLOCK  # seconds, at most, between two displays
         if not (sys.stderr and sys.stderr.isatty()):
             apart = dict.fromkeys(("mininterval", "maxinterval", "delay"), QUIET)
             shown |= dict(file=Lines(), bar_format=LINE, **apart)
-            self._every = max(self._every, QUIET)
+            self._every = max(CLOCK, QUIET)
         self._bar = tqdm(**shown)
         self._bar.set_postfix_str(FIRST, refresh=sys.stderr.isatty())
         self._first = True
