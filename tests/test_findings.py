@@ -24,8 +24,8 @@ def test_a_grid_has_a_row_for_each_cell_and_trains_in_one_program(tmp_path, caps
     report = kdjax.run(config(students=students), tmp_path)
     told = capsys.readouterr().out
     started = (
-        "sweep: 8 mlp (2 values of temperature, 2 values of ensemble_size) of 1,210 parameters, 0.8 "
-        "epochs of 800 examples, taught by teachers (3)"
+        "sweep: 8 mlp (2 values of temperature, 2 values of ensemble_size) of 1,210 parameters, "
+        "0.8 epochs of 800 examples, taught by teachers (3)"
     )
     assert started in " ".join(told.split())
     own = [line for line in told.splitlines() if str(tmp_path) not in line]

@@ -50,7 +50,8 @@ def _size(report: Report, row: Row) -> list[str]:
     if 0.9 < ratio < 1.1:
         return [f"as large as {whom}"]
     kind = "smaller" if ratio > 1 else "larger"
-    return [f"{max(ratio, 1 / ratio):,.2g} times {kind} than {whom}"]
+    times = float(f"{max(ratio, 1 / ratio):.2g}")
+    return [f"{times:,g} times {kind} than {whom}"]
 
 
 def warning(row: Row, guessing: int, examples: int) -> str:
