@@ -86,9 +86,10 @@ def test_the_time_that_is_left_is_not_that_of_compiling(monkeypatch):
 def test_what_nobody_reads_is_lost_and_ends_nothing():
     reader, writer = os.pipe()
     with os.fdopen(writer, "w") as stream:
-        progress.say("heard", stream)
+        progress.write("heard", stream)
         assert os.read(reader, 100) == b"heard\n"
         os.close(reader)
         for _ in range(3):
-            progress.say("lost", stream)
-    progress.say("after the end", stream)
+            progress.write("lost", stream)
+    progress.write("after the end", stream)
+    progress.write("to none", None)

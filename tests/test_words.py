@@ -80,7 +80,7 @@ def test_warnings_count_the_members_that_have_not_learned_and_say_what_to_try():
         "--config.stages.teachers.steps=200, in a new --workdir."
     )
     alone = a_report(row("distilled", [715], unlearned=1), config=config)
-    assert words.warnings(alone)[0].startswith("WARNING: distilled: the net is no better than gues")
+    assert words.warnings(alone)[0].startswith("WARNING: distilled: it is no better than gues")
     assert "learning_rate" not in words.warnings(alone)[1]  # the grid has several
     standard = config | {"dataset": {"normalize": "standard"}}
     assert "normalize" not in words.warnings(dataclasses.replace(alone, config=standard))[1]

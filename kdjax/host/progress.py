@@ -16,16 +16,22 @@ LINE = "{desc}: {n_fmt} of {total_fmt} steps in {elapsed}, {remaining} left{post
 FIRST = "compiling, then the first steps"
 
 
-def say(line: str, stream: Any = None) -> None:
-    """Prints a line. Where nobody reads any more, as after `| head -1`, it is lost, and nothing
-    ends."""
-    stream = stream or sys.stdout
+def say(line: str) -> None:
+    """Prints a line for the user."""
+    write(line, sys.stdout)
+
+
+def write(line: str, stream: Any) -> None:
+    """Prints a line to a stream. Where nobody reads it any more, as after `| head -1`, the line and
+    all later ones are lost, and nothing ends."""
     if stream is None or getattr(stream, "closed", False):
         return
     try:
         print(line, file=stream, flush=True)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
 
 
 class Progress:
@@ -40,12 +46,13 @@ class Progress:
     def __init__(self, name: str, total: int, done: int):
         shown = dict(total=total, initial=done, desc=name, unit="step")
         self._every = CLOCK  # seconds, at most, between two displays
-        if not (sys.stderr and sys.stderr.isatty()):
+        terminal = bool(sys.stderr) and sys.stderr.isatty()
+        if not terminal:
             apart = dict.fromkeys(("mininterval", "maxinterval", "delay"), QUIET)
             shown |= dict(file=Lines(), bar_format=LINE, **apart)
             self._every = max(CLOCK, QUIET)
         self._bar = tqdm(**shown)
-        self._bar.set_postfix_str(FIRST, refresh=sys.stderr.isatty())
+        self._bar.set_postfix_str(FIRST, refresh=terminal)
         self._first = True
         self._closed = threading.Event()
         threading.Thread(target=self._keep_time, daemon=True).start()
@@ -91,7 +98,7 @@ class Lines:
     def write(self, text: str) -> None:
         if text.strip() not in ("", self._last):
             self._last = text.strip()
-            say(self._last, sys.stderr)
+            write(self._last, sys.stderr)
 
     def flush(self) -> None:
         pass

@@ -63,7 +63,7 @@ def warning(row: Row, guessing: int, examples: int) -> str:
     """
     if not row.unlearned:
         return ""
-    who = f"{row.unlearned} of {row.n} members are" if row.n > 1 else "the net is"
+    who = f"{row.unlearned} of {row.n} members are" if row.n > 1 else "it is"
     return (
         f"WARNING: {row.label}: {who} no better than guessing ({table.errors(row)} of {examples:,} "
         f"wrong; always naming the most frequent class gets {guessing:,} wrong)"
