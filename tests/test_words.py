@@ -91,8 +91,6 @@ def test_a_terminal_ends_with_the_finding_and_then_the_warnings():
     bad = dataclasses.replace(small(), rows=(*small().rows, row("lost", [715], unlearned=1)))
     lines = words.terminal(bad).splitlines()
     assert all(len(line) <= 100 for line in lines)
-    starts = [line.split(":")[0] for line in lines if ": " in line or line.startswith("Such")]
-    advice = (
-        "Such nets have learned next to nothing. Try another learning rate, or more steps, in a new"
-    )
-    assert starts[-3:-1] == ["sweep temperature=0.5", "WARNING"] and lines[-2] == advice
+    parts = [part.replace("\n ", "") for part in words.terminal(bad).split("\n\n")]
+    assert parts[2].splitlines() == words.findings(bad)
+    assert parts[3].splitlines() == words.warnings(bad) and len(parts) == 4

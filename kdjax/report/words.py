@@ -8,10 +8,7 @@ from kdjax.report.report import Report
 from kdjax.report.rows import Row
 from kdjax.statistics import Difference
 
-LEGEND = (
-    "± in the table: the s.d. over the n members that did not diverge; in a difference: its "
-    "standard error."
-)
+LEGEND = "± is the s.d. over the n members in the table, the standard error in a difference."
 
 
 def findings(report: Report) -> list[str]:
