@@ -19,10 +19,10 @@ import jax
 from benchmarks import data_sets, figures, peers, results, suite
 from benchmarks.session import Session
 from benchmarks.timing import LEAST, REPEATS, Row, tell
+from kdjax import tables
 from kdjax.host import versions
 from kdjax.host.machine import use_machine
 from kdjax.main import quiet
-from kdjax.report import table
 from kdjax.rules import InputError
 
 HOW = (
@@ -109,7 +109,7 @@ def as_table(rows: Sequence[Row]) -> str:
         "once s": lambda r: f"{r.compile_seconds:.1f}",
         "load": lambda r: f"{r.load:.1f}",
     }
-    return table.markdown([(name, [text(r) for r in rows]) for name, text in columns.items()])
+    return tables.markdown([(name, [text(r) for r in rows]) for name, text in columns.items()])
 
 
 if __name__ == "__main__":

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.session import Curve
+from kdjax import drawing
 from kdjax.host import files
-from kdjax.report import drawing
 
 COLUMNS = 3  # of panels
 TITLE = 40  # letters of a line above a panel

@@ -12,13 +12,14 @@ from kdjax import data, evaluation, findings, report
 from kdjax.config import parse
 from kdjax.config.parse import mapping
 from kdjax.config.spec import ExperimentSpec, plain
-from kdjax.host import files, ownership, processes, versions
+from kdjax.host import files, ownership, processes, progress, versions
 from kdjax.host.progress import Displays, Progress, TensorBoard
 from kdjax.loop import train
 from kdjax.prepare import Job, claim, prepare, renewed
 from kdjax.report import Report
 from kdjax.rules import choose
 from kdjax.stage import Stage, open_stage
+from kdjax.tables import wrapped
 from kdjax.teachers import Teacher, of_stage, together
 
 SPLITS = ("train", "validation", "test")
@@ -63,7 +64,7 @@ def run_stages(
     """
     workdir = files.expand(workdir)
     quiet = quiet or not processes.is_primary()
-    say = (lambda line: None) if quiet else print
+    say = (lambda line: None) if quiet else progress.say
     spec = parse(config)
     dataset = load(spec)
     jobs = prepare(spec, dataset, workdir)  # all refusals, before anything is written
@@ -75,11 +76,12 @@ def run_stages(
         for note in dataset.notes:
             say(f"data: {note}")
         stages, found = _train_all(jobs, spec, dataset, say, quiet, stop, after_stage)
-        result = findings.report_of(spec, dataset, found)
+        name = "" if temporary else workdir.resolve().name
+        result = findings.report_of(spec, dataset, found, name)
         if not temporary:
             processes.primary_only(report.write)(result, workdir)
             processes.wait_for(workdir / "report.json")
-    say(f"\n{result.table()}" + f"\n\nreport: {workdir / 'report.html'}" * (not temporary))
+    say(f"\n{result!r}" + f"\n\nreport: {workdir / 'report.html'}" * (not temporary))
     return result, stages
 
 
@@ -152,6 +154,8 @@ def _train_all(
         opened = dataclasses.replace(opened, net=job.net)  # which `prepare` has compared
         seen = evaluated_by(job.teachers)
         found.append(findings.find(job, opened, seen, dataset, spec.evaluate))
+        for line in findings.warnings(found[-1], spec.evaluate):
+            say(wrapped(line))
         later = jobs[number + 1 :]
         if not later or any(name in (*other.teachers, other.init_from) for other in later):
             stages[name] = opened

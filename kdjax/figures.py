@@ -4,7 +4,7 @@
 A figure of `new_figure` shows itself in a notebook, without pyplot.
 """
 
-from kdjax.report.drawing import (
+from kdjax.drawing import (
     COLOURS,
     INK,
     LINES,
@@ -18,6 +18,7 @@ from kdjax.report.drawing import (
 from kdjax.report.figures import (
     errors_against_parameters,
     missing_classes,
+    mistakes,
     of_report,
     reliability,
     soft_targets,
@@ -35,6 +36,7 @@ __all__ = [
     "legend",
     "log_axis",
     "missing_classes",
+    "mistakes",
     "new_figure",
     "of_report",
     "reliability",

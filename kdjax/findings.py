@@ -9,7 +9,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from kdjax import evaluation, metrics, missing
+from kdjax import evaluation, metrics, missing, mistakes
+from kdjax.config.settings import settings_of
 from kdjax.config.spec import ExperimentSpec, StageSpec, cells, grid, plain
 from kdjax.data import Dataset, left_out, numbered, numbers
 from kdjax.evaluation import Evaluated, EvaluatedSplit
@@ -18,13 +19,13 @@ from kdjax.host.versions import environment
 from kdjax.identity import another
 from kdjax.losses import ensemble_logits
 from kdjax.prepare import Job
-from kdjax.report import ENSEMBLE, METRICS, Report, Row, representatives, summarise
+from kdjax.report import ENSEMBLE, METRICS, Report, Row, representatives, words
 from kdjax.report.rows import AMONG
 from kdjax.stage import Stage
+from kdjax.statistics import summarise
 
 PICTURED = 4  # examples whose soft targets the report shows, chosen among the first AMONG
 SOFT = 4.0  # temperature at which the teachers are shown beside a student of T = 1
-SHOWN = ("steps", "batch")  # fields that the report shows, though no stage changes them
 
 
 _mix = jax.jit(ensemble_logits, static_argnames="mean")
@@ -53,15 +54,22 @@ class Found:
     missing: list[dict[str, Any]]
 
 
-def report_of(spec: ExperimentSpec, dataset: Dataset, stages: Sequence[Found]) -> Report:
-    """The report of finished stages, in their order, on the split that the experiment evaluates."""
+def report_of(
+    spec: ExperimentSpec, dataset: Dataset, stages: Sequence[Found], name: str = ""
+) -> Report:
+    """The report of finished stages, in their order, on the split that the experiment evaluates.
+
+    Args:
+      name: of the experiment.
+    """
     split = spec.evaluate
     jobs = [found.job for found in stages]
     students = [found for found in stages if found.job.stage.taught]
-    shown = [found for found in students if found.evaluated.ensemble]
-    pictured = max(shown, key=lambda found: found.job.stage.reads_temperature, default=None)
+    answered = [found for found in students if found.evaluated.ensemble]
+    pictured = max(answered, key=lambda found: found.job.stage.reads_temperature, default=None)
     rows: list[Row] = []
     calibration: list[dict[str, Any]] = []
+    class_errors: dict[str, list[list[int]]] = {}
     told: dict[Evaluated, str] = {}  # whose ensembles have their rows, by their names
     for found in stages:
         seen = found.evaluated
@@ -74,16 +82,20 @@ def report_of(spec: ExperimentSpec, dataset: Dataset, stages: Sequence[Found]) -
             rows += ensembles
         rows += found.rows
         calibration += _calibration(found, seen.splits[split].labels)
+        class_errors |= _class_errors(found, seen.splits[split].labels)
     soft_targets = None
     if pictured is not None:
         seen_there = pictured.evaluated.splits[split]
         soft_targets = _soft_targets(pictured, seen_there, dataset.class_names)
+    shown = stages[0].evaluated.splits[split]
     return Report(
+        name=name,
         rows=tuple(rows),
         dataset=dataset.name,
         evaluate=split,
         examples={name: len(dataset.splits[name]) for name in ("train", "validation", "test")},
         class_names=dataset.class_names,
+        class_counts=tuple(np.bincount(shown.labels, minlength=dataset.classes).tolist()),
         environment=environment(),
         environments={
             found.job.stage.name: found.result["environment"]
@@ -93,11 +105,22 @@ def report_of(spec: ExperimentSpec, dataset: Dataset, stages: Sequence[Found]) -
         config=plain(spec) | {"stages": {job.stage.name: plain(job.stage) for job in jobs}},
         settings=settings_of([_named(job.stage, dataset.class_names) for job in jobs]),
         taught=frozenset(found.job.stage.name for found in students),
-        teaching=frozenset(t for job in jobs for t in job.teachers if isinstance(t, str)),
+        teachers={
+            job.stage.name: tuple(t for t in job.teachers if isinstance(t, str))
+            for job in jobs
+            if job.teachers
+        },
+        ensembles={
+            found.job.stage.name: told[found.evaluated] + ENSEMBLE
+            for found in stages
+            if found.evaluated in told
+        },
         mixtures={job.stage.name: job.stage.mean for job in jobs if job.teachers},
         curves={label: curve for found in stages for label, curve in _curves(found).items()},
         calibration=tuple(calibration),
         soft_targets=soft_targets,
+        class_errors=class_errors,
+        mistakes=_mistakes(students or stages, shown, dataset.class_names),
         missing=tuple(each for found in stages for each in found.missing),
         layouts={found.job.stage.name: found.result.get("layout") for found in stages},
     )
@@ -116,48 +139,12 @@ def _named(stage: StageSpec, class_names: tuple[str, ...]) -> StageSpec:
     return dataclasses.replace(stage, subset=subset)
 
 
-def settings_of(stages: Sequence[StageSpec]) -> dict[str, dict[str, Any]]:
-    """{stage: {field: value}} of the fields in which any stage is not at the default, and of SHOWN;
-    inner fields as "optimizer.learning_rate"."""
-    given = {stage.name: _fields(stage) for stage in stages}
-    default = _fields(StageSpec("", stages[0].model, (), ()))
-    of_nets = ("model", "objective", "members", "teacher")  # which have no default worth a name
-    fields = list(dict.fromkeys(f for own in given.values() for f in own))
-    changed = [
-        f
-        for f in fields
-        if f.startswith(of_nets)
-        or f in SHOWN
-        or any(f in own and own[f] != default.get(f) for own in given.values())
-    ]
-    return {n: {f: own[f] for f in changed if f in own} for n, own in given.items()}
-
-
-def _fields(stage: StageSpec) -> dict[str, Any]:
-    """A stage's fields, {"optimizer.learning_rate": 0.1, ...}."""
-    fields = plain(stage)
-    del fields["name"]
-    fields["model"] = {"name": stage.model.name} | dict(stage.model.arguments)
-    fields["objective"] = {
-        part.name: dict(part.options) | dict(part.numbers) for part in stage.objective
-    }
-    fields["members"] = {name: len(v) if name == "seed" else v for name, v in stage.members}
-    fields["teacher"] = [t if isinstance(t, str) else t.name for t in stage.teacher]
-    return _flat(fields)
-
-
-def _flat(fields: Mapping[str, Any], path: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in fields.items():
-        inner = isinstance(value, Mapping)
-        flat |= _flat(value, f"{path}{name}.") if inner else {path + str(name): value}
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in flat.items()}
-
-
 def find(job: Job, stage: Stage, evaluated: Evaluated, dataset: Dataset, split: str) -> Found:
     """The stage, with a row for each cell of its grid, over its seeds."""
     result, members = checkpoint.results(job.directory), grid(job.stage)
     rows, healthy = [], {}
+    logits = stage.predict(evaluated.splits[split].inputs)
+    blind = mistakes.unlearned(logits, evaluated.splits[split].labels)
     for here, places in cells(job.stage):
         measured = {
             name: _summaries(result["metrics"][name], places, result["diverged"])
@@ -173,12 +160,20 @@ def find(job: Job, stage: Stage, evaluated: Evaluated, dataset: Dataset, split: 
             validation_errors=measured["validation"]["errors"]["mean"],
             **_cost(result),
             seconds=result["seconds"] * len(places) / len(members),
+            unlearned=sum(bool(blind[i]) for i in places if not result["diverged"][i]),
         )
         rows.append(row)
         healthy[row.label] = [i for i in places if not result["diverged"][i]]
-    logits = stage.predict(evaluated.splits[split].inputs)
     lacking = _missing(job, stage, evaluated, healthy, logits, dataset, split)
     return Found(job, evaluated, result, rows, healthy, logits, list(lacking))
+
+
+def warnings(found: Found, split: str) -> list[str]:
+    """Which rows of a stage have members that are no better than guessing, in words."""
+    labels = found.evaluated.splits[split].labels
+    guessing = len(labels) - int(np.bincount(labels).max())
+    lines = [words.warning(row, guessing, len(labels)) for row in found.rows]
+    return [line for line in lines if line]
 
 
 def _ensembles(
@@ -216,6 +211,7 @@ def _ensembles(
             validation_errors=None,
             **_cost(measured),
             seconds=seconds * size / count,
+            unlearned=int(mistakes.unlearned(_mix(logits[:size], 1.0)[None], labels)[0]),
         )
         rows.append(row)
     return rows
@@ -250,6 +246,28 @@ def _calibration(found: Found, labels: np.ndarray) -> list[dict[str, Any]]:
     """How often the members of a stage are right, by how sure they are."""
     shown = representatives(found.rows)
     return [_bins(row, found.logits[found.places[row.label]], labels) for row in shown]
+
+
+def _class_errors(found: Found, labels: np.ndarray) -> dict[str, list[list[int]]]:
+    """The errors on each class of the rows that stand for their stage."""
+    members = {row.label: found.places[row.label] for row in representatives(found.rows)}
+    return {
+        name: mistakes.by_class(found.logits[places], labels).tolist()
+        for name, places in members.items()
+    }
+
+
+def _mistakes(
+    stages: Sequence[Found], split: EvaluatedSplit, names: tuple[str, ...]
+) -> dict[str, Any] | None:
+    """What the row with the fewest validation errors gets wrong."""
+    rows = [(row, found) for found in stages for row in representatives(found.rows)]
+    if not rows:
+        return None
+    row, found = min(rows, key=lambda each: each[0].validation_errors or 0.0)
+    logits = found.logits[found.places[row.label]]
+    shown = mistakes.pictured(split.inputs, logits, split.labels, names)
+    return shown and {"label": row.label} | shown
 
 
 def _ensembles_calibration(rows: Sequence[Row], evaluated: EvaluatedSplit) -> list[dict[str, Any]]:

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from kdjax import drawing
 from kdjax.overview import Overview, inspect
-from kdjax.report import drawing
 from kdjax.rules import InputError
 
 BAD_INPUT = 2  # exit code

@@ -20,6 +20,7 @@ import jax
 from kdjax.config import file
 from kdjax.experiment import run_stages
 from kdjax.host import machine, processes
+from kdjax.host.progress import write
 from kdjax.rules import Diverged, InputError, Preempted, did_you_mean
 
 FAILED, BAD_INPUT, DIVERGED, DISK, INTERRUPTED, PREEMPTED = 1, 2, 3, 4, 130, 143  # exit codes
@@ -48,7 +49,7 @@ def main(arguments: Sequence[str]) -> None:
             run_stages(config, workdir, stop=stopping, after_stage=forget_programs(FORGET))
     except (InputError, Diverged, Preempted, OSError, KeyboardInterrupt) as error:
         message, code = verdict(error)
-        print(message, file=sys.stderr)
+        write(message, sys.stderr)
         sys.exit(code)
 
 

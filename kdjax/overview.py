@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from kdjax import drawing
 from kdjax.data import Dataset, DatasetSpec, RawSet, fetch, load
-from kdjax.report import drawing
 from kdjax.rules import InputError, check, choose, shown
 
 CLASSES, EXAMPLES, LINES = 12, 6, 40  # of the picture; lines of the table

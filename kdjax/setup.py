@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from kdjax import evaluation, member, optim, population
-from kdjax.config.spec import ExperimentSpec, grid
+from kdjax.config.spec import ExperimentSpec, grid, weighs_labels
 from kdjax.data import Dataset, fetch, left_out, listed
 from kdjax.evaluation import Evaluated
 from kdjax.feed import Chunk
@@ -18,6 +18,7 @@ from kdjax.nets.net import Outputs
 from kdjax.population import Plan
 from kdjax.prepare import Job
 from kdjax.rules import InputError
+from kdjax.tables import wrapped
 from kdjax.teachers import Asked, Teacher
 
 TAUGHT_BYTES = 2**28  # most that the outputs of live teachers may take in one call
@@ -118,32 +119,28 @@ def _mixing(job: Job, evaluated: Evaluated) -> np.ndarray:
 
 
 def describe(setup: Setup) -> str:
-    """One line: members and their axes, parameters, bytes, data, devices and plan."""
-    job, stage, layout, plan = setup.job, setup.job.stage, setup.job.layout, setup.plan
-    labelled, members = int((job.labels >= 0).sum()), len(grid(stage))
-    axes = " x ".join(f"{len(values)} of {name}" for name, values in stage.members)
-    state = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(setup.one))
+    """One line for a user: what is trained, on what, taught by whom, how long."""
+    job, stage = setup.job, setup.job.stage
+    examples, labelled, members = len(job.labels), int((job.labels >= 0).sum()), len(grid(stage))
+    axes = ", ".join(f"{len(v)} values of {name}" for name, v in stage.members if name != "seed")
+    nets = f"{members} {job.net.name}" + f" ({axes})" * bool(axes)
     names = setup.dataset.class_names
     without = listed([names[c] for c in left_out(stage.subset, names)])
-    parts = [
-        f"{members} x {job.net.name} ({axes}), {cost.parameters(setup.one.params):,} parameters "
-        f"each, {members * state / 2**20:.1f} MiB of state",
-        f"{len(job.labels):,} examples, {labelled:,} labelled, {stage.order} order"
-        + f", without {without}" * bool(without),
-        f"{layout.devices} {jax.default_backend()} devices"
-        + f" of {layout.processes} processes" * (layout.processes > 1)
-        + f" as {layout.member_shards} member x {layout.data_shards} data shards"
-        + f", {layout.copies} idle places" * bool(layout.copies)
-        + ", batches not split" * (not job.splits),
-        f"plan {plan.members}, {'steps in a scan' if plan.scan else 'a call per step'}",
-    ]
+    some = f", {labelled:,} with labels" * (labelled < examples)
+    some += f", without {without}" * bool(without)
+    whom = ["labels"] * weighs_labels(stage)
     teacher = setup.evaluated.teacher
     if stage.taught and teacher is not None:
-        told = f"live, {_forwards(setup)} forward passes a step" if setup.live else "cached"
-        told = teacher.name if teacher.scope in ("population", "member") else told
-        told += f" ({teacher.note})" * bool(teacher.note)
-        parts.append(f"{teacher.count or 'its own'} teachers, {told}")
-    return f"{stage.name}: {'; '.join(parts)}"
+        count = f" ({teacher.count})" if teacher.count > 1 else ""
+        note = f" ({teacher.note})" * bool(teacher.note)
+        whom = [teacher.name + count + note, *whom]
+    epochs = f"{float(f'{stage.steps * stage.batch / examples:.3g}'):,g} epochs"
+    return wrapped(
+        f"{stage.name}: {nets} of {cost.parameters(setup.one.params):,} parameters, {epochs} of "
+        f"{examples:,} examples{some}"
+        + f", taught by {', '.join(whom)}" * bool(whom)
+        + ", batches not split over devices" * (not job.splits)
+    )
 
 
 def _forwards(setup: Setup) -> int:

@@ -10,7 +10,8 @@ from sklearn.neural_network import MLPClassifier
 from kdjax import metrics
 from kdjax.host import files
 from kdjax.missing import examine
-from kdjax.report import ENSEMBLE, METRICS, Report, Row, representatives, summarise
+from kdjax.report import ENSEMBLE, METRICS, Report, Row, representatives
+from kdjax.statistics import summarise
 
 STUDENT = [31, 28, 35, 30, 26]
 BASELINE = [36, 33, 38, 37, 29]
@@ -53,7 +54,10 @@ def a_report(*rows, **fields):
     defaults |= {"examples": {"train": 800, "validation": 200, "test": 797}}
     defaults |= {"config": {"dataset": {"name": "digits"}}, "environment": ENVIRONMENT}
     defaults |= {"environments": {row.stage: ENVIRONMENT for row in rows if not row.is_ensemble}}
-    defaults |= {"taught": frozenset({"distilled", "sweep"}), "teaching": frozenset({"teachers"})}
+    defaults |= {"class_counts": (79, 80, 77, 79, 83, 82, 80, 80, 76, 81)}
+    taught = ("distilled", "sweep", "students")
+    defaults |= {"taught": frozenset(taught), "teachers": dict.fromkeys(taught, ("teachers",))}
+    defaults |= {"ensembles": dict.fromkeys((*taught, "baseline"), "teachers/ensemble")}
     return Report(rows=rows, **defaults | fields)
 
 
@@ -144,7 +148,6 @@ def study():
     }
     return a_report(
         *rows,
-        taught=frozenset({"students"}),
         curves=curves,
         calibration=tuple(calibration),
         soft_targets=soft_targets,

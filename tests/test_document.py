@@ -36,34 +36,49 @@ def everything():
 
 
 def test_sections_without_numbers_are_left_out():
-    assert list(said(small())) == ["Results", "Differences", "Costs", "Run"]
+    assert list(said(small())) == ["Finding", "Results", "Differences", "Costs", "Run"]
     assert list(said(a_report(row("a", [None, None])))) == ["Results", "Costs", "Run"]
 
 
-def test_the_answer_comes_first():
-    text = said(small())["Results"]
-    gap = small().difference("distilled", "baseline")
+def test_the_report_begins_with_the_finding():
+    text = page.markdown(small(), ())
     assert text.startswith(
-        f"The best student by validation errors, distilled, gets {np.mean(STUDENT):.1f} ± "
-        f"{np.std(STUDENT, ddof=1):.1f} of the 797 test examples wrong; baseline, without a "
-        f"teacher, {np.mean(BASELINE):.1f} ± {np.std(BASELINE, ddof=1):.1f}: {-gap['mean']:.1f} "
-        f"fewer (standard error {gap['standard_error']:.1f}). The ensemble of its teachers gets "
-        "21 wrong.\n\n"
+        "# digits, test split\n\n## Finding\n\ndistilled: 4.6 ± 2.2 fewer errors"
     )
-    worse = said(a_report(row("baseline", [24, 26]), row("distilled", [30, 32])))["Results"]
-    assert ": 6.0 more (standard error 1.4).\n\n" in worse
-    alone = said(a_report(row("distilled", [30])))["Results"]
-    assert alone.startswith("The best student by validation errors, distilled, gets 30 of the 797")
-    others = [row("a/ensemble", [7]), row("b/ensemble", [8])]
-    assert "The ensemble" not in said(a_report(row("distilled", [30]), *others))["Results"]
-    assert said(a_report(row("baseline", BASELINE)))["Results"].startswith("All numbers are of")
+    titled = page.markdown(dataclasses.replace(small(), name="ensemble_to_one"), ())
+    assert titled.startswith("# ensemble_to_one: digits, test split\n")
 
 
-def test_nets_at_chance_are_named():
-    chance = row("distilled", [717, 720]), row("lost", [None]), row("half", [400, 420])
-    [text] = re.findall("No better than guessing: (.*?)\\.", said(a_report(*chance))["Results"])
-    assert text == "distilled"
-    assert "guessing" not in said(small())["Results"]
+def test_nets_at_chance_are_shouted_before_everything():
+    chance = row("distilled", [717, 720], unlearned=1)
+    text = page.markdown(a_report(chance, row("baseline", [30, 31])), ())
+    first, then = text.split("\n\n")[1:3]
+    assert first == (
+        "**WARNING: distilled: 1 of 2 members are no better than guessing (718.5 ± 2.1 of 797 "
+        "wrong; always naming the most frequent class gets 714 wrong)**"
+    )
+    assert then.startswith("**Such nets have learned next to nothing. Try ")
+    assert '<div class="warning" role="alert">' in page.html(a_report(chance), {})
+    assert "WARNING" not in page.markdown(small(), ())
+
+
+def test_errors_by_class_are_means_with_the_worst_class_first():
+    counts, names = (10, 20, 40), ("cat", "dog", "a | b")
+    errors = {"baseline": [[1, 2, 9], [3, 2, 12]], "distilled": [[1, 0, 3], [0, 0, 4]]}
+    given = dict(class_counts=counts, class_names=names, class_errors=errors)
+    rows = row("baseline", [12, 17]), row("distilled", [4, 4])
+    found = table(said(a_report(*rows, **given))["Errors by class"].replace("a \\| b", "a or b"))
+    assert found == {
+        "class": ["a or b", "cat", "dog"],  # 14, 12.5 and 2 of 40, 10 and 20
+        "examples": ["40", "10", "20"],
+        "baseline": ["10.5", "2.0", "2.0"],
+        "distilled": ["3.5", "0.5", "0.0"],
+    }
+    many = dict(class_counts=(2,) * 30, class_names=tuple(map(str, range(30))))
+    many["class_errors"] = {"a": [[0] * 29 + [1]]}
+    text = said(a_report(row("a", [1]), **many))["Errors by class"]
+    assert "of the classes with the most errors" in text and len(table(text)["class"]) == 20
+    assert table(text)["class"][0] == "29"
 
 
 def test_results_say_which_mean_of_the_teachers_they_compare_with():
@@ -110,40 +125,49 @@ def test_results_have_every_row_and_the_spread_of_every_metric():
     accuracy = small().row("distilled").metrics["accuracy"]
     text = f"{100 * accuracy['mean']:.2f} ± {100 * accuracy['std']:.2f}"
     assert found["accuracy %"][3] == text and found["errors"][1] == "21"
-    assert found["n"][4] == "2 (1 diverged)" and found["agreement %"][0] == "-"
+    assert found["n"][4] == "2 of 3" and found["agreement %"][0] == "-"
     assert table(said(small())["Costs"])["parameters"][1] == "255,006"
 
 
 def test_differences_are_from_the_first_stage_that_only_labels_taught():
     found = table(said(small())["Differences"])
-    names = ["teachers", "distilled", "sweep temperature=4", "sweep temperature=0.5"]
+    names = ["teachers", "baseline", "distilled", "sweep temperature=4", "sweep temperature=0.5"]
     assert found["stage"] == names
     gap = small().difference("distilled", "baseline")
-    assert found["errors minus baseline"][1] == f"{gap['mean']:+.1f}"
-    assert found["standard error"][1] == f"{gap['standard_error']:.1f}"
-    assert found["ratio"][1] == f"{gap['ratio']:+.1f}"
+    text = f"{-gap['mean']:+.1f} ± {gap['standard_error']:.1f}, not told apart"
+    assert found["fewer errors than baseline"][1:3] == ["-", text]
+    assert found["fewer errors than baseline"][0].startswith("+10.6 ± 1.7, better")
+    gap = small().difference("distilled", "teachers/ensemble")
+    text = f"{-gap['mean']:+.1f} ± {gap['standard_error']:.1f}, worse"
+    assert found["fewer errors than teachers/ensemble"][2] == text
+    assert found["fewer errors than teachers/ensemble"][0] == "-"  # they are that ensemble
 
 
 def test_differences_are_from_the_best_cell_of_a_grid():
     errors = {1e-3: [40, 41], 1e-2: [30, 32], 1e-1: [50, 60]}
     grid = [row("baseline", e, {"learning_rate": rate}) for rate, e in errors.items()]
     found = table(said(a_report(*grid, row("distilled", STUDENT)))["Differences"])
-    assert found["stage"] == [grid[0].label, grid[2].label, "distilled"]
-    assert found[f"errors minus {grid[1].label}"][:2] == ["+9.5", "+24.0"]
+    assert found["stage"] == [*(each.label for each in grid), "distilled"]
+    column = found[f"fewer errors than {grid[1].label}"]
+    assert [cell.split(" ")[0] for cell in column[:3]] == ["-9.5", "-", "-24.0"]
+
+
+def test_one_member_tells_no_difference():
+    found = table(said(a_report(row("baseline", [24]), row("distilled", STUDENT)))["Differences"])
+    assert found["fewer errors than baseline"] == ["-", "-6.0, not told apart"]
 
 
 @pytest.mark.parametrize(
-    ("rows", "teaching"),
+    "rows",
     [
-        ([row("teachers", [24, 25]), row("teachers/ensemble", [21])], {"teachers"}),
-        ([row("a", [24, 25]), row("b", [26, 25])], {"a", "b"}),
-        ([row("distilled", STUDENT), row("sweep", BASELINE)], set()),
-        ([row("baseline", [24]), row("distilled", STUDENT)], set()),
-        ([row("baseline", BASELINE)], set()),
+        [row("teachers", [24, 25]), row("teachers/ensemble", [21])],
+        [row("distilled", STUDENT), row("sweep", BASELINE)],
+        [row("baseline", BASELINE)],
+        [row("baseline", BASELINE), row("distilled", [None, None])],
     ],
 )
-def test_no_differences_without_a_stage_to_compare_with(rows, teaching):
-    assert "Differences" not in said(a_report(*rows, teaching=frozenset(teaching)))
+def test_no_differences_without_a_stage_to_compare_with(rows):
+    assert "Differences" not in said(a_report(*rows))
 
 
 def test_missing_classes_have_every_repair_and_the_names_of_the_classes():

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 from reports import small, study
 
-from kdjax import report
-from kdjax.report import drawing, figures
+from kdjax import drawing, report
+from kdjax.report import figures
 
 
 def render(content):

@@ -22,8 +22,14 @@ def test_a_grid_has_a_row_for_each_cell_and_trains_in_one_program(tmp_path, caps
         )
     )
     report = kdjax.run(config(students=students), tmp_path)
-    started = "sweep: 8 x mlp (2 of temperature x 2 of ensemble_size x 2 of seed), 1,210 parameters"
-    assert started in capsys.readouterr().out
+    told = capsys.readouterr().out
+    started = (
+        "sweep: 8 mlp (2 values of temperature, 2 values of ensemble_size) of 1,210 parameters, "
+        "0.8 epochs of 800 examples, taught by teachers (3)"
+    )
+    assert started in " ".join(told.split())
+    own = [line for line in told.splitlines() if str(tmp_path) not in line]
+    assert max(map(len, own)) <= 100
     rows = [row for row in report.rows if row.stage == "sweep"]
     cells = [(row.cell["temperature"], row.cell["ensemble_size"]) for row in rows]
     assert sorted(cells) == [(1.0, 1), (1.0, 3), (4.0, 1), (4.0, 3)]
@@ -54,7 +60,15 @@ def test_a_grid_has_a_row_for_each_cell_and_trains_in_one_program(tmp_path, caps
     assert row.metrics["nll"]["values"] == pytest.approx(
         expected.metrics["nll"]["values"], rel=1e-4
     )
-    assert report.taught == {"sweep"} and report.teaching == {"teachers"}
+    assert report.taught == {"sweep"} and report.teachers == {"sweep": ("teachers",)}
+    assert report.ensembles == {"sweep": "teachers/ensemble"}
+    assert sum(report.class_counts) == 797 and len(report.class_errors) == len(
+        report.representatives
+    ) - sum(row.is_ensemble for row in report.representatives)
+    for label, errors in report.class_errors.items():
+        assert np.sum(errors, axis=1).tolist() == report.row(label).metrics["errors"]["values"]
+    assert report.mistakes["label"] == chosen.label
+    assert report.mistakes["images"].shape[1:] == (8, 8, 1)
     assert report.mixtures == {"sweep": "arithmetic"} and report.class_names[3] == "3"
     assert report.settings["sweep"]["members.temperature"] == (1.0, 4.0)
     assert_bins_are_those_of_the_calibration_error(report)

@@ -218,6 +218,29 @@ def test_a_run_needs_no_output_and_paths_may_begin_at_home(tmp_path):
     assert (tmp_path / "home" / "run" / "report.json").exists()
 
 
+@pytest.mark.slow
+def test_a_run_goes_on_where_nobody_reads_its_output_any_more(tmp_path):
+    """As with 2>&1 | head -1."""
+    command = [sys.executable, "-m", "kdjax.main", "--config", f"{CONFIG}:smoke"]
+    run = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    assert run.stdout.readline() == b"workdir: runs/ensemble_to_one-smoke\n"
+    run.stdout.close()
+    assert run.wait() == 0
+    assert (tmp_path / "runs" / "ensemble_to_one-smoke" / "report.json").exists()
+
+
+@pytest.mark.slow
+def test_a_healthy_run_has_no_nan_of_its_own(tmp_path):
+    done = kdjax_main("--config", f"{CONFIG}:smoke", cwd=tmp_path, JAX_DEBUG_NANS="1")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.parametrize("output", [None, io.StringIO()])
 def test_any_stdout_will_do(monkeypatch, output):
     """A notebook's is no file, and cannot be told what to do with letters that it lacks."""

@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import pytest
 from reports import ENVIRONMENT, a_missing, a_report, row, small, study
 
-from kdjax import report
+from kdjax import report, tables
 from kdjax.report import page, table
 
 VOID = {"meta", "img"}
@@ -109,7 +109,7 @@ def test_every_figure_has_its_words_and_is_an_svg_of_its_own(written):
 
 def test_tables_say_what_their_cells_belong_to(written):
     found = read(written)
-    assert len(found.all("table")) == len(found.all("caption")) == 4
+    assert len(found.all("table")) == len(found.all("caption")) == 6
     assert {th["scope"] for th in found.all("th")} == {"col", "row"}
     spread = study().rows[0].metrics["nll"]
     mean, std = (f"{spread[name]:.3f}" for name in ("mean", "std"))
@@ -140,7 +140,7 @@ def test_both_pages_have_the_same_parts(written):
     drawn = sorted(path.stem for path in (written / "figures").iterdir())
     found = read(written)
     assert re.findall(r"^## (.*)$", markdown, flags=re.MULTILINE) == found.headings
-    assert found.headings[0] == "Results" and found.headings[-1] == "Run"
+    assert found.headings[0] == "Finding" and found.headings[-1] == "Run"
     images = re.findall(r"!\[(.+)\]\(figures/(.*?)\.png\)", markdown)
     assert sorted(name for _, name in images) == drawn
     assert [html.unescape(alt) for alt, _ in images] == [image["alt"] for image in found.all("img")]
@@ -188,8 +188,8 @@ def test_no_text_becomes_markup(tmp_path):
 
 def test_a_small_report_reads_well_in_markdown():
     text = page.markdown(small(), ["sweep_temperature"])
-    assert text.startswith("# digits, test split\n\n## Results\n\nThe best student by ")
+    assert text.startswith("# digits, test split\n\n## Finding\n\ndistilled: 4.6 ± 2.2 fewer ")
     assert "\n\n## Run\n\n- command: `python -m kdjax.main " in text
     assert "\n- devices: 2 x cpu, 2 CPU cores\n" in text and text.endswith("together\n")
-    assert table.markdown(table.columns(small().rows, table.RESULTS)) in text
+    assert tables.markdown(table.columns(small().rows, table.RESULTS)) in text
     assert "\n\n\n" not in text and not re.search(r" $", text, flags=re.MULTILINE)

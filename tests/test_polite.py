@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import kdjax
+from kdjax.config import file
 from kdjax.data import DatasetSpec, load
 from kdjax.host import disk_errors, files, machine
 from kdjax.rules import InputError
@@ -222,3 +223,10 @@ def test_a_path_may_begin_at_home(monkeypatch, tmp_path):
         test_labels=labels,
     )
     assert load(DatasetSpec(name="~/own.npz")).classes == 2
+    load(DatasetSpec(name="~/own.npz"), cache_dir="~/kept")
+    assert list((tmp_path / "kept").iterdir())
+    (tmp_path / "own.py").write_text("def get_config(): return {'a': 1}")
+    assert file.read("~/own.py") == {"a": 1}
+    (tmp_path / "photos" / "cat").mkdir(parents=True)
+    with pytest.raises(InputError, match=f"{tmp_path}/photos"):
+        load(DatasetSpec(name="~/photos/"))

@@ -8,6 +8,7 @@ import os
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 from reports import (
     BASELINE,
     ENVIRONMENT,
@@ -21,7 +22,8 @@ from reports import (
 
 from kdjax import report
 from kdjax.host import files as host_files
-from kdjax.report import METRICS, page, rows, summarise
+from kdjax.report import METRICS, page, rows, words
+from kdjax.statistics import summarise
 
 
 class TestSummarise:
@@ -77,13 +79,37 @@ class TestDifference:
         assert found["mean"] == pytest.approx(gap / 797)
 
     def test_says_what_it_cannot_say(self):
-        single = small().difference("distilled", "teachers/ensemble")
-        assert single == {"mean": 9.0, "standard_error": None, "ratio": None}
+        single = a_report(row("a", [30]), row("b", [21, 25])).difference("a", "b")
+        nothing = {"standard_error": None, "ratio": None, "verdict": "not told apart"}
+        assert single == {"mean": 7.0} | nothing
         same = a_report(row("a", [3, 3]), row("b", [2, 2])).difference("a", "b")
-        assert same == {"mean": 1.0, "standard_error": 0.0, "ratio": None}
+        assert same == {"mean": 1.0, "standard_error": 0.0, "ratio": None, "verdict": "worse"}
         lost = a_report(row("a", [None, None]), row("b", [2, 2])).difference("a", "b")
-        assert lost == {"mean": None, "standard_error": None, "ratio": None}
+        assert lost == {"mean": None} | nothing
         assert small().difference("distilled", "teachers", "teacher_kl")["mean"] is None
+
+    def test_an_ensemble_is_taken_as_given(self):
+        found = small().difference("distilled", "teachers/ensemble")
+        error = np.std(STUDENT, ddof=1) / np.sqrt(5)
+        assert found["mean"] == 9 and found["standard_error"] == pytest.approx(error)
+        assert found["verdict"] == "worse"
+
+    @pytest.mark.parametrize("apart", [1.0, 2.0, 3.0, 4.0, 6.0, 12.0])
+    @pytest.mark.parametrize("n", [2, 3, 10])
+    def test_a_verdict_is_that_of_welchs_test(self, n, apart):
+        draw = np.random.default_rng(n).normal
+        a, b = draw(30, 1, n).tolist(), draw(30 + apart, 4, n).tolist()
+        whole = a_report(row("a", a), row("b", b))
+        told = scipy.stats.ttest_ind(a, b, equal_var=False).pvalue < 0.05
+        sure = "better" if np.mean(a) < np.mean(b) else "worse"
+        assert whole.difference("a", "b")["verdict"] == (sure if told else "not told apart")
+        more = {"better": "worse", "worse": "better"}.get(sure) if told else "not told apart"
+        assert whole.difference("b", "a")["verdict"] == more
+        assert whole.difference("a", "b", "accuracy")["verdict"] == (
+            sure if told else "not told apart"
+        )
+        paired = scipy.stats.ttest_rel(a, b).pvalue < 0.05
+        assert (whole.difference("a", "b", paired=True)["verdict"] != "not told apart") == paired
 
     def test_a_cell_is_named_by_its_label(self):
         assert small().difference("sweep temperature=4", "sweep temperature=0.5")["mean"] == (
@@ -140,7 +166,8 @@ class TestJson:
         config = {"dataset": {"name": "digits"}, "stages": {"teachers": {"steps": 40}}}
         found = json_of(dataclasses.replace(small(), config=config))
         assert list(found) == [
-            *("rows", "environment", "environments", "config", "examples", "calibration", "curves")
+            *("rows", "environment", "environments", "config", "examples", "calibration"),
+            *("class_errors", "curves"),
         ]
         assert found["environment"] == found["environments"]["teachers"] == ENVIRONMENT
         assert found["examples"]["test"] == 797
@@ -275,5 +302,6 @@ def test_a_stage_is_swept_along_exactly_one_axis(cells, found):
 
 def test_a_notebook_shows_the_table_and_what_it_is_of():
     text = small()._repr_markdown_()
-    assert text.startswith(small().table()) and repr(small()) == small().table()
-    assert text.endswith("\n\ndigits, test split of 797 examples; mean ± s.d. over n members")
+    assert text.startswith(small().table())
+    said = "\n\ndigits, test split of 797 examples; mean ± s.d. over n members\n\n"
+    assert text.endswith(said + "\n\n".join(words.findings(small())))

@@ -26,7 +26,7 @@ def environment() -> dict[str, Any]:
         "devices": len(devices),
         "processes": jax.process_count(),
         "cpus": cores(),
-        "command": shlex.join(_local(argument) for argument in sys.orig_argv),
+        "command": _command(),
     }
 
 
@@ -47,12 +47,16 @@ def _version(package: str) -> str | None:
         return None
 
 
+def _command() -> str:
+    """What started this process, to be pasted into a shell in the same directory: paths below it
+    are relative, others as they were given, and the interpreter has its name alone."""
+    program, *arguments = sys.orig_argv
+    return shlex.join([os.path.basename(program), *map(_local, arguments)])
+
+
 def _local(argument: str) -> str:
-    """An argument whose paths are below the working directory, else only their last part."""
-
     def local(match: re.Match) -> str:
-        path = os.path.relpath(os.path.expanduser(match.group()))
-        end = "/" * match.group().endswith("/")  # it tells a folder of images from other sets
-        return (os.path.basename(path) if path.startswith("..") else path) + end
+        path, given = os.path.relpath(match.group()), match.group()
+        return given if path.startswith("..") else path + "/" * given.endswith("/")
 
-    return re.sub(r"(?<![\w.~/-])(?:/|~|\.\.)[^,=()'\"]*", local, argument)
+    return re.sub(r"(?<![\w.~/-])/[^,:=()'\"]*", local, argument)

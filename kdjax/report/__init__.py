@@ -2,6 +2,6 @@
 
 from kdjax.report.page import write
 from kdjax.report.report import Report
-from kdjax.report.rows import ENSEMBLE, METRICS, Row, representatives, summarise
+from kdjax.report.rows import ENSEMBLE, METRICS, Row, representatives
 
-__all__ = ["ENSEMBLE", "METRICS", "Report", "Row", "representatives", "summarise", "write"]
+__all__ = ["ENSEMBLE", "METRICS", "Report", "Row", "representatives", "write"]

@@ -1,14 +1,17 @@
 """What a report says: the values that `templates/content.jinja` puts into words."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from kdjax.report import table
+from kdjax.report import table, words
 from kdjax.report.report import Report
-from kdjax.report.rows import AMONG, count_members, summarise, swept
-from kdjax.report.table import Columns
+from kdjax.report.rows import AMONG, Row, count_members, swept
+from kdjax.statistics import summarise
+from kdjax.tables import Columns
+
+WORST = 20  # classes that the table of errors by class has, at most
 
 PROCESS = {  # what is told of the process that trained a stage, or wrote the report
     "command": lambda env: env["command"],
@@ -21,36 +24,67 @@ PROCESS = {  # what is told of the process that trained a stage, or wrote the re
 def contents(report: Report, figures: Collection[str]) -> dict[str, Any]:
     """The values of the template; `figures` are the names of those that were drawn."""
     shown = [row for row in report.representatives if not row.is_ensemble]
-    ensembles = [row for row in report.representatives if row.is_ensemble]
-    taught = [row for row in shown if row.stage in report.taught]
-    guessing = report.examples[report.evaluate] * (1 - 1 / len(report.class_names))
+    data = f"{report.dataset}, {report.evaluate} split"
     return {
         "report": report,
         "figures": figures,
         "among": AMONG,
         "n": count_members(shown),
         "grids": any(row.cell for row in shown),
-        "best": min(taught, key=lambda row: row.validation_errors or 0, default=None),
-        "ensemble": ensembles[-1] if len({row.stage for row in ensembles}) == 1 else None,
-        "guesses": [row.label for row in shown if (row.mean("errors") or 0) > 0.95 * guessing],
+        "findings": words.findings(report),
+        "warnings": words.warnings(report),
         "sweeps": {a: rows for a, rows in swept(report.rows).items() if f"sweep_{a}" in figures},
         "results": table.columns(report.rows, table.RESULTS),
         "differences": _differences(report),
         "missing": _missing(report),
+        "classes": _classes(report),
         "costs": table.columns(report.rows, table.COSTS),
         "settings": _settings(report.settings),
         "facts_of_run": _facts(report),
+        "title": f"{report.name}: {data}" if report.name else data,
     }
 
 
-def _differences(report: Report) -> list[dict[str, Any]]:
-    """Every row's errors less those of the baseline; none without one to compare."""
-    base = report.baseline
-    if base is None:
+def _differences(report: Report) -> Columns:
+    """How many fewer errors every row makes than the baseline and than the ensemble of its
+    teachers; nothing where there are none."""
+    base, rows = report.baseline, [row for row in report.rows if not row.is_ensemble and row.n]
+    columns: Columns = [("stage", [row.label for row in rows])]
+    if base is not None:
+        others = [None if row is base else base for row in rows]
+        columns += _saved(report, rows, others, base.label)
+    ensembles = [report.ensemble(row) for row in rows]
+    names = {other.label for other in ensembles if other is not None}
+    name = "the ensemble" if len(names) > 1 else "".join(names)
+    columns += _saved(report, rows, ensembles, name)
+    return columns if len(columns) > 1 else []
+
+
+def _saved(report: Report, rows: list[Row], others: Sequence[Row | None], name: str) -> Columns:
+    """How many fewer errors rows make than others, ± the standard error, and the verdict."""
+
+    def cell(row: Row, other: Row | None) -> str:
+        if other is None:
+            return "-"
+        gap = report.difference(row.label, other.label)
+        error = gap["standard_error"]
+        spread = "" if error is None else f" ± {error:.1f}"
+        return f"{-(gap['mean'] or 0):+.1f}{spread}, {gap['verdict']}"
+
+    found = [cell(*pair) for pair in zip(rows, others, strict=True)]
+    return [(f"fewer errors than {name}", found)] if set(found) - {"-"} else []
+
+
+def _classes(report: Report) -> Columns:
+    """Mean errors on each class, of the rows that stand for their stages; worst classes first."""
+    means = {label: np.mean(errors, axis=0) for label, errors in report.class_errors.items()}
+    if not means:
         return []
-    rows = [row for row in report.rows if not row.is_ensemble and row is not base]
-    rows = [row for row in rows if row.std("errors") is not None]
-    return [{"stage": row.label, **report.difference(row.label, base.label)} for row in rows]
+    shares = np.sum([*means.values()], axis=0) / np.maximum(report.class_counts, 1)
+    shown = np.argsort(-shares, kind="stable")[:WORST]
+    columns = [("class", [report.class_names[c] for c in shown])]
+    columns.append(("examples", [f"{report.class_counts[c]:,}" for c in shown]))
+    return columns + [(label, [f"{mean[c]:.1f}" for c in shown]) for label, mean in means.items()]
 
 
 def _missing(report: Report) -> list[dict[str, Any]]:
@@ -95,6 +129,14 @@ def _facts(report: Report) -> dict[str, str]:
         facts |= {
             fact if alike else f"{fact} of {', '.join(of)}": text for text, of in told.items()
         }
+    split = {}
+    for name, layout in report.layouts.items():
+        if layout is not None:
+            parts = f"{layout['member_shards']} x {layout['data_shards']}"
+            split.setdefault(parts, []).append(name)
+    if split:
+        told = "; ".join(f"{parts} for {', '.join(names)}" for parts, names in split.items())
+        facts["parts of members x parts of batches"] = told
     facts["data set"] = f"{report.dataset}: {splits} examples"
     facts["training"] = f"{seconds:,.0f} seconds, all stages together"
     return facts

@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from kdjax.report import drawing
-from kdjax.report.drawing import COLOURS, INK, LINES, MUTED, band, is_wide, legend, log_axis, tidy
+from kdjax import drawing
+from kdjax.drawing import COLOURS, INK, LINES, MUTED, band, is_wide, legend, log_axis, tidy
 from kdjax.report.report import Report
 from kdjax.report.rows import ENSEMBLE, count_members, swept
-from kdjax.report.table import errors, spread
+from kdjax.report.table import errors
+from kdjax.tables import spread
 
 SHOWN = 10  # most classes of one bar chart
 TICKS = 12  # most values of an axis that each have a tick
@@ -33,6 +34,7 @@ def of_report(report: Report) -> dict[str, Figure]:
         figures[f"sweep_{axis}"] = functools.partial(sweep, axis=axis), axis
     figures["missing_classes"] = missing_classes, report.missing
     figures["soft_targets"] = (lambda r: soft_targets(**r.soft_targets or {})), report.soft_targets
+    figures["mistakes"] = (lambda r: mistakes(**r.mistakes or {})), report.mistakes
     figures["reliability"] = reliability, report.calibration
     figures["training_curves"] = training_curves, report.curves_shown
     return {name: draw(report) for name, (draw, numbers) in figures.items() if numbers}
@@ -235,6 +237,35 @@ def soft_targets(
     for axes, title in zip(grid[0, pictures:], distributions, strict=True):
         axes.set_title("\n".join(textwrap.fill(line, 26) for line in title.split("\n")), fontsize=9)
     figure.supxlabel("class (blue: the label)", fontsize=9)
+    return figure
+
+
+def mistakes(
+    images: np.ndarray,
+    labels: Sequence[int],
+    said: Sequence[int],
+    counts: Sequence[int],
+    members: int,
+    class_names: Sequence[str],
+    label: str = "",
+) -> Figure:
+    """Examples that members of one row get wrong, with what they are and what the members say.
+
+    Args:
+      images: [E, H, W, channels].
+      labels, said: [E] classes: the true one, and the commonest wrong answer.
+      counts: [E] how many of the `members` are wrong.
+      class_names: [C].
+      label: of the row.
+    """
+    figure, each = drawing.panels(len(labels), columns=6, height=1.45)
+    name = lambda c: textwrap.shorten(drawing.short(class_names[c], str(c)), 16, placeholder="…")
+    for axes, image, truth, answer, count in zip(each, images, labels, said, counts, strict=True):
+        drawing.picture(axes, np.asarray(image))
+        wrong = f"\n{count} of {members}" * (members > 1)
+        axes.set_title(f"{name(truth)}\nnot {name(answer)}{wrong}", fontsize=8)
+    if label:
+        figure.suptitle(f"mistakes of {textwrap.shorten(label, 80)}", fontsize=9)
     return figure
 
 

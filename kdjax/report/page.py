@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from kdjax import tables
 from kdjax.host import files
 from kdjax.report import document, table
 from kdjax.report.report import Report
-from kdjax.report.rows import count_members, summarise
+from kdjax.report.rows import count_members
+from kdjax.statistics import summarise
 
 CURVE = 200  # most steps of a curve in report.json; a stage's metrics.jsonl has all
 
@@ -20,7 +22,8 @@ CURVE = 200  # most steps of a curve in report.json; a stage's metrics.jsonl has
 def write(report: Report, directory: str | os.PathLike) -> None:
     """Writes figures/*.png, report.md, report.html and, last, report.json; each appears whole or
     not at all."""
-    from kdjax.report import drawing, figures  # here, for Matplotlib takes half a second
+    from kdjax import drawing  # here, for Matplotlib takes half a second
+    from kdjax.report import figures
 
     directory = Path(directory)
     (directory / "figures").mkdir(parents=True, exist_ok=True)
@@ -38,7 +41,7 @@ def write(report: Report, directory: str | os.PathLike) -> None:
 
 def content(report: Report) -> dict[str, Any]:
     """What report.json has."""
-    whole = ("environment", "environments", "config", "examples", "calibration")
+    whole = ("environment", "environments", "config", "examples", "calibration", "class_errors")
     found: dict[str, Any] = {"rows": [vars(row) for row in report.rows]}
     found |= {name: getattr(report, name) for name in whole}
     found["curves"] = {row.label: _thinned(curve) for row, curve in report.curves_shown}
@@ -70,9 +73,9 @@ def _render(template: str, report: Report, figures: Collection[str]) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters.update(number=table.number, spread=table.spread, errors=table.errors)
+    environment.filters.update(number=tables.number, spread=tables.spread, errors=table.errors)
     environment.filters.update(plain=_plain, code=_code, summarise=summarise, members=count_members)
-    environment.filters["grid"] = lambda columns: table.markdown(columns, _plain)
+    environment.filters["grid"] = lambda columns: tables.markdown(columns, _plain)
     # A cell that is too wide breaks before a ± or a bracket, or after a comma.
     environment.filters["cell"] = lambda text: re.sub(r"(?<!,) (?![±(])", "\xa0", text)
     return environment.get_template(template).render(document.contents(report, figures))

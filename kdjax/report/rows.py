@@ -3,21 +3,13 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import Any
 
-import numpy as np
+from kdjax.statistics import Statistics
 
 METRICS = ("errors", "accuracy", "nll", "ece", "brier", "agreement", "teacher_kl")
 AMONG = 500  # examples, the first, among which those of a report's soft targets are chosen
 ENSEMBLE = "/ensemble"  # after the teacher stages (a+b) whose members are one classifier
-
-
-class Statistics(TypedDict):
-    """Of one number over members; None for what cannot be said, and for a member without it."""
-
-    mean: float | None
-    std: float | None
-    values: list[float | None]
 
 
 @dataclass(frozen=True)
@@ -30,6 +22,7 @@ class Row:
       metrics: each as `summarise` returns it; accuracy and agreement are fractions of 1.
       validation_errors: mean over the members that did not diverge, by which a cell is chosen;
         None if none is left, and for an ensemble.
+      unlearned: the members that are no better than guessing; see `mistakes.unlearned`.
     """
 
     stage: str
@@ -43,6 +36,7 @@ class Row:
     flops_per_example: float
     latency_ms: float
     seconds: float
+    unlearned: int = 0
 
     @property
     def cell_text(self) -> str:
@@ -67,17 +61,6 @@ class Row:
 
     def std(self, metric: str) -> float | None:
         return self.metrics[metric]["std"]
-
-
-def summarise(values: Iterable[float | None]) -> Statistics:
-    """Mean and sample standard deviation over the members that have a finite value."""
-    values = [None if v is None or not math.isfinite(v) else float(v) for v in values]
-    known = [v for v in values if v is not None]
-    return {
-        "mean": float(np.mean(known)) if known else None,
-        "std": float(np.std(known, ddof=1)) if len(known) > 1 else None,
-        "values": values,
-    }
 
 
 def count_members(rows: Sequence[Row]) -> str:
