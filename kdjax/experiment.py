@@ -71,6 +71,8 @@ def run_stages(
         processes.check_equal(_content(spec, dataset, jobs))
         ownership.write_claim(workdir, claim(spec, dataset))
         say("" if temporary else f"workdir: {workdir}")
+        if spec.recipe:
+            say(spec.recipe)
         stages, found = _train_all(jobs, spec, dataset, say, quiet, stop, after_stage)
         result = findings.report_of(spec, dataset, found)
         if not temporary:

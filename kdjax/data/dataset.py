@@ -25,7 +25,7 @@ BATCH = 1000  # examples in memory at once where all of the train split is read 
 class DatasetSpec:
     name: str = rules.field("digits", rules.text())
     validation: int = rules.field(0, rules.whole(0))  # examples of the train split; 0: a tenth
-    image_size: int = rules.field(0, rules.whole(0, 4096))  # of a folder's images; 0: as they are
+    image_size: int = rules.field(0, rules.whole(0, 4096))  # of a folder's or TFDS's; 0: as is
     normalize: str = rules.field("unit", rules.one_of(("unit", "standard")))
     resident: bool = rules.field(True, rules.truth())  # on the device; False: read by Grain
 
@@ -81,11 +81,11 @@ def load(
     """
     if value is not None:
         spec = replace(spec, name=value.name)
-    folder, digits = spec.name.endswith("/"), value is None and spec.name == "digits"
-    if spec.image_size and (value is not None or not folder):
+    digits = value is None and spec.name == "digits"
+    if spec.image_size and (value is not None or not has_image_files(spec.name)):
         raise InputError(
             f"config.dataset.image_size is {spec.image_size}; it must be 0 for {spec.name!r}, "
-            "which is no folder of images"
+            "which is no folder of images and no set of TFDS"
         )
     raw = _read(spec, data_dir, cache_dir) if value is None else value
     splits = dict(raw.splits)
@@ -114,6 +114,12 @@ def load(
     )
 
 
+def has_image_files(name: str) -> bool:
+    """Whether the data set's images are decoded from files, and can be scaled as they are: it is a
+    folder, or a set of TFDS."""
+    return not (name == "digits" or name.endswith(".npz") or rules.is_reference(name))
+
+
 def _read(spec: DatasetSpec, data_dir: str, cache_dir: str) -> RawSet:
     if spec.name == "digits":
         return _digits(cache_dir)
@@ -125,7 +131,7 @@ def _read(spec: DatasetSpec, data_dir: str, cache_dir: str) -> RawSet:
         return from_npz(spec.name)
     if rules.is_reference(spec.name):
         return _from_module(spec.name)
-    return from_tfds(spec.name, data_dir, cache_dir)
+    return from_tfds(spec.name, spec.image_size, data_dir, cache_dir)
 
 
 def _digits(cache_dir: str) -> RawSet:

@@ -68,12 +68,17 @@ def _decode(paths: Sequence[Path], grey: bool, size: tuple[int, ...], says: str)
         except Exception as error:  # whatever a damaged file leads to; nothing in it is run
             name, why = printable(str(path)), one_line(error)
             raise InputError(f"{says}{name}, which is no image: {why}") from error
-        if size:
-            image = ImageOps.fit(image, (size[0], size[1]), Image.Resampling.BILINEAR)
-        return np.atleast_3d(np.asarray(image))
+        return scaled(image, size)
 
     with ThreadPoolExecutor() as pool:
         return np.stack(list(pool.map(pixels, paths)))
+
+
+def scaled(image: Image.Image, size: tuple[int, ...]) -> np.ndarray:
+    """[H, W, C] of an image, cropped and scaled to `size`, width and height; (): as it is."""
+    if size:
+        image = ImageOps.fit(image, (size[0], size[1]), Image.Resampling.BILINEAR)
+    return np.atleast_3d(np.asarray(image))
 
 
 def from_folder(name: str, size: int, cache_dir: str) -> RawSet:
@@ -88,6 +93,15 @@ def from_folder(name: str, size: int, cache_dir: str) -> RawSet:
     root = files.expand(name).absolute()
     place = f"{root} at {size or 'its own size'}"
     return cache.cached(name, place, lambda: _state(root), lambda: _read(root, size), cache_dir)
+
+
+def image_sizes(name: str) -> Iterator[tuple[int, int]]:
+    """Height and width of every image below a folder, from the files' first bytes; an OSError where
+    a folder cannot be read."""
+    root = files.expand(name).absolute()
+    says = f"{FIELD} is {f'{root}/'!r}"
+    for path in filter(_is_image, _walk(root, _real(root.parent))):
+        yield _header(path, says)[1]
 
 
 def _walk(folder: Path, above: frozenset[str]) -> Iterator[Path]:

@@ -96,5 +96,7 @@ def _facts(report: Report) -> dict[str, str]:
             fact if alike else f"{fact} of {', '.join(of)}": text for text, of in told.items()
         }
     facts["data set"] = f"{report.dataset}: {splits} examples"
+    if report.config.get("recipe"):
+        facts["recipe"] = report.config["recipe"]
     facts["training"] = f"{seconds:,.0f} seconds, all stages together"
     return facts
