@@ -46,18 +46,18 @@ def get_config(argument: str = "", **given: Any) -> ConfigDict:
     few, recipe = "few_labels" in words, ""
     if dataset["name"] == "digits":
         kind = "digits_few_labels" if few else "digits"
-        stages = STAGES[kind]()
+        stages, grid = STAGES[kind](), OF_DIGITS
     elif re.fullmatch(r"mnist(:[\d.*]+)?", str(dataset["name"])):
-        kind, stages = "mnist", mnist()
+        stages, grid = mnist(), OF_MNIST
     else:
-        kind, facts = "other", look(dataset, **given)
+        facts = look(dataset, **given)
         dataset = dict(normalize="standard") | dataset | dict(image_size=facts.image_size)
-        stages, recipe = stages_of(facts)
+        stages, grid, recipe = stages_of(facts)
     config = experiment(dataset=dataset, stages=stages, recipe=recipe, **given)
     if few:
         few_labels(config, 100.0)
     if "tune" in words:
-        tune(config, **GRIDS[kind])
+        tune(config, **grid)
     if "smoke" in words:
         smoke(config)
     return config
@@ -143,9 +143,4 @@ OF_DIGITS = dict(
     validation=400,
     seeds=10,
 )
-GRIDS = dict(
-    digits=OF_DIGITS,
-    digits_few_labels=OF_DIGITS,
-    mnist=dict(rates=(0.002, 0.005, 0.01), decays=(0.0, 0.03, 0.1, 0.3), temperatures=(2.0, 4.0)),
-    other=dict(rates=(0.002, 0.005, 0.01), decays=(0.01, 0.1, 0.3), temperatures=(1.0, 2.0, 4.0)),
-)
+OF_MNIST = dict(rates=(0.002, 0.005, 0.01), decays=(0.0, 0.03, 0.1, 0.3), temperatures=(2.0, 4.0))

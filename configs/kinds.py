@@ -4,6 +4,8 @@ The numbers were chosen by `ensemble_to_one.py:DATA,tune` on validation data of 
 row; docs/first_run.md has what they give on tests.
 """
 
+from typing import Any
+
 from ml_collections import ConfigDict
 
 from kdjax.config import Facts, stage
@@ -69,6 +71,10 @@ KINDS = dict(
         seeds=4,
     ),
 )
+OF_COLUMNS = dict(
+    rates=(0.003, 0.01, 0.03), decays=(0.01, 0.1, 1.0), temperatures=(1.0, 2.0, 4.0), seeds=5
+)
+OF_IMAGES = dict(rates=(0.003, 0.01), decays=(0.03, 0.3), temperatures=(2.0, 4.0), seeds=2)
 SMALLEST = 12  # pixels: a convolutional net has nothing to halve in smaller images
 FEW = 2000  # training examples
 MANY = 50  # classes
@@ -85,8 +91,9 @@ def kind_of(facts: Facts) -> str:
     return "grey_images" if facts.input_shape[2] == 1 else "colour_images"
 
 
-def stages_of(facts: Facts) -> tuple[dict[str, ConfigDict], str]:
-    """The stages for a data set, and one line that says what was chosen and how to change it."""
+def stages_of(facts: Facts) -> tuple[dict[str, ConfigDict], dict[str, Any], str]:
+    """The stages for a data set; the grid of `tune`, from which the numbers of its row were
+    chosen; and one line that says what was chosen and how to change it."""
     kind = kind_of(facts)
     row = KINDS[kind]
     batch = max(1, min(row["batch"], facts.examples // 4))
@@ -94,7 +101,7 @@ def stages_of(facts: Facts) -> tuple[dict[str, ConfigDict], str]:
     both = dict(
         batch=batch,
         steps=steps,
-        chunk=max(1, steps // 20),
+        chunk=max(1, steps // 10),
         augment=row["augment"],
         order="shared" if row["augment"] else "own",  # so that live teachers see each view once
         members=dict(seed=row["seeds"]),
@@ -117,7 +124,9 @@ def stages_of(facts: Facts) -> tuple[dict[str, ConfigDict], str]:
         f"{_net(row['large'])} teach {_net(row['small'])}, rates {row['rates'][0]:g} and "
         f"{row['rates'][1]:g}, {steps} steps of {batch}; --config.stages.NAME.FIELD changes each"
     )
-    return stages, recipe
+    validation = facts.examples // 3 if facts.examples < FEW else 0
+    grid = dict(OF_COLUMNS if kind == "columns" else OF_IMAGES, validation=validation)
+    return stages, grid, recipe
 
 
 def _between(value: int, low: int, high: int) -> int:
