@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import textwrap
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from kdjax.rules import choose
 from kdjax.stage import Stage, open_stage
 from kdjax.teachers import Teacher, of_stage, together
 
+WIDTH = 100  # of what the terminal is told
 SPLITS = ("train", "validation", "test")
 
 
@@ -72,7 +74,7 @@ def run_stages(
         ownership.write_claim(workdir, claim(spec, dataset))
         say("" if temporary else f"workdir: {workdir}")
         if spec.recipe:
-            say(spec.recipe)
+            say(textwrap.fill(spec.recipe, WIDTH, break_on_hyphens=False))
         stages, found = _train_all(jobs, spec, dataset, say, quiet, stop, after_stage)
         result = findings.report_of(spec, dataset, found)
         if not temporary:

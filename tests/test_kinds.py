@@ -60,7 +60,7 @@ def test_the_kind_is_told_by_shape_examples_and_classes(shape, examples, classes
     assert kinds.kind_of(facts) == kind
     stages, _, recipe = kinds.stages_of(facts)
     row, teachers = kinds.KINDS[kind], stages["teachers"]
-    assert recipe.startswith(f"recipe {kind} for {examples:,} x ") and "\n" not in recipe
+    assert recipe.startswith(f"{kind}, {examples:,} examples of ") and "\n" not in recipe
     assert teachers.model.name == row["large"]["name"] and list(stages)[:2] == [
         "teachers",
         "baseline",
@@ -96,7 +96,9 @@ def test_digits_and_mnist_are_not_looked_at(tmp_path):
 
 def test_what_the_config_chose_can_be_overridden(wine):
     config = parse(ensemble_to_one.get_config(wine))
-    assert config.dataset.normalize == "standard" and "columns for 81 x 13" in config.recipe
+    assert (
+        config.dataset.normalize == "standard" and "columns, 81 examples of 13 in" in config.recipe
+    )
     overrides = [
         ("config.dataset.normalize", "unit"),
         ("config.dataset.validation", "9"),
@@ -105,17 +107,17 @@ def test_what_the_config_chose_can_be_overridden(wine):
     ]
     changed = parse(file.read(f"{CONFIG}:{wine}", overrides))
     assert changed.dataset == DatasetSpec(wine, 9, normalize="unit")
-    assert "columns for 80 x 13" in changed.recipe and changed.stages[1].steps == 7
+    assert "80 examples of 13 columns" in changed.recipe and changed.stages[1].steps == 7
 
 
 def test_the_data_set_may_be_an_override_or_a_value(wine):
     named = file.read(CONFIG, [("config.dataset.name", wine), ("config.cache_dir", "none")])
     assert named["dataset"]["name"] == wine and named["cache_dir"] == "none"
-    assert named["recipe"].startswith("recipe columns")
+    assert named["recipe"].startswith("columns")
     x, y = load_breast_cancer(return_X_y=True)
     data = kdjax.arrays(train=(x[:300], y[:300]), test=(x[300:], y[300:]))
     spec = parse(ensemble_to_one.get_config(dataset=dict(name=data)))
-    assert spec.arrays is data and "270 x 30 of 2 classes" in spec.recipe
+    assert spec.arrays is data and "270 examples of 30 columns in 2 classes" in spec.recipe
     words = "config.dataset has no field 'image_sise' (did you mean 'image_size'?)"
     with refuses(words):
         file.read(f"{CONFIG}:{wine}", [("config.dataset.image_sise", "3")])
@@ -125,7 +127,7 @@ def test_the_data_set_may_be_an_override_or_a_value(wine):
 
 def test_a_config_that_takes_nothing_is_given_nothing(tmp_path):
     (tmp_path / "own.py").write_text(
-        "def get_config(word='', dataset=None):\n"
+        "def get_config(word='', *, dataset=None):\n"
         "    return {'word': word, 'seen': dataset, 'dataset': {}, 'data_dir': ''}\n"
     )
     overrides = [("config.dataset.validation", "5"), ("config.data_dir", "there")]
@@ -148,6 +150,7 @@ def test_images_that_are_large_or_of_several_sizes_are_scaled(tmp_path, sizes, s
     assert facts == Facts(size, ((size, size) if size else sizes[0][::-1]) + (1,), 72, 10)
     config = ensemble_to_one.get_config(name)
     assert config.dataset.image_size == size
+    assert (f"scaled to {size} pixels" in config.recipe) == bool(size)
     dataset = load(parse(config).dataset)
     assert dataset.input_shape == facts.input_shape
     own = file.read(f"{CONFIG}:{name}", [("config.dataset.image_size", "24")])
@@ -180,7 +183,7 @@ def test_columns_as_they_come_are_learnt_and_the_recipe_is_told(wine, tmp_path, 
     for each in config.stages.values():
         each.update(steps=200, chunk=100, members=dict(seed=3))
     report = kdjax.run(config, tmp_path)
-    assert config.recipe in capsys.readouterr().out.splitlines()
+    assert config.recipe in " ".join(capsys.readouterr().out.split())
     assert config.recipe in (tmp_path / "report.md").read_text().replace("\n", " ")
     for row in report.rows:
         assert row.mean("errors") < 0.1 * 89

@@ -18,11 +18,7 @@ from kdjax.rules import InputError, did_you_mean, shown, told
 
 Override = tuple[str, str]  # "config.stages.student.steps", and the text of its value
 
-DATA: dict[str, Any] = {
-    "dataset": dataclasses.asdict(DatasetSpec()),
-    "data_dir": "",
-    "cache_dir": "",
-}
+DATASET = dataclasses.asdict(DatasetSpec())
 
 
 def read(name: str, overrides: Iterable[Override] = ()) -> dict[str, Any]:
@@ -31,7 +27,7 @@ def read(name: str, overrides: Iterable[Override] = ()) -> dict[str, Any]:
     Args:
       name: FILE, or FILE:ARGUMENT where `get_config` takes an argument, which is text.
       overrides: in their order. Those of `dataset`, `data_dir` and `cache_dir` are also given to a
-        `get_config` that takes arguments of these names, so that it can look at the data.
+        `get_config` that takes keywords of these names, so that it can look at the data.
 
     Raises:
       InputError: there is no such file, it raises an error, or it makes no config; or there is no
@@ -52,7 +48,8 @@ def read(name: str, overrides: Iterable[Override] = ()) -> dict[str, Any]:
             raise InputError(
                 f"{says}, which has no get_config; it must be a function that returns the config"
             )
-        given = _taken(module.get_config, _of_data(overrides))
+        given = _of_data(overrides)
+        given = _taken(module.get_config, given) if given else {}
         config = module.get_config(*[argument] * bool(colon), **given)
     except InputError:
         raise
@@ -69,24 +66,25 @@ def read(name: str, overrides: Iterable[Override] = ()) -> dict[str, Any]:
 
 
 def _of_data(overrides: Iterable[Override]) -> dict[str, Any]:
-    """What a command changes of `DATA`."""
+    """What a command changes of the fields that say which data there are."""
     changed: dict[str, Any] = {}
     for field, text in overrides:
         _, name, *rest = field.split(".")
         if name == "dataset" and len(rest) == 1:
             key = rest[0]
-            changed.setdefault(name, {})[key] = _value(text, DATA[name].get(key))
-        elif name in DATA and not rest:
+            changed.setdefault(name, {})[key] = _value(text, DATASET.get(key))
+        elif name in ("data_dir", "cache_dir") and not rest:
             changed[name] = text
     return changed
 
 
 def _taken(function: Callable[..., Any], given: dict[str, Any]) -> dict[str, Any]:
-    """Those of the arguments that a function takes."""
+    """Those of the arguments that a function takes by name alone."""
     parameters = inspect.signature(function).parameters.values()
-    if any(p.kind is p.VAR_KEYWORD for p in parameters):
-        return given
-    return {k: v for k, v in given.items() if k in {p.name for p in parameters}}
+    kinds = {p.name: p.kind for p in parameters}
+    others = inspect.Parameter.VAR_KEYWORD in kinds.values()
+    by_name = inspect.Parameter.KEYWORD_ONLY
+    return {k: v for k, v in given.items() if kinds.get(k, by_name if others else None) is by_name}
 
 
 def override(config: dict[str, Any], field: str, text: str) -> None:
