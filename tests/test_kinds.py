@@ -60,7 +60,7 @@ def test_the_kind_is_told_by_shape_examples_and_classes(shape, examples, classes
     assert kinds.kind_of(facts) == kind
     stages, _, recipe = kinds.stages_of(facts)
     row, teachers = kinds.KINDS[kind], stages["teachers"]
-    assert recipe.startswith(f"{kind}, {examples:,} examples of ") and "\n" not in recipe
+    assert recipe.startswith(f"chosen for {kind} ({examples:,} examples of ") and "\n" not in recipe
     assert teachers.model.name == row["large"]["name"] and list(stages)[:2] == [
         "teachers",
         "baseline",
@@ -113,7 +113,7 @@ def test_what_the_config_chose_can_be_overridden(wine):
 def test_the_data_set_may_be_an_override_or_a_value(wine):
     named = file.read(CONFIG, [("config.dataset.name", wine), ("config.cache_dir", "none")])
     assert named["dataset"]["name"] == wine and named["cache_dir"] == "none"
-    assert named["recipe"].startswith("columns")
+    assert named["recipe"].startswith("chosen for columns")
     x, y = load_breast_cancer(return_X_y=True)
     data = kdjax.arrays(train=(x[:300], y[:300]), test=(x[300:], y[300:]))
     spec = parse(ensemble_to_one.get_config(dataset=dict(name=data)))
