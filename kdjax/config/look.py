@@ -41,4 +41,5 @@ def look(dataset: Mapping[str, Any], data_dir: str = "", cache_dir: str = "") ->
     size = spec.image_size if value is not None else suitable_size(spec, data_dir)
     spec = read(DatasetSpec, "config.dataset", fields | {"image_size": size})
     found = load(spec, data_dir, cache_dir, value)
-    return Facts(size, found.input_shape, len(found.splits["train"]), found.classes)
+    examples = int((found.splits["train"].labels >= 0).sum())
+    return Facts(size, found.input_shape, examples, found.classes)

@@ -131,7 +131,7 @@ def _read(spec: DatasetSpec, data_dir: str, cache_dir: str) -> RawSet:
         return from_npz(spec.name)
     if rules.is_reference(spec.name):
         return _from_module(spec.name)
-    return from_tfds(spec.name, spec.image_size, data_dir, cache_dir)
+    return from_tfds(spec.name, data_dir, cache_dir, spec.image_size)
 
 
 def _digits(cache_dir: str) -> RawSet:

@@ -70,16 +70,16 @@ def _read(records: Any, indices: list[int], batch: int = BATCH) -> Iterator[Sequ
     return (records.__getitems__(indices[at : at + batch]) for at in range(0, len(indices), batch))
 
 
-def from_tfds(name: str, size: int, data_dir: str, cache_dir: str) -> RawSet:
+def from_tfds(name: str, data_dir: str, cache_dir: str, size: int = 0) -> RawSet:
     """Train, test and perhaps validation of a set, its classes' names, its name and version.
 
     The test split is "test" if there is one with labels, else "validation".
 
     Args:
       name: `set`, `set/config`, `set:version` or `set/config:version`.
-      size: of every image, pixels; 0: as they are.
       data_dir: where it is prepared; "": $TFDS_DATA_DIR, else ~/tensorflow_datasets.
       cache_dir: as of `cache.cached`; TFDS is not imported for a set that is there.
+      size: of every image, pixels; 0: as they are.
     """
     data_dir = _place(name, data_dir)
     state, read = lambda: _prepared(name, data_dir), lambda: _from_records(name, size, data_dir)
