@@ -11,22 +11,30 @@ classification set of TFDS; the path of an .npz, or of a folder of images with a
                 rates and decays, and temperatures where it has one, on validation data only
     smoke       a few steps of everything
 
-The digits take half a minute on two CPU cores, with `tune` some ten minutes. A folder of images has
-convolutional nets, jittered views, and of the students baseline and distilled alone, for its live
-teachers take most of the time: 3,000 photographs of 32x32 pixels take seven minutes. Its numbers
-were chosen on such photographs and are a start for others, as are those of MNIST for other sets.
+The digits and MNIST have stages of their own, below. Every other set is looked at, and has the
+stages of its kind in configs/kinds.py, of which the first line of the run tells.
 """
+
+import re
+from typing import Any
 
 from ml_collections import ConfigDict
 
+from configs.kinds import stages_of
 from configs.transforms import few_labels, smoke, tune
-from kdjax.config import experiment, stage
+from kdjax.config import experiment, look, stage
 from kdjax.rules import InputError
 
 WORDS = ("few_labels", "tune", "smoke")
 
 
-def get_config(argument: str = "") -> ConfigDict:
+def get_config(argument: str = "", **given: Any) -> ConfigDict:
+    """The experiment of some words.
+
+    Args:
+      **given: `dataset`, `data_dir` and `cache_dir`, fields of the experiment that say which data
+        to look at, such as `dataset=dict(image_size=64)`.
+    """
     words = [word for word in argument.split(",") if word]
     names = [word for word in words if word not in WORDS]
     if len(names) > 1:
@@ -34,15 +42,22 @@ def get_config(argument: str = "") -> ConfigDict:
             f"--config has the words {', '.join(names)}; there must be one data set, and "
             f"otherwise {', '.join(WORDS[:-1])} or {WORDS[-1]}"
         )
-    dataset, few = names[0] if names else "digits", "few_labels" in words
-    kind = "folder" if dataset.endswith("/") else "digits" if dataset == "digits" else "other"
-    if kind == "digits" and few:
-        kind = "digits_few_labels"
-    config = experiment(dataset=dict(name=dataset), stages=STAGES[kind]())
+    dataset = dict(name=names[0] if names else "digits") | dict(given.pop("dataset", {}))
+    few, recipe = "few_labels" in words, ""
+    if dataset["name"] == "digits":
+        kind = "digits_few_labels" if few else "digits"
+        stages, grid = STAGES[kind](), OF_DIGITS
+    elif re.fullmatch(r"mnist(:[\d.*]+)?", str(dataset["name"])):
+        stages, grid = mnist(), OF_MNIST
+    else:
+        facts = look(dataset, **given)
+        dataset = dict(normalize="standard") | dataset | dict(image_size=facts.image_size)
+        stages, grid, recipe = stages_of(facts)
+    config = experiment(dataset=dataset, stages=stages, recipe=recipe, **given)
     if few:
         few_labels(config, 100.0)
     if "tune" in words:
-        tune(config, **GRIDS[kind])
+        tune(config, **grid)
     if "smoke" in words:
         smoke(config)
     return config
@@ -106,8 +121,7 @@ def digits_few_labels() -> dict[str, ConfigDict]:
     return stages
 
 
-def other() -> dict[str, ConfigDict]:
-    """Chosen for MNIST."""
+def mnist() -> dict[str, ConfigDict]:
     stages = digits()
     for name, numbers in dict(
         teachers={},
@@ -121,41 +135,7 @@ def other() -> dict[str, ConfigDict]:
     return stages
 
 
-def folder() -> dict[str, ConfigDict]:
-    """By two searches on 3,000 images of CIFAR-10, n = 3, 600 for validation, none of them a test
-    image; the second was of decay and temperature. Batches and views are the same for all, so that
-    the teachers see each once."""
-    small = dict(
-        model=dict(name="cnn", channels=(8, 16, 32), dense=32),
-        augment=dict(shift=2),
-        order="shared",
-        steps=2000,
-        members=dict(seed=4),
-        teacher="teachers",
-    )
-    return dict(
-        teachers=stage(
-            model=dict(name="cnn", channels=(16, 32, 64), dense=64, dropout=0.25),
-            optimizer=dict(learning_rate=3e-3, weight_decay=0.01),
-            augment=dict(shift=2),
-            steps=1600,
-            members=dict(seed=4),
-        ),
-        baseline=stage(
-            **small,
-            objective=dict(cross_entropy=1.0),
-            optimizer=dict(learning_rate=0.003, weight_decay=0.3),
-        ),
-        distilled=stage(
-            **small,
-            objective=dict(kl_divergence=1.0, cross_entropy=0.5),
-            temperature=2.0,
-            optimizer=dict(learning_rate=0.003, weight_decay=0.03),
-        ),
-    )
-
-
-STAGES = dict(digits=digits, digits_few_labels=digits_few_labels, other=other, folder=folder)
+STAGES = dict(digits=digits, digits_few_labels=digits_few_labels)
 OF_DIGITS = dict(
     rates=(0.01, 0.02, 0.04, 0.08),
     decays=(0.0, 0.03, 0.1, 0.3),
@@ -163,9 +143,4 @@ OF_DIGITS = dict(
     validation=400,
     seeds=10,
 )
-GRIDS = dict(
-    digits=OF_DIGITS,
-    digits_few_labels=OF_DIGITS,
-    other=dict(rates=(0.002, 0.005, 0.01), decays=(0.0, 0.03, 0.1, 0.3), temperatures=(2.0, 4.0)),
-    folder=dict(rates=(0.001, 0.003, 0.01), decays=(0.01, 0.03, 0.3), temperatures=(1.0, 2.0, 4.0)),
-)
+OF_MNIST = dict(rates=(0.002, 0.005, 0.01), decays=(0.0, 0.03, 0.1, 0.3), temperatures=(2.0, 4.0))

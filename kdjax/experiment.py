@@ -74,7 +74,9 @@ def run_stages(
         ownership.write_claim(workdir, claim(spec, dataset))
         say("" if temporary else f"workdir: {workdir}")
         for note in dataset.notes:
-            say(f"data: {note}")
+            say(wrapped(f"data: {note}"))
+        if spec.recipe:
+            say(wrapped(spec.recipe))
         stages, found = _train_all(jobs, spec, dataset, say, quiet, stop, after_stage)
         name = "" if temporary else workdir.resolve().name
         result = findings.report_of(spec, dataset, found, name)

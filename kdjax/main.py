@@ -18,6 +18,7 @@ from typing import NoReturn
 import jax
 
 from kdjax.config import file
+from kdjax.config.file import Override
 from kdjax.experiment import run_stages
 from kdjax.host import machine, processes
 from kdjax.host.progress import write
@@ -27,7 +28,6 @@ FAILED, BAD_INPUT, DIVERGED, DISK, INTERRUPTED, PREEMPTED = 1, 2, 3, 4, 130, 143
 DISK_FAILS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 USAGE = "python -m kdjax.main --config FILE[:ARGUMENT] [--config.FIELD=VALUE ...] [--workdir DIR]"
 FORGET = 10  # stages after which the command frees compiled programs; tens of MiB each
-Override = tuple[str, str]  # "config.stages.student.steps", and the text of its value
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -41,9 +41,7 @@ def main(arguments: Sequence[str]) -> None:
         with processes.together(*where, verdict):
             machine.check_devices()
             sigterm, raise_if_interrupted = processes.sigterm(), processes.sigint()
-            config = file.read(asked.config)
-            for field, text in overrides:
-                file.override(config, field, text)
+            config = file.read(asked.config, overrides)
             stopping = lambda: raise_if_interrupted() or sigterm()
             workdir = asked.workdir or default_workdir(asked.config)
             run_stages(config, workdir, stop=stopping, after_stage=forget_programs(FORGET))

@@ -103,6 +103,7 @@ def test_residual_nets_have_the_size_of_the_papers(net, millions):
     [
         MLP(10, (32,), dropout=0.5),
         CNN(10, (4, 8), 16, dropout=0.5),
+        CNN(10, (4, 8), 16, norm="batch"),
         ResNet(10, blocks=1, stem=4, channels=(4, 8)),
         WideResNet(10, blocks=1, widen=1, dropout=0.5),
     ],
@@ -124,3 +125,25 @@ def test_bfloat16_is_for_the_arithmetic_alone(net):
     assert {leaf.dtype for leaf in jax.tree.leaves((variables, state))} == {jnp.dtype("float32")}
     error = jnp.sqrt(jnp.mean((rounded - exact) ** 2) / jnp.mean(exact**2))
     assert 1e-5 < error < 0.05
+
+
+def test_a_cnn_is_normalised_after_its_pooling():
+    images, _ = arrays()
+    x = jnp.asarray(images[:20], jnp.float32)
+    net, training = CNN(10, (4, 8), 16, norm="batch"), Training(jnp.arange(20))
+    variables = net.init(jax.random.key(0), x)
+    _, state = net.apply(
+        variables, x, training, mutable=["batch_stats", "intermediates"], capture_intermediates=True
+    )
+    inside = state["intermediates"]
+    for layer in range(2):
+        (before,) = inside[f"Conv_{layer}"]["__call__"]
+        (after,) = inside[f"BatchNorm_{layer}"]["__call__"]
+        pooled = nn.max_pool(before, (2, 2), strides=(2, 2))
+        mean, deviation = pooled.mean((0, 1, 2)), pooled.std((0, 1, 2))
+        shape = (1, 1, 1, -1)
+        expected = (pooled - mean.reshape(shape)) / jnp.sqrt(deviation**2 + 1e-5).reshape(shape)
+        np.testing.assert_allclose(after, expected, rtol=1e-3, atol=1e-3)
+    plain = CNN(10, (4, 8), 16).init(jax.random.key(0), x)
+    assert "batch_stats" not in plain and "bias" in plain["params"]["Conv_0"]
+    assert "bias" not in variables["params"]["Conv_0"]

@@ -11,7 +11,7 @@ from own_nets import CLASSES, FEATURES
 
 from kdjax.nets import Net, Training, equinox, function, linen, nnx
 from kdjax.nets.check import checked
-from kdjax.nets.modules import MLP, ResNet
+from kdjax.nets.modules import CNN, MLP, ResNet
 
 
 def facts(net, shape=(FEATURES,)):
@@ -147,6 +147,7 @@ SPLITS = [
     (linen(Plain()), True),
     (linen(PlainDropout()), False),
     (linen(PlainBatchNorm()), False),
+    (linen(CNN(CLASSES, (4, 8), 8, norm="batch")), True),
     (linen(AskedBatchNorm()), False),
     (linen(OnBatch()), False),
     (linen(Centred()), False),
@@ -169,7 +170,7 @@ NAMES = [f"{net.name}-{n}" for n, (net, _) in enumerate(SPLITS)]
 
 
 def shape_of(net):
-    return (8, 8, 3) if "ResNet" in net.name else (FEATURES,)
+    return (8, 8, 3) if net.name in ("ResNet", "CNN") else (FEATURES,)
 
 
 @pytest.mark.parametrize(("net", "expected"), SPLITS, ids=NAMES)

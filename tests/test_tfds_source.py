@@ -44,7 +44,7 @@ def test_an_unknown_name_is_an_error_with_the_choices(tmp_path):
         ("emnist/leters", r"its configurations are: byclass, .*, letters, "),
         ("mnist/3.0.1", r"'mnist/3\.0\.1', which TFDS cannot open in /.*: .* are: none$"),
         ("lm1b", r"of features text \(Text\); it must have one Image and one ClassLabel$"),
-        ("cats_vs_dogs", r"of images \(None, None, 3\); all must be of one size$"),
+        ("cats_vs_dogs", r"of images \(None, None, 3\); config\.dataset\.image_size must say"),
         ("fashion_mnist", r"not prepared in /.*; prepare it with: pip install 'kdjax\[prepare\]'"),
     ],
 )

@@ -1,6 +1,7 @@
 """Configs: from plain data to the frozen specs of an experiment."""
 
+from kdjax.config.look import Facts, look
 from kdjax.config.make import complete, experiment, stage
 from kdjax.config.parse import parse
 
-__all__ = ["complete", "experiment", "parse", "stage"]
+__all__ = ["Facts", "complete", "experiment", "look", "parse", "stage"]

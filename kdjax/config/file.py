@@ -1,28 +1,39 @@
 """The config that a file makes, and what a command changes in it."""
 
 import ast
+import dataclasses
+import inspect
 import os
 import sys
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
+from kdjax.data import DatasetSpec
 from kdjax.host import files
 from kdjax.rules import InputError, did_you_mean, shown, told
 
+Override = tuple[str, str]  # "config.stages.student.steps", and the text of its value
 
-def read(name: str) -> dict[str, Any]:
-    """Runs a config file, and returns what its `get_config` does, as plain dicts.
+DATASET = dataclasses.asdict(DatasetSpec())
+
+
+def read(name: str, overrides: Iterable[Override] = ()) -> dict[str, Any]:
+    """Runs a config file, and returns what its `get_config` does, as plain dicts, overridden.
 
     Args:
       name: FILE, or FILE:ARGUMENT where `get_config` takes an argument, which is text.
+      overrides: in their order. Those of `dataset`, `data_dir` and `cache_dir` are also given to a
+        `get_config` that takes keywords of these names, so that it can look at the data.
 
     Raises:
-      InputError: there is no such file, it raises an error, or it makes no config.
+      InputError: there is no such file, it raises an error, or it makes no config; or there is no
+        such dict of fields.
     """
+    overrides = list(overrides)
     path, colon, argument = name.partition(":")
     says = f"--config is {path!r}"
     path = str(files.expand(path))
@@ -37,7 +48,9 @@ def read(name: str) -> dict[str, Any]:
             raise InputError(
                 f"{says}, which has no get_config; it must be a function that returns the config"
             )
-        config = module.get_config(argument) if colon else module.get_config()
+        given = _of_data(overrides)
+        given = _taken(module.get_config, given) if given else {}
+        config = module.get_config(*[argument] * bool(colon), **given)
     except InputError:
         raise
     except (Exception, SystemExit) as error:  # whatever a program may raise
@@ -46,7 +59,32 @@ def read(name: str) -> dict[str, Any]:
         raise InputError(
             f"{says}, whose get_config returned {shown(config)}; it must be a dict of fields"
         )
-    return _plain(config)
+    config = _plain(config)
+    for field, text in overrides:
+        override(config, field, text)
+    return config
+
+
+def _of_data(overrides: Iterable[Override]) -> dict[str, Any]:
+    """What a command changes of the fields that say which data there are."""
+    changed: dict[str, Any] = {}
+    for field, text in overrides:
+        _, name, *rest = field.split(".")
+        if name == "dataset" and len(rest) == 1:
+            key = rest[0]
+            changed.setdefault(name, {})[key] = _value(text, DATASET.get(key))
+        elif name in ("data_dir", "cache_dir") and not rest:
+            changed[name] = text
+    return changed
+
+
+def _taken(function: Callable[..., Any], given: dict[str, Any]) -> dict[str, Any]:
+    """Those of the arguments that a function takes by name alone."""
+    parameters = inspect.signature(function).parameters.values()
+    kinds = {p.name: p.kind for p in parameters}
+    others = inspect.Parameter.VAR_KEYWORD in kinds.values()
+    by_name = inspect.Parameter.KEYWORD_ONLY
+    return {k: v for k, v in given.items() if kinds.get(k, by_name if others else None) is by_name}
 
 
 def override(config: dict[str, Any], field: str, text: str) -> None:

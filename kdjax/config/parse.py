@@ -67,7 +67,7 @@ def parse(config: Mapping[str, Any]) -> ExperimentSpec:
                 f"other than {', '.join(RESERVED)}"
             )
         stages.append(_stage(f"config.stages.{name}", name, values, stages, teachers))
-    return _read(ExperimentSpec, "config", config, stages=tuple(stages), **arrays)
+    return read(ExperimentSpec, "config", config, stages=tuple(stages), **arrays)
 
 
 def _stage(
@@ -88,7 +88,7 @@ def _stage(
         "teacher": found,
     }
     rest = {k: v for k, v in values.items() if k not in parts}
-    stage = _read(StageSpec, path, rest, name=name, **parts)
+    stage = read(StageSpec, path, rest, name=name, **parts)
     stage = dataclasses.replace(stage, members=_members(f"{path}.members", stage))
     if stage.taught and not stage.teacher:
         reading = next(p.name for p in objective if p.term.needs - {"labels"} or p.term.teacher)
@@ -305,19 +305,19 @@ def _members(path: str, stage: StageSpec) -> tuple[tuple[str, tuple], ...]:
     return tuple(axes)
 
 
-def _read(spec: type, path: str, values: Any, **given: Any) -> Any:
+def read(spec: type, path: str, values: Any, **given: Any) -> Any:
     """An instance of `spec` from plain data, each field checked by its rule."""
     values = mapping(path, values)
     fields = {f.name: f for f in dataclasses.fields(spec) if f.name not in given and f.metadata}
     no_others(path, values, [*fields, *given])
-    read = dict(given)
+    found = dict(given)
     for name, value in values.items():
         about, here = fields[name].metadata, f"{path}.{name}"
         if "spec" in about:
-            read[name] = _read(about["spec"], here, value)
+            found[name] = read(about["spec"], here, value)
         else:
-            read[name] = frozen(check(about["rule"], here, value))
-    return spec(**read)
+            found[name] = frozen(check(about["rule"], here, value))
+    return spec(**found)
 
 
 def no_others(path: str, values: Mapping[str, Any], allowed: Iterable[str]) -> None:

@@ -130,6 +130,7 @@ class ExperimentSpec:
     # The report's split; "validation" to choose by.
     evaluate: str = rules.field("test", rules.one_of(EVALUATED))
     tensorboard: bool = rules.field(False, rules.truth())
+    recipe: str = rules.field("", rules.text())  # how the config was chosen, told and no more
     arrays: RawSet | None = None  # the data themselves, in place of a name
 
 

@@ -3,6 +3,7 @@
 from kdjax.data.classes import difference, listed, numbers
 from kdjax.data.dataset import DIGITS, Dataset, DatasetSpec, Preprocessing, fetch, load
 from kdjax.data.in_memory import arrays, shaped
+from kdjax.data.sizes import suitable_size
 from kdjax.data.sources import RawSet, Split, numbered, one_line
 from kdjax.data.subset import SubsetSpec, left_out, order, stratified, subset
 
@@ -27,4 +28,5 @@ __all__ = [
     "shaped",
     "stratified",
     "subset",
+    "suitable_size",
 ]

@@ -25,7 +25,7 @@ DIGITS = "scikit-learn"  # the package that has the digits, and the version that
 class DatasetSpec:
     name: str = rules.field("digits", rules.text())
     validation: int = rules.field(0, rules.whole(0))  # examples of the train split; 0: a tenth
-    image_size: int = rules.field(0, rules.whole(0, 4096))  # of a folder's images; 0: as they are
+    image_size: int = rules.field(0, rules.whole(0, 4096))  # of a folder's or TFDS's; 0: as is
     normalize: str = rules.field("unit", rules.one_of(("unit", "standard")))
     resident: bool = rules.field(True, rules.truth())  # on the device; False: read by Grain
     duplicates: str = rules.field("keep", rules.one_of(("keep", "remove")))  # of tested inputs
@@ -125,14 +125,13 @@ def load(
 
 def _check_fields(spec: DatasetSpec, in_memory: bool) -> None:
     """Fields that only one kind of source reads are at their defaults for another."""
-    folder = spec.name.endswith("/") and not in_memory
-    if spec.image_size and not folder:
+    has_files = has_image_files(spec.name) and not in_memory
+    if spec.image_size and not has_files:
         raise InputError(
             f"config.dataset.image_size is {spec.image_size}; it must be 0 for {spec.name!r}, "
-            "which is no folder of images"
+            "which is no folder of images and no set of TFDS"
         )
-    known = spec.name == "digits" or spec.name.endswith(("/", ".npz"))
-    tfds = not (in_memory or known or rules.is_reference(spec.name))
+    tfds = has_files and not spec.name.endswith("/")
     for field in ("train_splits", "test_splits"):
         if getattr(spec, field) and not tfds:
             raise InputError(
@@ -194,6 +193,12 @@ def _check_trained(splits: dict[str, Split], class_names: tuple[str, ...], name:
             )
 
 
+def has_image_files(name: str) -> bool:
+    """Whether the data set's images are decoded from files, and can be scaled as they are: it is a
+    folder, or a set of TFDS."""
+    return not (name == "digits" or name.endswith(".npz") or rules.is_reference(name))
+
+
 def _read(spec: DatasetSpec, data_dir: str, cache_dir: str) -> RawSet:
     if spec.name == "digits":
         return _digits(cache_dir)
@@ -205,7 +210,8 @@ def _read(spec: DatasetSpec, data_dir: str, cache_dir: str) -> RawSet:
         return from_npz(spec.name)
     if rules.is_reference(spec.name):
         return _from_module(spec.name)
-    return from_tfds(spec.name, data_dir, cache_dir, spec.train_splits, spec.test_splits)
+    splits = spec.train_splits, spec.test_splits
+    return from_tfds(spec.name, data_dir, cache_dir, *splits, spec.image_size)
 
 
 def _digits(cache_dir: str) -> RawSet:

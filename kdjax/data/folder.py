@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,14 @@ def from_folder(name: str, size: int, cache_dir: str) -> RawSet:
     root = files.expand(name).absolute()
     place = f"{root} at {size or 'its own size'}"
     return cache.cached(name, place, lambda: _state(root), lambda: _read(root, size), cache_dir)
+
+
+def image_sizes(name: str) -> Iterator[tuple[int, int]]:
+    """Height and width of every image that is read of a folder, from the files' first bytes."""
+    root = files.expand(name).absolute()
+    says = f"{FIELD} is {f'{root}/'!r}"
+    for paths, _ in layout(root, says).images.values():
+        yield from (header(path, says).shape for path in paths)
 
 
 def _state(root: Path) -> dict[str, Any]:

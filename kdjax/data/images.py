@@ -68,12 +68,17 @@ def decode(paths: Sequence[Path], grey: bool, size: tuple[int, ...], says: str) 
                 image = _opaque(ImageOps.exif_transpose(file)).convert("L" if grey else "RGB")
         except Exception as error:  # whatever a damaged file leads to; nothing in it is run
             raise InputError(f"{says}{_why(path, error)}") from error
-        if size:
-            image = ImageOps.fit(image, (size[0], size[1]), Image.Resampling.BILINEAR)
-        return np.atleast_3d(np.asarray(image))
+        return scaled(image, size)
 
     with ThreadPoolExecutor() as pool:
         return np.stack(list(pool.map(pixels, paths)))
+
+
+def scaled(image: Image.Image, size: tuple[int, ...]) -> np.ndarray:
+    """[H, W, C] of an image, cropped and scaled to `size`, width and height; (): as it is."""
+    if size:
+        image = ImageOps.fit(image, (size[0], size[1]), Image.Resampling.BILINEAR)
+    return np.atleast_3d(np.asarray(image))
 
 
 def read_images(paths: str | Path | Iterable[str | Path], shape: tuple[int, ...]) -> np.ndarray:

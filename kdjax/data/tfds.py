@@ -29,11 +29,12 @@ DECODERS = (  # other versions may give other pixels
     "opencv-contrib-python-headless",
 )
 BATCH = 1000  # records in one read: few enough to hold encoded photographs, many enough to be fast
+SCALED = 100  # the same where decoded images may be large
 
 
 @dataclass(frozen=True, eq=False)
 class TfdsSource:
-    """A source of images of one size and their class labels."""
+    """A source of images and their class labels; where a size is given, all are scaled to it."""
 
     examples: Any  # N dicts of features, decoded as they are read
     encoded: Any  # the same, the image left as it is stored
@@ -41,24 +42,39 @@ class TfdsSource:
     label: str
     shape: tuple[int, ...]  # of one image
     dtype: np.dtype
+    size: int = 0  # of every image, to which it is cropped and scaled; 0: as it is
 
     def labels(self) -> np.ndarray:
         read = _read(self.encoded, list(range(len(self.encoded))))
         return np.array([record[self.label] for part in read for record in part], np.int32)
 
     def fetch(self, indices: np.ndarray) -> np.ndarray:
-        inputs = np.empty((len(indices), *self.shape), self.dtype)
-        for at, part in enumerate(_read(self.examples, np.asarray(indices).tolist())):
-            inputs[at * BATCH : at * BATCH + len(part)] = [example[self.image] for example in part]
+        inputs, at = np.empty((len(indices), *self.shape), self.dtype), 0
+        batch = SCALED if self.size else BATCH
+        for part in _read(self.examples, np.asarray(indices).tolist(), batch):
+            inputs[at : at + len(part)] = [self._scaled(example[self.image]) for example in part]
+            at += len(part)
         return inputs
 
+    def _scaled(self, image: np.ndarray) -> np.ndarray:
+        if not self.size:
+            return image
+        from PIL import Image  # here, for only images that are scaled need Pillow
 
-def _read(records: Any, indices: list[int]) -> Iterator[Sequence]:
-    """The records asked for, `BATCH` at a time, which is far faster than one at a time."""
-    return (records.__getitems__(indices[at : at + BATCH]) for at in range(0, len(indices), BATCH))
+        from kdjax.data.images import scaled
+
+        pixels = image[..., 0] if image.shape[-1] == 1 else image
+        return scaled(Image.fromarray(pixels), (self.size, self.size))
 
 
-def from_tfds(name: str, data_dir: str, cache_dir: str, train: str = "", test: str = "") -> RawSet:
+def _read(records: Any, indices: list[int], batch: int = BATCH) -> Iterator[Sequence]:
+    """The records asked for, `batch` at a time, which is far faster than one at a time."""
+    return (records.__getitems__(indices[at : at + batch]) for at in range(0, len(indices), batch))
+
+
+def from_tfds(
+    name: str, data_dir: str, cache_dir: str, train: str = "", test: str = "", size: int = 0
+) -> RawSet:
     """Train, test and perhaps validation of a set, its classes' names, its name and version.
 
     The test split is "test" if there is one with labels, else "validation", else a part of "train".
@@ -69,16 +85,31 @@ def from_tfds(name: str, data_dir: str, cache_dir: str, train: str = "", test: s
       data_dir: where it is prepared; "": $TFDS_DATA_DIR, else ~/tensorflow_datasets.
       cache_dir: as of `cache.cached`; TFDS is not imported for a set that is there.
       train, test: the set's splits that are the train and the test split, joined by +.
+      size: of every image, pixels; 0: as they are.
     """
+    data_dir = _place(name, data_dir)
+    state = lambda: _prepared(name, data_dir)
+    read = lambda: _from_records(name, data_dir, train, test, size)
+    place = f"{data_dir} train {train} test {test}" if train or test else data_dir
+    return cache.cached(name, place + f" at {size}" * bool(size), state, read, cache_dir)
+
+
+def image_size(name: str, data_dir: str) -> tuple[int, int] | None:
+    """Height and width of a set's images; None where they differ."""
+    builder = _builder(name, _place(name, data_dir))
+    image, _ = pick_features(name, builder.info.features, builder.info.supervised_keys)
+    height, width, _ = builder.info.features[image].shape
+    return None if None in (height, width) else (height, width)
+
+
+def _place(name: str, data_dir: str) -> str:
+    """Where sets are prepared; an InputError if `name` can be none of them."""
     data_dir = data_dir or os.environ.get("TFDS_DATA_DIR", "") or "~/tensorflow_datasets"
     if "://" not in data_dir:
         data_dir = os.path.abspath(files.expand(data_dir))
     if not re.fullmatch(r"\w+(/[\w.-]+)?(:[\d.*]+)?", name):
         raise _unknown(name, data_dir)
-    state = lambda: _prepared(name, data_dir)
-    read = lambda: _from_records(name, data_dir, train, test)
-    place = f"{data_dir} train {train} test {test}" if train or test else data_dir
-    return cache.cached(name, place, state, read, cache_dir)
+    return data_dir
 
 
 def _prepared(name: str, data_dir: str) -> dict[str, Any]:
@@ -94,12 +125,17 @@ def _prepared(name: str, data_dir: str) -> dict[str, Any]:
     return {"files": cache.stamps(sorted(paths), Path(root)), "versions": installed(DECODERS)}
 
 
-def _from_records(name: str, data_dir: str, train: str, test: str) -> RawSet:
+def _from_records(name: str, data_dir: str, train: str, test: str, size: int) -> RawSet:
     builder = _builder(name, data_dir)
     image, label = pick_features(name, builder.info.features, builder.info.supervised_keys)
+    if None in builder.info.features[image].shape and not size:
+        raise InputError(
+            f"{FIELD} is {name!r}, of images {builder.info.features[image].shape}; "
+            "config.dataset.image_size must say to what size they are scaled"
+        )
     if not builder.info.splits:
         builder = _prepare(name, data_dir, builder)
-    open_split = lambda split: labelled_split(builder, split, image, label)
+    open_split = lambda split: labelled_split(builder, split, image, label, size)
     splits = {"train": _named("train", train or "train", name, builder, open_split)}
     own = None if test else open_split("test")
     if test:
@@ -143,7 +179,7 @@ def _present(splits: dict[str, Split], names: Sequence[str], version: str) -> Ra
     return RawSet(splits, kept, f"{version} of {len(present)} classes", notes=(note,))
 
 
-def labelled_split(builder: Any, name: str, image: str, label: str) -> Split | None:
+def labelled_split(builder: Any, name: str, image: str, label: str, size: int = 0) -> Split | None:
     """A split of a prepared set, or None where it has none of that name or none with labels."""
     import tensorflow_datasets as tfds  # here and below, for it takes half a second
 
@@ -153,7 +189,8 @@ def labelled_split(builder: Any, name: str, image: str, label: str) -> Split | N
     kind = builder.info.features[image]
     decoded = builder.as_data_source(name)
     try:
-        split = all_of(TfdsSource(decoded, encoded, image, label, kind.shape, kind.np_dtype))
+        shape = (size, size, kind.shape[-1]) if size else kind.shape
+        split = all_of(TfdsSource(decoded, encoded, image, label, shape, kind.np_dtype, size))
     except RuntimeError as error:  # of ArrayRecord
         raise InputError(
             f"{FIELD} is {builder.name!r}, whose files in {builder.data_path} cannot be read: "
@@ -163,7 +200,7 @@ def labelled_split(builder: Any, name: str, image: str, label: str) -> Split | N
 
 
 def pick_features(name: str, features: Any, supervised: tuple | None) -> tuple[str, str]:
-    """The names of the one image, of a fixed size, and the one class label of a TFDS set."""
+    """The names of the one image and the one class label of a TFDS set."""
     from tensorflow_datasets import features as kinds
 
     images = [k for k, v in features.items() if isinstance(v, kinds.Image)]
@@ -176,10 +213,6 @@ def pick_features(name: str, features: Any, supervised: tuple | None) -> tuple[s
         listed = ", ".join(f"{k} ({type(v).__name__})" for k, v in features.items())
         raise InputError(
             f"{FIELD} is {name!r}, of features {listed}; it must have one Image and one ClassLabel"
-        )
-    if None in features[image].shape:
-        raise InputError(
-            f"{FIELD} is {name!r}, of images {features[image].shape}; all must be of one size"
         )
     return image, label
 

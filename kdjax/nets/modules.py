@@ -32,20 +32,26 @@ class MLP(nn.Module):
 
 
 class CNN(nn.Module):
-    """3x3 convolutions with ReLU, each halving the image, then one dense layer."""
+    """3x3 convolutions with ReLU, each halving the image, then one dense layer.
+
+    With `norm` "batch" each convolution is normalised over the batch, after its pooling, which
+    leaves a quarter of the numbers to normalise.
+    """
 
     classes: int
     channels: tuple[int, ...] = (32, 64, 128)
     dense: int = 128
+    norm: str = "none"
     dropout: float = 0.0
     dtype: str = "float32"
 
     @nn.compact
     def __call__(self, inputs: jax.Array, training: Training | None = None) -> jax.Array:
         x = _images(inputs, len(self.channels)).astype(self.dtype)
+        normalised = self.norm == "batch"
         for width in self.channels:
-            x = nn.Conv(width, (3, 3), dtype=self.dtype)(x)
-            x = nn.relu(max_pool(x))  # as before the pooling, on a quarter of the numbers
+            x = max_pool(nn.Conv(width, (3, 3), use_bias=not normalised, dtype=self.dtype)(x))
+            x = nn.relu(BatchNorm()(x, training) if normalised else x)
         x = x.reshape(x.shape[0], -1)
         x = nn.relu(nn.Dense(self.dense, dtype=self.dtype)(x))
         x = Dropout(self.dropout)(x, training)

@@ -60,6 +60,7 @@ NETS = {
         {
             "channels": tuple_of(whole(1)),
             "dense": whole(1),
+            "norm": one_of(("none", "batch")),
             "dropout": fraction(),
             "dtype": DTYPE,
         },

@@ -138,5 +138,7 @@ def _facts(report: Report) -> dict[str, str]:
         told = "; ".join(f"{parts} for {', '.join(names)}" for parts, names in split.items())
         facts["parts of members x parts of batches"] = told
     facts["data set"] = f"{report.dataset}: {splits} examples"
+    if report.config.get("recipe"):
+        facts["recipe"] = report.config["recipe"]
     facts["training"] = f"{seconds:,.0f} seconds, all stages together"
     return facts
