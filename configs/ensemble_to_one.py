@@ -19,9 +19,10 @@ were chosen on such photographs and are a start for others, as are those of MNIS
 
 from ml_collections import ConfigDict
 
-from configs.transforms import few_labels, smoke, tune
 from kdjax.config import experiment, stage
 from kdjax.rules import InputError
+
+from .transforms import few_labels, smoke, tune
 
 WORDS = ("few_labels", "tune", "smoke")
 

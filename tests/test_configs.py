@@ -11,7 +11,7 @@ from sklearn.datasets import load_digits
 
 import kdjax
 from configs import mnist, mnist_tune
-from kdjax.config import parse
+from kdjax.config import file, parse
 from kdjax.config.spec import cells
 from kdjax.rules import InputError
 
@@ -72,6 +72,20 @@ def test_the_main_config_runs_on_mnist(tmp_path):
     report = kdjax.run(config, tmp_path, quiet=True)
     assert report.row("teachers/ensemble").members == 1
     assert len(report.rows) == 6
+
+
+def test_a_config_of_kdjax_is_known_by_its_name():
+    assert file.read("ensemble_to_one:smoke") == file.read("configs/ensemble_to_one.py:smoke")
+    with pytest.raises(InputError, match="--config is 'ensemble_to_two'; there is no such file"):
+        file.read("ensemble_to_two")
+
+
+def test_a_config_imports_its_neighbours(tmp_path):
+    (tmp_path / "parts.py").write_text("STEPS = 7")
+    (tmp_path / "mine.py").write_text(
+        "from .parts import STEPS\ndef get_config():\n    return {'steps': STEPS}"
+    )
+    assert file.read(f"{tmp_path}/mine.py") == {"steps": 7}
 
 
 def test_every_config_is_tried():

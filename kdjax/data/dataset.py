@@ -23,11 +23,17 @@ BATCH = 1000  # examples in memory at once where all of the train split is read 
 
 @dataclass(frozen=True)
 class DatasetSpec:
+    #: "digits", an .npz file, a folder (its name ends in /), module:attribute, or a set of TFDS.
     name: str = rules.field("digits", rules.text())
-    validation: int = rules.field(0, rules.whole(0))  # examples of the train split; 0: a tenth
-    image_size: int = rules.field(0, rules.whole(0, 4096))  # of a folder's images; 0: as they are
+    #: How many examples of the train split are for validation; 0 is a tenth.
+    validation: int = rules.field(0, rules.whole(0))
+    #: The height and width that images are scaled to; 0 leaves them as they are.
+    image_size: int = rules.field(0, rules.whole(0, 4096))
+    #: "unit" divides integers by their largest value and leaves floats as they are; "standard"
+    #: gives every channel or column mean 0 and variance 1 over the train split.
     normalize: str = rules.field("unit", rules.one_of(("unit", "standard")))
-    resident: bool = rules.field(True, rules.truth())  # on the device; False: read by Grain
+    #: Whether the inputs stay on the device; Grain reads them otherwise, while it computes.
+    resident: bool = rules.field(True, rules.truth())
 
 
 @dataclass(frozen=True)

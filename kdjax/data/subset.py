@@ -23,11 +23,16 @@ class SubsetSpec:
     are among the 200 of `size=200`, and among those whose labels `labelled=100` shows.
     """
 
-    classes: tuple[int, ...] = rules.field((), rules.set_of(rules.whole(0)))  # (): all
-    without: tuple[int, ...] = rules.field((), rules.set_of(rules.whole(0)))  # left out
+    #: The classes whose examples are seen; () is all.
+    classes: tuple[int, ...] = rules.field((), rules.set_of(rules.whole(0)))
+    #: The classes whose examples are left out.
+    without: tuple[int, ...] = rules.field((), rules.set_of(rules.whole(0)))
+    #: How many examples are seen: a part, up to 1.0, or a number of them, above 1.
     size: float = rules.field(1.0, rules.amount())
+    #: Of how many of those the labels are known; the others are for the teachers alone.
     labelled: float = rules.field(1.0, rules.amount())
-    seed: int = rules.field(0, rules.whole(0))  # of the draw of `size` and `labelled`
+    #: The seed of the draw of `size` and `labelled`.
+    seed: int = rules.field(0, rules.whole(0))
 
 
 def subset(
