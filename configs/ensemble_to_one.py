@@ -20,10 +20,11 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from configs.kinds import stages_of
-from configs.transforms import few_labels, smoke, tune
 from kdjax.config import experiment, look, stage
 from kdjax.rules import InputError
+
+from .kinds import stages_of
+from .transforms import few_labels, smoke, tune
 
 WORDS = ("few_labels", "tune", "smoke")
 

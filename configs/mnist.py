@@ -16,9 +16,10 @@ from dataclasses import dataclass
 
 from ml_collections import ConfigDict
 
-from configs.transforms import smoke
 from kdjax.config import experiment, stage
 from kdjax.rules import InputError
+
+from .transforms import smoke
 
 TRAIN, VALIDATION, BATCH = 59_000, 1_000, 250  # examples
 EPOCH = TRAIN // BATCH  # steps; of fewer images, so many steps are more than an epoch

@@ -10,7 +10,7 @@ docs/mnist.md.
 
 from ml_collections import ConfigDict
 
-from configs.mnist import LABELS, SOFT, large, read_words, shortened, small
+from .mnist import LABELS, SOFT, large, read_words, shortened, small
 
 VALIDATION = 5_000  # images, whose labels are not used, by which biases are repaired
 

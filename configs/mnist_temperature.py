@@ -9,7 +9,7 @@ docs/mnist.md.
 
 from ml_collections import ConfigDict
 
-from configs.mnist import SOFT, large, read_words, shortened, small
+from .mnist import SOFT, large, read_words, shortened, small
 
 WIDTHS = (30, 300, 800)
 TEMPERATURES = (0.5, 1.0, 2.0, 2.5, 3.0, 4.0, 5.0, 8.0, 10.0, 20.0, 40.0)

@@ -13,8 +13,9 @@ A word of configs/mnist.py gives the length of the small nets. Results: docs/mni
 
 from ml_collections import ConfigDict
 
-from configs.mnist import BATCH, LABELS, SOFT, TRAIN, Length, large, read_words, shortened, small
 from kdjax.rules import InputError
+
+from .mnist import BATCH, LABELS, SOFT, TRAIN, Length, large, read_words, shortened, small
 
 VALIDATION, SEEDS, EPOCHS = 10_000, 6, 40  # the last two of large nets
 RATES, DECAYS = (1e-3, 2e-3, 4e-3), (0.0, 0.2)

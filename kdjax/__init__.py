@@ -24,6 +24,8 @@ from kdjax.report import Report
 from kdjax.stage import Stage, open_stage
 from kdjax.teachers import Teacher, logits
 
+__version__ = "0.1.0"
+
 __all__ = [
     "Exported",
     "Net",

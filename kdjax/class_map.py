@@ -21,18 +21,16 @@ from kdjax.teachers import Asked, Teacher, as_teacher
 
 @dataclass(frozen=True)
 class ClassMap:
-    """What becomes of classes that only one of teacher and student has.
+    """What becomes of classes that only one of teacher and student has."""
 
-    Attributes:
-      extra: of those that only the teacher has: "refuse"; "renormalise", their logits are left
-        out, so that the softmax of the others has sum 1; or "other", their mass at temperature 1
-        is added to the student's class of the name `other`.
-      missing: of those that only the student has: "refuse"; or "zero", they have no mass, the
-        teacher's logit is -inf.
-    """
-
+    #: Classes that only the teacher has: "refuse" them; "renormalise", which leaves out their
+    #: logits, so that the softmax of the others has sum 1; or "other", which adds their mass at
+    #: temperature 1 to the student's class of the name `other`.
     extra: str = rules.field("refuse", rules.one_of(("refuse", "renormalise", "other")))
+    #: The student's class that has the mass of the teacher's extra classes.
     other: str = rules.field("other", rules.text())
+    #: Classes that only the student has: "refuse" them, or "zero": the teacher gives them no mass,
+    #: a logit of -inf.
     missing: str = rules.field("refuse", rules.one_of(("refuse", "zero")))
 
 

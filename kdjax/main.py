@@ -51,6 +51,11 @@ def main(arguments: Sequence[str]) -> None:
         sys.exit(code)
 
 
+def command() -> None:
+    """The console command `kdjax`."""
+    main(sys.argv[1:])
+
+
 def forget_programs(stages: int) -> Callable[[], None]:
     """To call after each stage: frees the compiled programs of every so many stages, which JAX
     keeps as long as the process lives. The command may: there are no others in its process."""
@@ -134,4 +139,4 @@ def default_workdir(config: str) -> Path:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    command()

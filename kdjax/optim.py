@@ -62,14 +62,21 @@ OPTIMIZERS = {
 
 @dataclass(frozen=True)
 class OptimizerSpec:
+    #: The rule of the update.
     name: str = rules.field("adamw", rules.one_of(OPTIMIZERS))
+    #: How the learning rate changes over the steps.
     schedule: str = rules.field("cosine", rules.one_of(SCHEDULES))
+    #: Over how many steps the learning rate rises to its value.
     warmup_steps: int = rules.field(0, rules.whole(0))
-    clip_norm: float = rules.field(0.0, rules.number(0))  # of the whole gradient; 0: no clipping
-    # Of the weights that enter a unit; 0: no limit.
+    #: The greatest norm of the whole gradient; 0 is no limit.
+    clip_norm: float = rules.field(0.0, rules.number(0))
+    #: The greatest squared norm of the weights that enter a unit; 0 is no limit.
     max_squared_norm: float = rules.field(0.0, rules.number(0, 1e6))
+    #: The learning rate, at its highest.
     learning_rate: float = rules.field(1e-3, rules.number(0, 1e3, above=True), hparam=True)
+    #: Decoupled for adamw, added to the gradient for the others; biases have none.
     weight_decay: float = rules.field(0.0, rules.number(0, 1e6), hparam=True)
+    #: The momentum of sgd, nesterov and rising_momentum.
     momentum: float = rules.field(0.9, rules.fraction(), hparam=True)
 
 

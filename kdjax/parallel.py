@@ -31,9 +31,14 @@ AXIS = "devices"
 class ExecutionSpec:
     """How a stage runs. Changes speed, and results by no more than rounding."""
 
-    devices: int = rules.field(0, rules.whole(0))  # 0: all
-    member_shards: int = rules.field(0, rules.whole(0))  # 0: chosen
-    data_shards: int = rules.field(0, rules.whole(0))  # 0: chosen
+    #: How many devices are used; 0 is all.
+    devices: int = rules.field(0, rules.whole(0))
+    #: Over how many devices the members are divided; 0 leaves the choice to kdjax.
+    member_shards: int = rules.field(0, rules.whole(0))
+    #: Over how many devices each batch is divided; 0 leaves the choice to kdjax.
+    data_shards: int = rules.field(0, rules.whole(0))
+    #: How members share a device: all in one operation (vmap), one after another (map), or one
+    #: after another in an unrolled program (unroll); "auto" goes by backend and net.
     plan: str = rules.field("auto", rules.one_of(("auto", "vmap", "map", "unroll")))
 
 

@@ -18,8 +18,10 @@ from kdjax.rules import InputError
 class AugmentSpec:
     """A keyed random view of every training example, new at every step."""
 
-    shift: int = rules.field(0, rules.whole(0))  # translation by up to so many pixels, each axis
-    flip: bool = rules.field(False, rules.truth())  # left to right, one example in two
+    #: By up to how many pixels an image is moved, along each axis.
+    shift: int = rules.field(0, rules.whole(0))
+    #: Whether one image in two is flipped, left to right.
+    flip: bool = rules.field(False, rules.truth())
 
 
 def preprocess(inputs: jax.Array, preprocessing: Preprocessing) -> jax.Array:

@@ -11,7 +11,7 @@ from sklearn.datasets import load_digits
 
 import kdjax
 from configs import mnist, mnist_tune
-from kdjax.config import parse
+from kdjax.config import file, parse
 from kdjax.config.spec import cells
 from kdjax.experiment import load
 from kdjax.prepare import prepare
@@ -75,6 +75,20 @@ def test_the_main_config_runs_on_a_folder_of_images(tmp_path):
         student.read_images([tmp_path / "absent.png"])
     tuned = parse(get_config(f"{tmp_path}/images/,tune"))
     assert [len(cells(stage)) for stage in tuned.stages] == [1, 4, 8]
+
+
+def test_a_config_of_kdjax_is_known_by_its_name():
+    assert file.read("ensemble_to_one:smoke") == file.read("configs/ensemble_to_one.py:smoke")
+    with pytest.raises(InputError, match="--config is 'ensemble_to_two'; there is no such file"):
+        file.read("ensemble_to_two")
+
+
+def test_a_config_imports_its_neighbours(tmp_path):
+    (tmp_path / "parts.py").write_text("STEPS = 7")
+    (tmp_path / "mine.py").write_text(
+        "from .parts import STEPS\ndef get_config():\n    return {'steps': STEPS}"
+    )
+    assert file.read(f"{tmp_path}/mine.py") == {"steps": 7}
 
 
 def test_every_config_is_tried():

@@ -69,6 +69,6 @@ def test_what_a_library_has_is_taken_as_it_is():
     function(functools.partial(module.apply, train=False), {"params": {"kernel": X[0]}})
 
 
-def test_the_readme_lists_the_names():
-    readme = (Path(__file__).parents[1] / "README.md").read_text()
-    assert f"names `{'`, `'.join(MODES)}`." in " ".join(readme.split())
+def test_the_documentation_lists_the_names():
+    page = (Path(__file__).parents[1] / "docs" / "start.md").read_text()
+    assert f"names `{'`, `'.join(MODES)}`." in " ".join(page.split())

@@ -2,10 +2,13 @@
 
 import ast
 import dataclasses
+import importlib.util
 import inspect
 import os
+import re
 import sys
 import types
+import zlib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,7 +28,8 @@ def read(name: str, overrides: Iterable[Override] = ()) -> dict[str, Any]:
     """Runs a config file, and returns what its `get_config` does, as plain dicts, overridden.
 
     Args:
-      name: FILE, or FILE:ARGUMENT where `get_config` takes an argument, which is text.
+      name: FILE, or FILE:ARGUMENT where `get_config` takes an argument, which is text. A name
+        without / and .py is that of a config that kdjax has, such as ensemble_to_one.
       overrides: in their order. Those of `dataset`, `data_dir` and `cache_dir` are also given to a
         `get_config` that takes keywords of these names, so that it can look at the data.
 
@@ -36,12 +40,10 @@ def read(name: str, overrides: Iterable[Override] = ()) -> dict[str, Any]:
     overrides = list(overrides)
     path, colon, argument = name.partition(":")
     says = f"--config is {path!r}"
-    path = str(files.expand(path))
+    path = str(files.expand(path)) if re.search(r"/|\.py$", path) else _own(path)
     if not os.path.isfile(path):
         raise InputError(f"{says}; there is no such file")
-    module = types.ModuleType(f"kdjax_config_{Path(path).stem}")
-    module.__file__ = path
-    sys.modules[module.__name__] = module  # where dataclasses of the file look for it
+    module = _module(Path(path).resolve())
     try:
         exec(compile(Path(path).read_bytes(), path, "exec"), vars(module))
         if not hasattr(module, "get_config"):
@@ -85,6 +87,23 @@ def _taken(function: Callable[..., Any], given: dict[str, Any]) -> dict[str, Any
     others = inspect.Parameter.VAR_KEYWORD in kinds.values()
     by_name = inspect.Parameter.KEYWORD_ONLY
     return {k: v for k, v in given.items() if kinds.get(k, by_name if others else None) is by_name}
+
+
+def _module(path: Path) -> types.ModuleType:
+    """A module for the file, in a package of its folder, so that it may import its neighbours."""
+    package = types.ModuleType(f"kdjax_configs_{zlib.crc32(os.fsencode(path.parent)):08x}")
+    package.__path__ = [str(path.parent)]
+    module = types.ModuleType(f"{package.__name__}.{path.stem}")
+    module.__file__, module.__package__ = str(path), package.__name__
+    # Where relative imports, and the dataclasses of the file, look for them.
+    sys.modules |= {each.__name__: each for each in (package, module)}
+    return module
+
+
+def _own(name: str) -> str:
+    """The file of a config of kdjax's, or the name itself if there is none."""
+    found = importlib.util.find_spec(f"kdjax.configs.{name}") if name.isidentifier() else None
+    return found.origin or name if found else name
 
 
 def override(config: dict[str, Any], field: str, text: str) -> None:

@@ -84,16 +84,26 @@ class StageSpec:
     optimizer: OptimizerSpec = _part(OptimizerSpec)
     subset: SubsetSpec = _part(SubsetSpec)
     augment: AugmentSpec = _part(AugmentSpec)
+    #: How many updates a member makes.
     steps: int = rules.field(1000, rules.whole(1))
+    #: How many examples each update sees.
     batch: int = rules.field(100, rules.whole(1))
-    chunk: int = rules.field(100, rules.whole(1))  # steps between two evaluations
-    order: str = rules.field("own", rules.one_of(("own", "shared")))  # of the batches
+    #: How many steps lie between two evaluations; a run can stop and save after each chunk.
+    chunk: int = rules.field(100, rules.whole(1))
+    #: The order of the batches: "own", one for each seed, or "shared", one for all members.
+    order: str = rules.field("own", rules.one_of(("own", "shared")))
+    #: "live" teachers see the student's own view; "cached" ones are asked once for each example.
     teacher_logits: str = rules.field("live", rules.one_of(("live", "cached", "cached_float16")))
+    #: How the probabilities of several teachers are averaged.
     mean: str = rules.field("arithmetic", rules.one_of(("arithmetic", "geometric")))
+    #: Which teachers a member has: all, one each in order, or the one with the best validation nll.
     mixing: str = rules.field("all", rules.one_of(("all", "one_to_one", "best")))
+    #: The stage whose variables the members start from, member by member; "" for none.
     init_from: str | Stage = rules.field("", START)
+    #: The temperature of every term that has none of its own.
     temperature: float = rules.field(1.0, TEMPERATURE, hparam=True)
-    ensemble_size: int = rules.field(0, rules.whole(0), hparam=True)  # first teachers; 0: all
+    #: How many of the teachers, the first ones, teach a member; 0 is all.
+    ensemble_size: int = rules.field(0, rules.whole(0), hparam=True)
 
     @property
     def taught(self) -> bool:
@@ -123,12 +133,13 @@ class ExperimentSpec:
     stages: tuple[StageSpec, ...]
     dataset: DatasetSpec = _part(DatasetSpec)
     execution: ExecutionSpec = _part(ExecutionSpec)
-    # Of TFDS; "": $TFDS_DATA_DIR, else ~/tensorflow_datasets.
+    #: The directory of TFDS; "" is $TFDS_DATA_DIR, else ~/tensorflow_datasets.
     data_dir: str = rules.field("", rules.text())
-    # Of decoded sets; "": the user's; "none": nowhere.
+    #: Where decoded sets are kept; "" is the user's cache, "none" is nowhere.
     cache_dir: str = rules.field("", rules.text())
-    # The report's split; "validation" to choose by.
+    #: The split that the report is of; numbers are chosen on "validation".
     evaluate: str = rules.field("test", rules.one_of(EVALUATED))
+    #: Write the curves for TensorBoard, too.
     tensorboard: bool = rules.field(False, rules.truth())
     recipe: str = rules.field("", rules.text())  # how the config was chosen, told and no more
     arrays: RawSet | None = None  # the data themselves, in place of a name

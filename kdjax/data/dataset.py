@@ -23,14 +23,24 @@ DIGITS = "scikit-learn"  # the package that has the digits, and the version that
 
 @dataclass(frozen=True)
 class DatasetSpec:
+    #: "digits", an .npz file, a folder (its name ends in /), module:attribute, or a set of TFDS.
     name: str = rules.field("digits", rules.text())
-    validation: int = rules.field(0, rules.whole(0))  # examples of the train split; 0: a tenth
-    image_size: int = rules.field(0, rules.whole(0, 4096))  # of a folder's or TFDS's; 0: as is
+    #: How many examples of the train split are for validation; 0 is a tenth.
+    validation: int = rules.field(0, rules.whole(0))
+    #: The height and width that the images of a folder or of TFDS are scaled to; 0 leaves them.
+    image_size: int = rules.field(0, rules.whole(0, 4096))
+    #: "unit" divides integers by their largest value and leaves floats as they are; "standard"
+    #: gives every channel or column mean 0 and variance 1 over the train split.
     normalize: str = rules.field("unit", rules.one_of(("unit", "standard")))
-    resident: bool = rules.field(True, rules.truth())  # on the device; False: read by Grain
-    duplicates: str = rules.field("keep", rules.one_of(("keep", "remove")))  # of tested inputs
-    train_splits: str = rules.field("", rules.text())  # of a TFDS set, joined by +; "": train
-    test_splits: str = rules.field("", rules.text())  # "": test, validation, or a part of train
+    #: Whether the inputs stay on the device; Grain reads them otherwise, while it computes.
+    resident: bool = rules.field(True, rules.truth())
+    #: What becomes of training examples whose very inputs are also tested: they are counted, and
+    #: kept or removed.
+    duplicates: str = rules.field("keep", rules.one_of(("keep", "remove")))
+    #: The splits of a TFDS set that are trained on, joined by +; "" is train.
+    train_splits: str = rules.field("", rules.text())
+    #: Those that are tested, joined by +; "" is test, else validation, else a part of train.
+    test_splits: str = rules.field("", rules.text())
 
 
 @dataclass(frozen=True)

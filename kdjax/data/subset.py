@@ -33,12 +33,18 @@ class SubsetSpec:
     them or none, in a stage that has a teacher.
     """
 
-    classes: tuple[int | str, ...] = rules.field((), CLASSES)  # (): all
-    without: tuple[int | str, ...] = rules.field((), CLASSES)  # left out
+    #: The classes whose examples are seen, by number or name; () is all.
+    classes: tuple[int | str, ...] = rules.field((), CLASSES)
+    #: The classes whose examples are left out, by number or name.
+    without: tuple[int | str, ...] = rules.field((), CLASSES)
+    #: How many examples are seen: a part, up to 1.0, or a number of them, above 1.
     size: float = rules.field(1.0, rules.amount())
+    #: Of how many of those the labels are known; the others are for the teachers alone.
     labelled: float = rules.field(1.0, rules.amount())
-    seed: int = rules.field(0, rules.whole(0))  # of the draw of `size` and `labelled`
-    unlabelled: bool = rules.field(True, rules.truth())  # examples that have no label
+    #: The seed of the draw of `size` and `labelled`.
+    seed: int = rules.field(0, rules.whole(0))
+    #: Whether examples that the data set has without labels are seen, too.
+    unlabelled: bool = rules.field(True, rules.truth())
 
 
 def subset(
