@@ -218,8 +218,13 @@ def pick_features(name: str, features: Any, supervised: tuple | None) -> tuple[s
 
 
 def _builder(name: str, data_dir: str) -> Any:
-    import tensorflow_datasets as tfds
-
+    try:
+        import tensorflow_datasets as tfds
+    except ImportError as error:
+        raise InputError(
+            f"{FIELD} is {name!r}, a set of TensorFlow Datasets, which is not installed; it must "
+            "be: pip install 'kdjax[tfds]'"
+        ) from error
     prepared = _directory(name, data_dir)
     if prepared:  # of which TFDS's own code, and with it TensorFlow, may be needed to make it
         return tfds.builder_from_directory(prepared)

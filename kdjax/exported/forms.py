@@ -129,7 +129,7 @@ def examples(meta: Mapping[str, Any], count: int) -> np.ndarray:
     if meta["input_dtype"] == "float32":
         wide = np.where(scale == 0, 1.0, scale)
         return (random.normal(size=shape) / wide + mean).clip(low, high).astype(np.float32)
-    return random.integers(low, high, shape, meta["input_dtype"], endpoint=True)
+    return random.integers(int(low), int(high), shape, meta["input_dtype"], endpoint=True)
 
 
 def largest_difference(ours: Call, other: Call, meta: Mapping[str, Any], says: str) -> float:

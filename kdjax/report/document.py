@@ -129,14 +129,15 @@ def _facts(report: Report) -> dict[str, str]:
         facts |= {
             fact if alike else f"{fact} of {', '.join(of)}": text for text, of in told.items()
         }
-    split = {}
+    split: dict[str, list[str]] = {}
     for name, layout in report.layouts.items():
         if layout is not None:
             parts = f"{layout['member_shards']} x {layout['data_shards']}"
             split.setdefault(parts, []).append(name)
     if split:
-        told = "; ".join(f"{parts} for {', '.join(names)}" for parts, names in split.items())
-        facts["parts of members x parts of batches"] = told
+        facts["parts of members x parts of batches"] = "; ".join(
+            f"{parts} for {', '.join(names)}" for parts, names in split.items()
+        )
     facts["data set"] = f"{report.dataset}: {splits} examples"
     if report.config.get("recipe"):
         facts["recipe"] = report.config["recipe"]

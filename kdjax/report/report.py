@@ -101,7 +101,11 @@ class Report:
         return [(row, curve) for row, curve in found if curve and len(curve["step"])]
 
     def frame(self) -> "pandas.DataFrame":
-        """A pandas DataFrame: one row per row, the cell as text and one column per axis."""
+        """A pandas DataFrame: one row per row, the cell as text and one column per axis.
+
+        Raises:
+          ImportError: pandas is not installed: pip install 'kdjax[pandas]'.
+        """
         import pandas  # here, for it takes a second
 
         means = lambda r: {f"{m}_{s}": r.metrics[m][s] for m in METRICS for s in ("mean", "std")}
@@ -158,10 +162,10 @@ class Report:
         """
         rows = self.row(stage_a), self.row(stage_b)
         given = lambda row: statistics.exact(row.mean(metric))
-        found = [given(row) if row.is_ensemble else row.metrics[metric] for row in rows]
+        a, b = (given(row) if row.is_ensemble else row.metrics[metric] for row in rows)
         if paired:
-            found = [statistics.summarise(_gaps(*rows, metric)), statistics.exact(0.0)]
-        return statistics.difference(*found, more_is_better=metric in ("accuracy", "agreement"))
+            a, b = statistics.summarise(_gaps(*rows, metric)), statistics.exact(0.0)
+        return statistics.difference(a, b, more_is_better=metric in ("accuracy", "agreement"))
 
 
 def _gaps(a: Row, b: Row, metric: str) -> list[float | None]:

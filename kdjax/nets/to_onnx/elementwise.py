@@ -88,7 +88,9 @@ def log_plus_one(graph: Graph, op: Any, inputs: list[Value], out: Value) -> Valu
 
 
 def constant(graph: Graph, op: Any, inputs: list[Value], out: Value) -> Value:
-    array = np.array(op.attributes["value"], out.dtype).reshape(out.shape)
+    array = np.array(op.attributes["value"], out.dtype).reshape(
+        [n for n in out.shape if n is not None]
+    )
     known = array.item() if not array.ndim else None
     return replace(out, name=graph.constant(array), known=known)
 
