@@ -1,0 +1,1 @@
+"""The experiments that kdjax comes with; installed as kdjax.configs."""
