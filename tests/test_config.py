@@ -195,9 +195,7 @@ def test_a_teacher_of_other_classes_or_shape_is_refused(tmp_path):
         dataset=dict(name=str(tmp_path / "own.npz")), stages=dict(teachers=stage(**TEACHERS))
     )
     kdjax.run(two, tmp_path / "two", quiet=True)
-    with pytest.raises(
-        InputError, match=r"whose 2 classes are not this data set's 10: this"
-    ):
+    with pytest.raises(InputError, match=r"whose 2 classes are not this data set's 10: this"):
         student = stage(**STUDENT | dict(teacher=str(tmp_path / "two" / "teachers")), **KD)
         kdjax.run(experiment(stages=dict(s=student)), tmp_path / "run", quiet=True)
     grey = arrays | {k: np.uint8(255 * v) for k, v in arrays.items() if k.endswith("inputs")}
