@@ -64,7 +64,7 @@ def test_a_folder_of_drawings_is_read_as_predict_reads_them_and_says_so(tmp_path
         (tmp_path / label).mkdir()
         for i in range(10):
             image = drawing("RGBA")
-            image.putpixel((i, 0), (i, 2 * i, 3 * i, 255))
+            image.putpixel((i, 0), (i, 2 * i, 200 * (label == "b"), 255))
             image.save(tmp_path / label / f"{label}{i}.png")
     dataset = load(DatasetSpec(name=f"{tmp_path}/"), "", "none")
     assert dataset.notes == ("20 images may have transparent parts, which are white",)
