@@ -19,6 +19,13 @@ def log_softmax(logits):
     return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
 
 
+def best_temperature(logits, labels):
+    """The temperature of the least nll, of many from 1/8 to 16."""
+    tried = np.geomspace(1 / 8, 16, 4001)
+    rows = np.arange(len(labels))
+    return tried[np.argmin([-log_softmax(logits / t)[rows, labels].mean() for t in tried])]
+
+
 def expected(logits, labels, teacher):
     """Every metric by its definition, one bin of the calibration error after another."""
     log_p, log_q = log_softmax(logits), log_softmax(teacher)
@@ -35,6 +42,7 @@ def expected(logits, labels, teacher):
         "nll": -log_p[every, labels].mean(),
         "ece": gaps,
         "brier": ((p - np.eye(5)[labels]) ** 2).sum(axis=1).mean(),
+        "calibration_temperature": best_temperature(logits, labels),  # 16, for labels at random
         "agreement": (log_p.argmax(axis=1) == log_q.argmax(axis=1)).mean(),
         "teacher_kl": (np.exp(log_q) * (log_q - log_p)).sum(axis=1).mean(),
     }
@@ -64,6 +72,24 @@ def test_a_leading_axis_of_members_stays():
         reference = expected(logits, LABELS, logits)
         for name, values in found.items():
             assert values[m] == pytest.approx(reference[name], rel=2e-5), name
+
+
+@pytest.mark.parametrize("factor", [0.3, 1.0, 2.5, 7.0])
+def test_the_calibration_temperature_is_that_of_the_least_nll(factor):
+    """Logits of which the labels are drawn, and then those times a factor."""
+    random = np.random.default_rng(1)
+    logits = 2 * random.normal(size=(400, 5))
+    labels = (logits + random.gumbel(size=logits.shape)).argmax(axis=1)
+    sums = metrics.sums(jnp.float32(factor * logits), jnp.array(labels), None)
+    found = metrics.finish(jax.tree.map(np.asarray, sums))["calibration_temperature"]
+    assert found == pytest.approx(best_temperature(factor * logits, labels), rel=0.01)
+    assert found == pytest.approx(factor, rel=0.2)
+
+
+def test_nets_that_are_always_right_have_the_least_temperature_that_is_tried():
+    sums = metrics.sums(9.0 * jnp.eye(5), jnp.arange(5), None)
+    found = metrics.finish(jax.tree.map(np.asarray, sums))["calibration_temperature"]
+    assert found in metrics.TEMPERATURES[:9]  # below 1/2 the nll underflows
 
 
 @pytest.mark.parametrize(

@@ -155,8 +155,8 @@ def largest_difference(ours: Call, other: Call, meta: Mapping[str, Any], says: s
         found = max(found, float(np.nan_to_num(apart, nan=np.inf).max()))
     if found > CLOSE:
         raise InputError(
-            f"{says} gives logits that are {found:.2g} of the largest apart; it must be at most "
-            f"{CLOSE:g}"
+            f"{says} gives logits that differ by {found:.2g} of the largest, or of 1; it must be "
+            f"at most {CLOSE:g}"
         )
     return found
 

@@ -13,7 +13,7 @@ import numpy as np
 from kdjax import raw
 from kdjax.data import one_line
 from kdjax.exported import forms
-from kdjax.exported.write import FORMAT, sha256, unsigned
+from kdjax.exported.writing import FORMAT, sha256, unsigned
 from kdjax.host import files
 from kdjax.rules import InputError, check, number, one_of, shown, text, tuple_of, whole
 
