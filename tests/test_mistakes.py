@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 from sklearn.dummy import DummyClassifier
-from sklearn.neighbors import NearestCentroid
+from sklearn.neighbors import KNeighborsClassifier
 
 from kdjax import mistakes
 
@@ -30,7 +30,7 @@ def test_a_guess_has_learned_nothing(digits, strategy):
 def test_a_fitted_model_has_learned_and_members_are_told_apart(digits):
     x, y, test, labels = digits
     shuffled = np.random.default_rng(0).permutation(y)
-    models = [NearestCentroid().fit(x, targets) for targets in (y, shuffled)]
+    models = [KNeighborsClassifier().fit(x, targets) for targets in (y, shuffled)]
     both = np.stack([logits_of(model.predict(test), 10) for model in models])
     assert mistakes.unlearned(both, labels).tolist() == [False, True]
 
