@@ -21,7 +21,7 @@ def unlearned(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
       labels: [N].
     """
     said, count, classes = logits.argmax(axis=2), len(labels), logits.shape[2]
-    right = (said == labels).mean(axis=1)
+    right = (said == labels[None]).mean(axis=1)
     shares = np.bincount(labels, minlength=classes) / count
     answers = np.array([np.bincount(s, minlength=classes) for s in said]) / count
     chance = answers @ shares
@@ -31,7 +31,7 @@ def unlearned(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 def by_class(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """[M, C] errors on the examples of each class."""
-    wrong = logits.argmax(axis=2) != labels
+    wrong = logits.argmax(axis=2) != labels[None]
     return np.stack([np.bincount(labels[w], minlength=logits.shape[2]) for w in wrong])
 
 
@@ -47,7 +47,7 @@ def pictured(
       labels: [N].
     """
     said = logits.argmax(axis=2)
-    wrong = said != labels
+    wrong = said != labels[None]
     counts = wrong.sum(axis=0)
     shown = np.argsort(-counts, kind="stable")[: min(PICTURED, np.count_nonzero(counts))]
     if images.ndim != 4 or not len(shown):

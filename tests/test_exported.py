@@ -426,7 +426,7 @@ def test_the_command_names_images_of_a_stage_and_of_an_export(coloured, capsys):
         (["SERVED"], "an image is missing"),
         (["SERVED", "--top=3", "a.png"], "'--top=3' is no argument"),
         (["nowhere", "a.png"], "'nowhere' is no directory"),
-        (["SERVED", "nowhere.png"], "nowhere.png, which is no image"),
+        (["SERVED", "nowhere.png"], "nowhere.png cannot be read as an image"),
         (["ROOT", "a.png"], "it must be the directory of a finished stage"),
     ],
 )

@@ -255,7 +255,7 @@ def test_a_teacher_of_other_classes_is_refused(tmp_path):
     )
     with pytest.raises(
         InputError,
-        match=r"whose 10 classes are not this data set's 10: it alone has 'digit 3', this data set",
+        match=r"whose classes 'digit 3' \(1\) the data set does not have; class_map\.extra",
     ):
         other = experiment(dict(s=student), dataset=dict(name=f"{tmp_path}/theirs/"))
         kdjax.run(other, tmp_path / "b", quiet=True)

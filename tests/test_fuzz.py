@@ -76,6 +76,7 @@ def rules_of(config: dict) -> dict:
         cache_dir=checks.text(),
         evaluate=checks.one_of(EVALUATED),
         tensorboard=checks.truth(),
+        recipe=checks.text(),
         dataset=rules(DatasetSpec),
         execution=rules(ExecutionSpec),
         stages=stages,

@@ -213,7 +213,7 @@ def test_a_path_may_begin_at_home(monkeypatch, tmp_path):
     assert files.expand("~/run") == tmp_path / "run" and files.expand(Path("a/~")) == Path("a/~")
     with pytest.raises(InputError, match=f"^{tmp_path}/run does not exist"):
         kdjax.open_stage("~/run")
-    inputs = np.zeros((4, 2, 2, 1), np.uint8)
+    inputs = np.arange(16, dtype=np.uint8).reshape(4, 2, 2, 1)
     labels = np.array([0, 1, 0, 1])
     np.savez(
         tmp_path / "own.npz",
