@@ -349,3 +349,22 @@ class TestMissingClasses:
         figure = figures.missing_classes(a_report(missing=(a_missing(),) * 3))
         assert len(figure.axes) == 3
         assert_legible(figure)
+
+
+class TestMistakes:
+    def test_says_what_each_example_is_what_most_say_and_how_many_they_are(self):
+        found = a_mistake()
+        figure = figures.mistakes(**found)
+        assert [axes.get_title() for axes in figure.axes] == [
+            *("0\nnot 8\n4 of 4", "1\nnot 7\n3 of 4", "2\nnot 1\n1 of 4")
+        ]
+        for axes, image in zip(figure.axes, found["images"], strict=True):
+            np.testing.assert_allclose(axes.images[0].get_array() * image.max(), image[..., 0])
+        assert "mistakes of students" in words(figure)
+        assert_legible(figure)
+
+    def test_one_net_is_not_counted_and_long_names_are_cut(self):
+        names = tuple(f"a class with the long name {c}" for c in range(10))
+        figure = figures.mistakes(**a_mistake() | {"members": 1, "class_names": names})
+        assert "of 1" not in " ".join(words(figure))
+        assert_legible(figure)

@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 from xml.etree import ElementTree
 
 import pytest
-from reports import ENVIRONMENT, a_missing, a_report, row, small, study
+from reports import ENVIRONMENT, a_missing, a_mistake, a_report, row, small, study
 
 from kdjax import report, tables
 from kdjax.report import page, table
@@ -70,7 +70,8 @@ def written(tmp_path_factory):
 def everything():
     missing = {"missing": (a_missing() | {"label": "students"},)}
     settings = {"students": {"optimizer.learning_rate": 0.01}}
-    return dataclasses.replace(study(), settings=settings, **missing)
+    wrong = {"class_errors": {"students": [[1] * 10] * 4}, "mistakes": a_mistake()}
+    return dataclasses.replace(study(), settings=settings, **missing, **wrong)
 
 
 def read(folder):
@@ -166,6 +167,8 @@ def test_no_text_becomes_markup(tmp_path):
         mixtures={EVIL: EVIL, "other": "arithmetic"},
         missing=(a_missing() | {"label": EVIL},),
         class_names=(EVIL,) * 10,
+        class_errors={EVIL: [[1] * 10]},
+        mistakes=a_mistake() | {"class_names": (EVIL,) * 10, "label": EVIL},
         environment=ENVIRONMENT | {"command": f"python {EVIL}", "platform": EVIL},
     )
     found = Page(page.html(evil, {"errors_against_parameters": "<svg/>"}))
@@ -183,7 +186,8 @@ def test_no_text_becomes_markup(tmp_path):
     lines = text.split("## Results")[1].split("\n## ")[0].splitlines()
     bars = {len(re.findall(r"(?<!\\)\|", line)) for line in lines if line.startswith("|")}
     assert len(bars) == 1  # one in a cell ends no cell
-    report.write(a_report(row("$\\frac{x", [5, 4])), tmp_path)  # nor is a name mathematics
+    shown = dict(mistakes=a_mistake() | {"class_names": ("$\\frac{x",) * 10})
+    report.write(a_report(row("$\\frac{x", [5, 4]), **shown), tmp_path)  # nor is a name mathematics
 
 
 def test_a_small_report_reads_well_in_markdown():

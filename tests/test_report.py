@@ -174,7 +174,7 @@ class TestJson:
         assert found["config"] == config
         assert list(found["rows"][4]) == [
             *("stage", "cell", "seeds", "members", "diverged", "metrics", "validation_errors"),
-            *("parameters", "flops_per_example", "latency_ms", "seconds"),
+            *("parameters", "flops_per_example", "latency_ms", "seconds", "unlearned"),
         ]
         assert found["rows"][4]["cell"] == {"temperature": 4.0}
         assert found["rows"][4]["metrics"]["errors"]["values"] == [30.0, None, 34.0]
