@@ -5,13 +5,15 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kdjax import drawing
 from kdjax.data import Dataset, DatasetSpec, RawSet, fetch, load
 from kdjax.rules import InputError, check, choose, shown
+
+if TYPE_CHECKING:
+    from kdjax import drawing
 
 CLASSES, EXAMPLES, LINES = 12, 6, 40  # of the picture; lines of the table
 LOOK = 64  # pixels to which images of many sizes are scaled to be looked at
@@ -48,7 +50,7 @@ class Overview:
             ]
         )
 
-    def figure(self) -> drawing.Picture:
+    def figure(self) -> "drawing.Picture":
         """The first few training examples of the first few classes, a line each.
 
         Raises:
@@ -60,6 +62,8 @@ class Overview:
                 f"inputs of {data.name!r} have the shape {data.input_shape}; only images [H, W, "
                 "channels] can be drawn"
             )
+        from kdjax import drawing  # here, for Matplotlib takes half a second
+
         lines = min(data.classes, CLASSES)
         figure = drawing.new_figure(EXAMPLES + 1.5, lines + 0.2)
         grid = figure.subplots(lines, EXAMPLES, squeeze=False)

@@ -223,7 +223,7 @@ def test_a_path_may_begin_at_home(monkeypatch, tmp_path):
         test_labels=labels,
     )
     assert load(DatasetSpec(name="~/own.npz")).classes == 2
-    load(DatasetSpec(name="~/own.npz"), cache_dir="~/kept")
+    load(DatasetSpec(), cache_dir="~/kept")
     assert list((tmp_path / "kept").iterdir())
     (tmp_path / "own.py").write_text("def get_config(): return {'a': 1}")
     assert file.read("~/own.py") == {"a": 1}
