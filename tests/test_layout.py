@@ -134,16 +134,17 @@ def test_hidden_and_machine_made_files_and_folders_never_count(tmp_path):
 
 
 def test_what_is_not_read_is_counted_in_one_line(tmp_path):
-    tree(tmp_path, ("train/cat", "train/dog", "test/cat", "test/dog"))
-    tree(tmp_path, ("more", "train", "."), count=3)
+    root = tmp_path / "set"
+    tree(root, ("train/cat", "train/dog", "test/cat", "test/dog"))
+    tree(root, ("more", "train", "."), count=3)
     for name in ("a.HEIC", "b.heic", "c.avif", "README", "d.txt"):
-        (tmp_path / "train" / "cat" / name).write_text("no image that is read")
-    (line,) = opened(tmp_path).notes
+        (root / "train" / "cat" / name).write_text("no image that is read")
+    (line,) = opened(root).notes
     assert line == (
         "not read: 2 .heic, 1 .avif, 1 .txt, 1 without suffix, 3 images in more, which is no "
         "split, 6 images in no folder of a class"
     )
-    again = opened(tmp_path, tmp_path / "cache"), opened(tmp_path, tmp_path / "cache")
+    again = [opened(root, tmp_path / "cache") for _ in range(2)]
     assert [found.notes for found in again] == [(line,), (line,)]
 
 

@@ -229,7 +229,8 @@ def test_the_command_prints_the_same_and_draws_examples(tmp_path, capsys, monkey
         assert ended.value.code == code
     out, err = capsys.readouterr()
     assert repr(kdjax.inspect(root)) in out and "there is no such folder" in err
-    assert Image.open(picture).size[0] > 500
+    with Image.open(picture) as drawn:
+        assert drawn.size[0] > 500
 
 
 def test_the_function_and_the_module_have_one_name():
