@@ -44,7 +44,7 @@ def check_chosen(chosen: ClassMap, teachers: bool, path: str) -> None:
         raise InputError(f"{path} is {shown(chosen)}, but there is no teacher; it must be left out")
     if chosen.other != ClassMap.other and chosen.extra != "other":
         raise InputError(
-            f"{path}.other is {chosen.other!r}, but {path}.extra is {chosen.extra!r}; it must be "
+            f"{path}.other is {shown(chosen.other)}, but {path}.extra is {chosen.extra!r}; it must be "
             "'other', to add the mass to that class"
         )
 
@@ -106,7 +106,7 @@ def matched(teacher: Teacher, names: tuple[str, ...], chosen: ClassMap, path: st
         )
     if fed and chosen.other not in names:
         raise InputError(
-            f"class_map.other of {path} is {chosen.other!r}; it must be one of the data set's "
+            f"class_map.other of {path} is {shown(chosen.other)}; it must be one of the data set's "
             f"classes {shown(', '.join(names))}"
         )
     joins = lambda name, mine: mine == name or (mine in fed and name == chosen.other)

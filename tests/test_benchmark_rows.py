@@ -57,6 +57,7 @@ def no_training(monkeypatch):
     monkeypatch.setattr(populations, "of_work", of_work)
 
 
+@pytest.mark.slow
 def test_what_trains_large_nets_runs(tmp_path, measured, no_torch, monkeypatch):
     monkeypatch.setattr(load("dense"), "LARGE", load("dense").LARGE[:1])
     measured("dense", {}, run=lambda name: not name.startswith("torch"))
@@ -169,6 +170,7 @@ def test_torch_trains_convolutions_in_both_memory_formats():
         load("torch_loops").make(variant, work, split, split)()
 
 
+@pytest.mark.slow
 def test_cached_and_live_targets(tmp_path, measured):
     distillation = load("distillation")
     measured(
@@ -181,6 +183,7 @@ def test_cached_and_live_targets(tmp_path, measured):
     assert targets["784-4-10 sgd B=8 M=2 K=2 cached over labels"].ratio == 2.0
 
 
+@pytest.mark.slow
 def test_rows_of_serving(tmp_path, measured, monkeypatch):
     serving, here = load("serving"), session(tmp_path)
     measured("serving", {"student": 0.1}, run=lambda name: True)

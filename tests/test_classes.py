@@ -110,6 +110,7 @@ def test_the_difference_of_classes_is_told_by_name(theirs, ours, words):
     assert found.startswith(words) and bool(found) == bool(words)
 
 
+@pytest.mark.slow
 def test_a_teacher_whose_classes_differ_is_refused_in_one_sentence(tmp_path, undrawn):
     other = ("three", *WORDS[:3], *WORDS[4:])  # the same names, another order
     pair = IMAGES[:200], LABELS[:200]

@@ -109,6 +109,7 @@ def assert_soft_targets_are_what_the_nets_say(report, workdir):
 
 
 @pytest.mark.usefixtures("undrawn")
+@pytest.mark.slow
 def test_a_student_that_never_saw_a_class_learns_it_from_its_teacher(tmp_path):
     teachers = dict(steps=300, chunk=100, optimizer=dict(learning_rate=0.005))
     fields = STUDENT | dict(steps=600, chunk=200, model=dict(name="mlp", hidden=(32,)))

@@ -239,6 +239,7 @@ def test_names_that_cannot_be_printed_have_escapes(tmp_path):
     assert opened(tmp_path).class_names[3] == "digit 3\\u200c\\n雪"
 
 
+@pytest.mark.slow
 def test_a_teacher_of_other_classes_is_refused(tmp_path):
     save(tmp_path / "ours", range(60))
     save(tmp_path / "theirs", range(60))

@@ -160,6 +160,7 @@ def test_a_folder_that_is_not_there_is_one_sentence(tmp_path):
 
 
 @pytest.mark.mnist
+@pytest.mark.slow
 def test_sets_of_tfds_are_scaled(tmp_path):
     data_dir = os.environ["TFDS_DATA_DIR"]
     full = load(DatasetSpec("mnist"), cache_dir="none").splits["test"].source

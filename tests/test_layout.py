@@ -106,7 +106,7 @@ def test_a_class_that_the_test_lacks_is_said(tmp_path):
 
 def test_classes_of_too_few_images_to_be_split_are_refused(tmp_path):
     tree(tmp_path / "one", [f"class {n}" for n in range(10)], count=1)
-    with refuses("one/", "too few examples for a validation split"):
+    with refuses("split has examples of 'class ", "which the train split has none", "three exampl"):
         opened(tmp_path / "one")
     tree(tmp_path / "rare", ("train/cat", "train/dog", "test/cat"))
     tree(tmp_path / "rare", [f"train/rare {n}" for n in range(10)], count=1)
@@ -134,16 +134,17 @@ def test_hidden_and_machine_made_files_and_folders_never_count(tmp_path):
 
 
 def test_what_is_not_read_is_counted_in_one_line(tmp_path):
-    tree(tmp_path, ("train/cat", "train/dog", "test/cat", "test/dog"))
-    tree(tmp_path, ("more", "train", "."), count=3)
+    root = tmp_path / "set"
+    tree(root, ("train/cat", "train/dog", "test/cat", "test/dog"))
+    tree(root, ("more", "train", "."), count=3)
     for name in ("a.HEIC", "b.heic", "c.avif", "README", "d.txt"):
-        (tmp_path / "train" / "cat" / name).write_text("no image that is read")
-    (line,) = opened(tmp_path).notes
+        (root / "train" / "cat" / name).write_text("no image that is read")
+    (line,) = opened(root).notes
     assert line == (
         "not read: 2 .heic, 1 .avif, 1 .txt, 1 without suffix, 3 images in more, which is no "
         "split, 6 images in no folder of a class"
     )
-    again = [opened(tmp_path, tmp_path.parent / "cache") for _ in range(2)]
+    again = [opened(root, tmp_path / "cache") for _ in range(2)]
     assert [found.notes for found in again] == [(line,), (line,)]
 
 

@@ -77,6 +77,7 @@ def test_students_of_one_value_share_it(kept, undrawn, tmp_path):
     assert ensembles(report) == ["net/ensemble", "logits/ensemble"]
 
 
+@pytest.mark.slow
 def test_teachers_of_one_name_have_rows_and_identities_of_their_own(kept, undrawn, tmp_path):
     one = kdjax.train(MLP, mine.digits, seeds=(3,), **FEW)
     assert one.name == kept.name == "net"

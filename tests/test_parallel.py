@@ -85,6 +85,7 @@ def test_member_shards_share_the_work_of_live_teachers(shards, plan):
     chex.assert_trees_all_close(result, one, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_dropout_does_not_depend_on_how_the_batch_is_split():
     net = dict(name="mlp", hidden=(16,), dropout_input=0.1, dropout=0.5)
     spec = a_stage(model=net, batch=24, members=dict(seed=2))

@@ -97,6 +97,7 @@ def prepared(directory, splits, name="mnist", version="3.0.1", **info):
 
 
 @pytest.mark.mnist
+@pytest.mark.slow
 def test_a_set_may_have_no_test_split_an_older_version_or_no_code(tmp_path):
     prepared(tmp_path, ["train", "validation"], version="3.0.0")
     assert len(load(DatasetSpec(name="mnist"), str(tmp_path)).splits["test"]) == 10_000

@@ -111,7 +111,6 @@ def whole(call, shape=(12,)):
     ("call", "says"),
     [
         (lambda x: jnp.sort(x, axis=1), "stablehlo.sort"),
-        (lambda x: jnp.cumsum(x, axis=1), "stablehlo.reduce_window|stablehlo.while"),
         (lambda x: jax.lax.fori_loop(0, 3, lambda _, y: y * 2, x), "stablehlo.while"),
         (lambda x: x.astype(jnp.bfloat16).astype(jnp.float32), "arithmetic in bf16"),
         (lambda x: x[:, ::-1], "stablehlo.reverse"),

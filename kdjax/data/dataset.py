@@ -105,13 +105,13 @@ def load(
         splits = _tested(splits["all"], DIGITS_TEST if digits else 0)
     splits |= _validation(spec, splits, DIGITS_VALIDATION if digits else 0)
     splits, notes = _without_copies(spec, splits)
+    _check_trained(splits, raw.class_names, spec.name)
     for split, examples in splits.items():
         if not len(examples):
             raise InputError(
                 f"config.dataset.name is {spec.name!r}, too few examples for a {split} split; it "
                 "must have one or more"
             )
-    _check_trained(splits, raw.class_names, spec.name)
     example = fetch(splits["train"], np.arange(1))
     low, high = (0.0, 16.0) if digits else _range(splits, example.dtype)
     scale = 1.0 if example.dtype.kind == "f" else 1.0 / high
