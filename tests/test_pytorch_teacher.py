@@ -1,5 +1,6 @@
 """A PyTorch teacher, as `examples/pytorch_teacher` has it; without torch only what needs none."""
 
+import jax
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
@@ -12,6 +13,14 @@ from kdjax.config import parse
 IMAGES, LABELS = load_digits(return_X_y=True)
 IMAGES = (IMAGES.reshape(-1, 8, 8, 1) * 15).astype(np.uint8)  # from 0 to 240
 DATA = kdjax.arrays(train=(IMAGES[:1000], LABELS[:1000]), test=(IMAGES[1000:], LABELS[1000:]))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _as_users_write():
+    """The tests' rule that no rank is promoted is not asked of a user's code."""
+    jax.config.update("jax_numpy_rank_promotion", "allow")
+    yield
+    jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
 def test_the_student_needs_the_file_of_logits(tmp_path, monkeypatch):
@@ -27,7 +36,7 @@ def trained(tmp_path_factory):
     from examples.pytorch_teacher import teachers
 
     folder = tmp_path_factory.mktemp("torch")
-    return teachers.main(DATA, folder, nets=2, epochs=4), folder
+    return teachers.main(DATA, folder, nets=2, epochs=12), folder
 
 
 @pytest.mark.slow
