@@ -6,7 +6,7 @@ import matplotlib.colors
 import numpy as np
 import pytest
 from legible import assert_legible, band_of, curve_of, texts, words
-from reports import RATES, a_missing, a_report, row
+from reports import RATES, a_missing, a_mistake, a_report, row
 from reports import study as make_study
 
 from kdjax import figures
