@@ -19,7 +19,7 @@ def code(path):
     return [cell for cell in cells if cell.cell_type == "code"]
 
 
-@each
+@pytest.mark.parametrize("path", [NOTEBOOKS[0], NOTEBOOKS[3], NOTEBOOKS[4]], ids=lambda p: p.stem)
 @pytest.mark.slow
 def test_runs_in_a_fresh_kernel(path, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(FOLDER.parent))

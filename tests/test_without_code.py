@@ -12,6 +12,8 @@ import pytest
 import kdjax
 from kdjax.config import experiment, stage
 
+pytestmark = pytest.mark.slow
+
 NET = """
 import flax.linen as nn
 

@@ -14,6 +14,9 @@ FITNET = {mine.fitnet("layers/0", "Dense_0"): 1.0}
 DIST = {mine.dist: dict(weight=1.0, temperature=2.0, intra=0.5)}
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _as_users_write():
     """The tests' rule that no rank is promoted is not asked of a user's code."""
@@ -35,7 +38,6 @@ def by_name(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.slow
 def test_both_doors_train_the_same_nets(name, by_value, by_name):
     value, named = by_value[name], by_name[name]
     assert value.members == named.members and len(value.members) > 1
@@ -89,7 +91,6 @@ def on_one_device(trained):
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.slow
 def test_terms_of_features_and_of_the_whole_batch_are_the_same_under_every_layout(
     layout, trained, on_one_device
 ):
