@@ -44,8 +44,8 @@ def check_chosen(chosen: ClassMap, teachers: bool, path: str) -> None:
         raise InputError(f"{path} is {shown(chosen)}, but there is no teacher; it must be left out")
     if chosen.other != ClassMap.other and chosen.extra != "other":
         raise InputError(
-            f"{path}.other is {shown(chosen.other)}, but {path}.extra is {chosen.extra!r}; it must be "
-            "'other', to add the mass to that class"
+            f"{path}.other is {shown(chosen.other)}, but {path}.extra is {chosen.extra!r}; it must "
+            "be 'other', to add the mass to that class"
         )
 
 
