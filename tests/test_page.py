@@ -96,7 +96,7 @@ def test_the_page_is_one_well_formed_file_that_asks_for_no_other(written):
 def test_every_figure_has_its_words_and_is_an_svg_of_its_own(written):
     found = read(written)
     names = sorted(path.stem for path in (written / "figures").iterdir())
-    assert len(found.all("figure")) == len(found.all("figcaption")) == len(names) == 6
+    assert len(found.all("figure")) == len(found.all("figcaption")) == len(names) == 7
     for image in found.all("img"):
         assert len(image["alt"]) > 20
         kind, _, content = image["src"].partition(",")
