@@ -38,7 +38,7 @@ def row(name: str, workdir: Path) -> dict[str, str]:
     """A line of the table."""
     config = ensemble_to_one.get_config(name)
     started, used = time.monotonic(), time.process_time()
-    report = kdjax.run(config, workdir / name.strip("/").replace("/", "_"))
+    report = kdjax.run(config, workdir / Path(name).stem)
     seconds, cpu = time.monotonic() - started, time.process_time() - used
     spec = parse(config)
     dataset = load(spec)
@@ -52,7 +52,7 @@ def row(name: str, workdir: Path) -> dict[str, str]:
         for stage in ("teachers", "baseline", "distilled")
     }
     return {
-        "data": name,
+        "data": Path(name).stem,
         "of": f"{len(labels):,}",
         "chance": str(chance),
         "n": str(errors["baseline"].members),
