@@ -82,8 +82,9 @@ def distill(
     Args:
       net, data, seeds, workdir, name, quiet: as of `train`.
       teachers: a stage, a teacher, the path of a stage's directory or of a file of logits, a pure
-        function with its parameters, or a tuple of those. A student of its teacher's net needs other seeds, such as
-        `seeds=(10, 11)`, for with the same it would start from the very same parameters.
+        function with its parameters, or a tuple of those. A student of its teacher's net needs
+        other seeds, such as `seeds=(10, 11)`, for with the same it would start from the very same
+        parameters.
       objective: as of `train`; by default soft targets alone (arXiv 1503.02531).
       **fields: as of `train`, such as `temperature` or `mixing`.
 

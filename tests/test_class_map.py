@@ -174,7 +174,10 @@ def test_names_that_are_not_as_many_as_the_logits_are_refused():
     [
         (dict(extra="drop"), "class_map.extra is 'drop'; it must be one of: refuse, renormalise"),
         (dict(missing="one"), "class_map.missing is 'one'; it must be one of: refuse, zero"),
-        (dict(other="a"), "class_map.other is 'a', but config.stages.s.class_map.extra is 'refuse'"),
+        (
+            dict(other="a"),
+            "class_map.other is 'a', but config.stages.s.class_map.extra is 'refuse'",
+        ),
         (dict(Extra="other"), "class_map has no field 'Extra' (did you mean 'extra'?)"),
     ],
 )
