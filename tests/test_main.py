@@ -268,7 +268,7 @@ def test_the_command_runs_overrides_and_reports_below_the_current_directory(tmp_
     assert done.stderr == ""
     workdir = tmp_path / "runs" / "ensemble_to_one-smoke"
     assert str(workdir.relative_to(tmp_path)) in done.stdout
-    assert "distilled kl_divergence.weight=2" in done.stdout
+    assert "distilled kl_divergence.weight=2" in (workdir / "report.md").read_text()
     config = (workdir / "distilled" / "config.json").read_text()
     assert '"temperature": 3.0' in config
     figures = {path.stem for path in (workdir / "figures").iterdir()}

@@ -236,7 +236,7 @@ def _builder(name: str, data_dir: str) -> Any:
         return builder
     except tfds.core.DatasetNotFoundError as error:
         raise _unknown(name, data_dir) from error
-    except (ValueError, AssertionError, ImportError) as error:
+    except (ValueError, AssertionError, ImportError, OSError) as error:
         reason = re.sub(r'^Failed to construct dataset .*?}": ', "", one_line(error))
         if "File format is already set" in reason:
             reason = "it is prepared in another format than array_record; use another data_dir"
@@ -252,8 +252,10 @@ def _directory(name: str, data_dir: str) -> Path | None:
     """Where a set is prepared in the format that is read: the version asked for, or the newest."""
     place, _, version = name.partition(":")
     number = lambda path: tuple(map(int, path.name.split(".")))
-    every = [p.parent for p in Path(data_dir, place).glob(f"{version or '*'}/dataset_info.json")]
-    every = [path for path in every if re.fullmatch(r"\d+\.\d+\.\d+", path.name)]
+    every: list[Path] = []
+    with contextlib.suppress(OSError):  # such as a name that is too long
+        found = Path(data_dir, place).glob(f"{version or '*'}/dataset_info.json")
+        every = [p.parent for p in found if re.fullmatch(r"\d+\.\d+\.\d+", p.parent.name)]
     for path in sorted(every, key=number, reverse=True):
         with contextlib.suppress(OSError, ValueError):
             known = json.loads((path / "dataset_info.json").read_text())
