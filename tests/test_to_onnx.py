@@ -52,7 +52,7 @@ class Odd(nn.Module):
         x = nn.GroupNorm(2)(nn.Conv(8, (3, 3), feature_group_count=4)(x))
         x = jnp.clip(nn.leaky_relu(x), -1, 1) + nn.softplus(x) + nn.hard_swish(x) + nn.elu(x)
         x = jnp.pad(x, ((0, 0), (1, 0), (0, 2), (0, 0)))
-        parts = x.max((1, 2)), x.min((1, 2)), x.std((1, 2)), x[:, 1, ::2].mean(1), x[:, -1, -1]
+        parts = x.max((1, 2)), x.min((1, 2)), x.std((1, 2)), x[:, 1].mean(1), x[:, -1][:, -1]
         x = jnp.concatenate(parts, 1)
         x = x / jnp.linalg.norm(x, axis=1, keepdims=True)
         bias = jnp.where(jnp.arange(CLASSES)[None] > 3, 0.0, 1.0)

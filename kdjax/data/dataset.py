@@ -143,9 +143,10 @@ def _check_fields(spec: DatasetSpec, in_memory: bool) -> None:
         )
     tfds = has_files and not spec.name.endswith("/")
     for field in ("train_splits", "test_splits"):
-        if getattr(spec, field) and not tfds:
+        given = getattr(spec, field)
+        if given and not tfds:
             raise InputError(
-                f"config.dataset.{field} is {getattr(spec, field)!r}; it must be empty for "
+                f"config.dataset.{field} is {rules.shown(given)}; it must be empty for "
                 f"{spec.name!r}, which is no set of TensorFlow Datasets"
             )
 
