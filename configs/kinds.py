@@ -54,19 +54,7 @@ KINDS = dict(
         shift=2,
         seeds=4,
     ),
-    grey_images=dict(
-        large=dict(name="cnn", channels=(16, 32, 64), dense=64, norm="batch", dropout=0.25),
-        small=dict(name="cnn", channels=(8, 16, 32), dense=32, norm="batch"),
-        rates=(0.003, 0.005, 0.005),
-        decays=(0.03, 0.1, 0.03),
-        temperature=2.0,
-        batch=100,
-        epochs=30,
-        steps=(600, 1200),
-        shift=2,
-        seeds=4,
-    ),
-    colour_images=dict(
+    images=dict(
         large=dict(name="cnn", channels=(16, 32, 64), dense=64, norm="batch", dropout=0.25),
         small=dict(name="cnn", channels=(8, 16, 32), dense=32, norm="batch"),
         rates=(0.003, 0.005, 0.005),
@@ -94,9 +82,7 @@ def kind_of(facts: Facts) -> str:
         return "columns"
     if facts.classes > MANY:
         return "many_classes"
-    if facts.examples < FEW:
-        return "few_images"
-    return "grey_images" if facts.input_shape[2] == 1 else "colour_images"
+    return "few_images" if facts.examples < FEW else "images"
 
 
 def stages_of(facts: Facts) -> tuple[dict[str, ConfigDict], dict[str, Any], str]:
