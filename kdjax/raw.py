@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from kdjax.data import DIGITS, shaped
-from kdjax.data.given import as_array
+from kdjax.data.given import as_array, finite
 from kdjax.rules import InputError
 
 BATCH = 1000  # examples of one call, at most
@@ -76,13 +76,7 @@ def checked(inputs: Any, meta: Mapping[str, Any]) -> np.ndarray:
         raise InputError(f"inputs are {inputs.dtype}; they must be numbers")
     floats = inputs.dtype.kind == "f"
     if floats:
-        with np.errstate(over="ignore"):
-            inputs = inputs.astype(np.float32, copy=False)
-        wrong = inputs.size - np.count_nonzero(np.isfinite(inputs))
-        if wrong:
-            raise InputError(
-                f"inputs have {wrong} values NaN or infinite; they must be finite in float32"
-            )
+        inputs = finite("inputs", inputs)
     if floats != (dtype == "float32"):
         kind = "floats" if dtype == "float32" else "integers"
         raise InputError(

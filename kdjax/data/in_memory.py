@@ -12,6 +12,7 @@ import numpy as np
 from jax.dtypes import issubdtype  # NumPy's knows no bfloat16
 
 from kdjax.data.classes import listed, ordered
+from kdjax.data.given import finite
 from kdjax.data.sources import ArraySource, RawSet, all_of, numbered, one_line
 from kdjax.rules import InputError, check, shown, text
 
@@ -139,14 +140,7 @@ def _inputs(says: str, inputs: np.ndarray, copy: bool) -> np.ndarray:
         return shaped(inputs.copy() if copy else inputs)
     if not issubdtype(inputs.dtype, np.floating):
         raise InputError(f"{says} are {inputs.dtype}; they must be uint8 or float")
-    with np.errstate(over="ignore"):
-        inputs = inputs.astype(np.float32, copy=copy)
-    bad = inputs.size - np.count_nonzero(np.isfinite(inputs))
-    if bad:
-        raise InputError(
-            f"{says} have {bad} values NaN or infinite; they must be finite in float32"
-        )
-    return shaped(inputs)
+    return shaped(finite(says, inputs, copy))
 
 
 def _labels(says: str, given: Any) -> np.ndarray:
