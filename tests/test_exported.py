@@ -1,49 +1,21 @@
 """Students that leave: the folder that a stage's member is exported to, and what opens it."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
-import flax.linen as nn
 import jax
 import numpy as np
 import pytest
 from digits import arrays as digit_arrays
+from exports import FEW, data, trained
 from flax.traverse_util import flatten_dict
 from safetensors.numpy import load_file
 from stages import refuses
 
 import kdjax
-from kdjax import exported, predict
+from kdjax import exported
 from kdjax.exported import forms, writing
 
 FILES = ["README.md", "config.json", "forward.stablehlo", "model.onnx", "model.safetensors"]
-FEW = dict(steps=3, batch=40, chunk=3, quiet=True)
-
-
-class Normed(nn.Module):
-    """A user's own net, with batch normalisation, pooling and another activation."""
-
-    classes: int = 10
-
-    @nn.compact
-    def __call__(self, x, train: bool):
-        x = nn.Conv(6, (3, 3), strides=2)(x)
-        x = nn.BatchNorm(use_running_average=not train)(x)
-        x = nn.avg_pool(nn.gelu(x), (2, 2), (2, 2))
-        return nn.Dense(self.classes)(x.reshape((x.shape[0], -1)))
-
-
-def data(dtype="uint8"):
-    images, labels = digit_arrays()
-    images = images if dtype == "uint8" else images.astype(np.float32) / 16
-    return kdjax.arrays(train=(images[:160], labels[:160]), test=(images[160:], labels[160:]))
-
-
-def trained(net, dtype="uint8", **fields):
-    return kdjax.train(net, data(dtype), seeds=2, **FEW | fields)
 
 
 @pytest.fixture(scope="module")
@@ -307,151 +279,6 @@ def test_a_config_that_was_rewritten_on_purpose_is_held_against_the_program(copy
     (copy / "config.json").write_bytes(writing.signed(config))
     with refuses(str(copy), says):
         kdjax.open_export(copy)
-
-
-# Without kdjax, in processes of their own.
-
-STABLEHLO = """
-import pathlib, sys
-import numpy as np
-import jax, jax.export
-folder, inputs, out = map(pathlib.Path, sys.argv[1:])
-program = jax.export.deserialize(bytearray((folder / "forward.stablehlo").read_bytes()))
-np.save(out, np.asarray(jax.jit(program.call)(np.load(inputs))))
-assert "kdjax" not in sys.modules and "flax" not in sys.modules
-"""
-ONNX = """
-import sys
-import numpy as np
-import onnxruntime
-folder, inputs, out = sys.argv[1:]
-session = onnxruntime.InferenceSession(folder + "/model.onnx")
-np.save(out, session.run(["logits"], {"inputs": np.load(inputs)})[0])
-assert "jax" not in sys.modules and "kdjax" not in sys.modules
-"""
-WITHOUT = """
-import sys
-class Refuse:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in NAMES:
-            raise ImportError(name)
-sys.meta_path.insert(0, Refuse())
-"""
-
-
-def alone(code, without, *arguments):
-    """Runs a script in a process where these packages cannot be imported."""
-    code = WITHOUT.replace("NAMES", repr(without)) + code
-    command = [sys.executable, "-c", code, *map(str, arguments)]
-    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd="/")
-    assert done.returncode == 0, done.stderr[-2000:]
-
-
-NETS = {
-    "mlp": dict(name="mlp", hidden=(16,)),
-    "cnn": dict(name="cnn", channels=(4, 8), dense=8),
-    "resnet": dict(name="resnet", blocks=1, stem=4, channels=(4, 8)),
-    "wide_resnet": dict(name="wide_resnet", blocks=1, widen=1),
-    "own": kdjax.linen(Normed()),
-}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("dtype", ["uint8", "float32"])
-@pytest.mark.parametrize("name", NETS)
-def test_each_form_gives_the_logits_without_kdjax(name, dtype, tmp_path):
-    best = trained(NETS[name], dtype).best()
-    folder, (images, _) = best.export(tmp_path / "served"), digit_arrays()
-    images = images if dtype == "uint8" else images.astype(np.float32) / 16
-    np.save(tmp_path / "inputs.npy", images)
-    ours = best.predict(images)[0]
-    forms = (("stablehlo", STABLEHLO, ("kdjax", "flax")), ("onnx", ONNX, ("kdjax", "jax", "flax")))
-    for form, code, without in forms:
-        alone(code, without, folder, tmp_path / "inputs.npy", tmp_path / f"{form}.npy")
-        found = np.load(tmp_path / f"{form}.npy")
-        assert found.shape == ours.shape and found.dtype == np.float32
-        np.testing.assert_allclose(found, ours, rtol=1e-5, atol=1e-5)
-
-
-# The command.
-
-
-def photographs(root: Path) -> Path:
-    """A folder of images of two colours, named for what they are."""
-    from PIL import Image
-
-    random = np.random.default_rng(0)
-    for name, channel in (("red", 0), ("blue", 2)):
-        (root / name).mkdir(parents=True)
-        for number in range(20):
-            pixels = random.integers(0, 60, (9, 12, 3), np.uint8)
-            pixels[..., channel] += 150
-            Image.fromarray(pixels).save(root / name / f"{number}.png")
-    return root
-
-
-@pytest.fixture(scope="module")
-def coloured(tmp_path_factory):
-    """A stage's directory, its export, and the images that it was trained on."""
-    root = tmp_path_factory.mktemp("coloured")
-    photographs(root / "photographs")
-    stage = kdjax.train(
-        dict(name="mlp", hidden=(8,)),
-        f"{root / 'photographs'}/",
-        dataset=dict(image_size=8),
-        workdir=root / "runs",
-        seeds=2,
-        **FEW | dict(steps=30, batch=8, chunk=30),
-    )
-    stage.best().export(root / "served", onnx=False)
-    return root
-
-
-def test_the_command_names_images_of_a_stage_and_of_an_export(coloured, capsys):
-    images = [str(coloured / "photographs" / name / "3.png") for name in ("red", "blue")]
-    printed = []
-    for net in (coloured / "runs" / "net", coloured / "served"):
-        predict.main([str(net), *images])
-        printed.append(capsys.readouterr().out.splitlines())
-    assert printed[0] == printed[1]
-    for line, image, name in zip(printed[0], images, ("red", "blue"), strict=True):
-        assert line.startswith(f"{image}: {name} 0.") or line == f"{image}: {name} 1.0000"
-
-
-@pytest.mark.parametrize(
-    ("arguments", "says"),
-    [
-        ([], "a stage or an export is missing"),
-        (["SERVED"], "an image is missing"),
-        (["SERVED", "--top=3", "a.png"], "'--top=3' is no argument"),
-        (["nowhere", "a.png"], "'nowhere' is no directory"),
-        (["SERVED", "nowhere.png"], "nowhere.png cannot be read as an image"),
-        (["ROOT", "a.png"], "it must be the directory of a finished stage"),
-    ],
-)
-def test_the_command_refuses_in_one_sentence(coloured, capsys, arguments, says):
-    places = {"SERVED": str(coloured / "served"), "ROOT": str(coloured)}
-    with pytest.raises(SystemExit) as ended:
-        predict.main([places.get(a, a) for a in arguments])
-    out, error = capsys.readouterr()
-    assert ended.value.code == 2 and not out
-    assert says in error and error.count("\n") == 1 and error.startswith("kdjax: ")
-
-
-def test_images_for_a_net_of_other_inputs_are_refused(folder, coloured, capsys):
-    with pytest.raises(SystemExit):
-        predict.main([str(trained_on_floats(coloured)), "a.png"])
-    assert "image files can be read for nets that were trained on images" in capsys.readouterr().err
-
-
-def trained_on_floats(root):
-    net = kdjax.function(lambda w, x: x @ w, np.zeros((12, 3), np.float32))
-    random = np.random.default_rng(0)
-    x, y = random.normal(size=(60, 12)).astype(np.float32), np.arange(60) % 3
-    made = kdjax.arrays(train=(x, y), test=(x, y))
-    stage = kdjax.train(net, made, **FEW | dict(batch=10))
-    return stage.export(root / "floats", onnx=False)
 
 
 def test_the_package_is_all_that_writes_an_export():

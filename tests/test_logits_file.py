@@ -1,7 +1,7 @@
 """Files of logits: what is read is what was saved, or a refusal in one sentence."""
 
+import functools
 import json
-import logging
 import pickle
 import random
 import zipfile
@@ -10,45 +10,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
-from digits import arrays
+from saved_logits import INPUTS, LOGITS, NAMES, RANDOM, fits, save
 from stages import refuses
 
 import kdjax
-from kdjax import experiment, logits_file, prepare
-from kdjax.config import parse
+from kdjax import logits_file, prepare
 from kdjax.rules import InputError
 
-IMAGES, LABELS = arrays()
-DATA = kdjax.arrays(train=(IMAGES[:150], LABELS[:150]), test=(IMAGES[150:], LABELS[150:]))
-SPLITS = {split: kdjax.examples(DATA, split) for split in logits_file.SPLITS}
-INPUTS = {split: inputs for split, (inputs, _) in SPLITS.items()}
-NAMES = tuple("0123456789")
-RANDOM = np.random.default_rng(0)
-LOGITS = {
-    split: (3 * np.eye(10)[labels] + RANDOM.normal(size=(2, len(labels), 10))).astype(np.float32)
-    for split, (_, labels) in SPLITS.items()
-}
 every_kind = pytest.mark.parametrize("kind", ["npz", "safetensors"])
 
 
 @pytest.fixture
 def saved(tmp_path):
     """(kind of file, changes of the logits) -> the path of a file of them."""
-
-    def save(kind="npz", inputs=INPUTS, names=NAMES, **changes):
-        path = tmp_path / f"teachers.{kind}"
-        kdjax.save_logits(path, LOGITS | changes, inputs, names)
-        return path
-
-    return save
-
-
-def fits(teacher, data=DATA, **fields):
-    """The teacher of a student on the data, if nothing speaks against it; nothing is trained."""
-    stage = dict(teacher=teacher, objective=dict(kl_divergence=1.0), batch=10) | fields
-    spec = parse(dict(dataset=data, stages=dict(s=stage)))
-    (job,) = prepare.prepare(spec, experiment.load(spec), prepare.Path("never-written"))
-    return job.teachers[0]
+    return functools.partial(save, tmp_path)
 
 
 @every_kind
@@ -222,7 +197,7 @@ def test_safetensors_must_be_installed_for_its_files(saved, monkeypatch):
     path = saved("safetensors")
     monkeypatch.setattr(logits_file.importlib.util, "find_spec", lambda name: None)
     for use in (lambda: logits_file.read(path), lambda: saved("safetensors")):
-        with refuses("but safetensors is not installed; pip install 'kdjax[safetensors]', or use"):
+        with refuses("but safetensors is not installed; pip install safetensors, or use"):
             use()
     assert logits_file.read(saved("npz")).class_names == NAMES
 
@@ -275,86 +250,3 @@ def test_a_damaged_file_is_refused_or_reads_the_same(kind, tmp_path):
             np.testing.assert_array_equal(found.arrays[split], z)
         assert (found.class_names, found.inputs) == (whole.class_names, whole.inputs)
     assert refused > 200
-
-
-# Files that do not belong to the student's data.
-
-
-@pytest.mark.parametrize("split", ["train", "validation", "test"])
-def test_logits_of_other_inputs_are_refused(saved, split):
-    path = saved(inputs=INPUTS | {split: INPUTS[split][::-1]})
-    with refuses(
-        f"'teachers', whose {split} logits are of other inputs, or of the same in another"
-    ):
-        fits(str(path))
-    other = kdjax.arrays(train=(IMAGES[:150] + 1, LABELS[:150]), test=(IMAGES[150:], LABELS[150:]))
-    with refuses("whose train logits are of other inputs"):
-        fits(str(saved()), other)
-
-
-def test_inputs_are_told_apart_by_content_and_not_by_how_they_are_given():
-    x = RANDOM.normal(size=(7, 3)).astype(np.float32)
-    digest = logits_file.inputs_digest
-    assert digest(7, [x]) == digest(7, [x[:4], x[4:]]) == digest(7, [x.astype(np.float64)])
-    assert digest(7, [x]) == digest(7, [np.asfortranarray(x)])
-    others = [x[::-1], x.reshape(3, 7), x.view(np.int32), np.where(x == x[3, 1], 0, x)]
-    assert len({digest(len(other), [other]) for other in (x, *others)}) == 5
-
-
-def test_logits_of_too_few_or_other_examples_are_refused(saved):
-    with refuses("train logits are of 135 examples and 10 classes; they must be of 126 and 10"):
-        fits(str(saved()), dataset_of(140))
-
-
-def dataset_of(count):
-    return kdjax.arrays(train=(IMAGES[:count], LABELS[:count]), test=(IMAGES[150:], LABELS[150:]))
-
-
-def test_logits_that_know_nothing_of_the_labels_are_refused(saved):
-    shuffled = LOGITS["train"][:, RANDOM.permutation(135)]
-    one = np.concatenate([LOGITS["train"][:1], shuffled[1:]])
-    with refuses("whose teacher 1 of 2 names the label of", "are expected by chance; its logits"):
-        fits(str(saved(train=one)))
-    constant = np.tile(np.eye(10, dtype=np.float32)[LABELS[0]], (135, 1))
-    with refuses("whose teacher 0 of 1 names the label of"):
-        fits(kdjax.logits(constant))
-    assert fits(kdjax.logits(shuffled, against_labels=False)).count == 2
-
-
-def test_a_weak_teacher_is_none_that_knows_nothing():
-    weak = np.eye(10)[SPLITS["train"][1]] + RANDOM.normal(size=(135, 10))
-    assert 0.2 < (weak.argmax(axis=1) == SPLITS["train"][1]).mean() < 0.6
-    assert fits(kdjax.logits(weak)).count == 1
-
-
-def test_too_few_examples_tell_nothing_of_chance():
-    few = kdjax.arrays(train=(IMAGES[:6], np.arange(6) % 2), test=(IMAGES[:4], np.arange(4) % 2))
-    wrong = np.eye(2)[1 - kdjax.examples(few, "train")[1]]
-    assert fits(kdjax.logits(wrong), few, batch=2).count == 1
-
-
-def test_a_file_of_plain_numpy_opens_and_it_is_said_that_it_is_not_checked(tmp_path, caplog):
-    np.savez(tmp_path / "old.npz", **LOGITS)
-    with caplog.at_level(logging.WARNING):
-        teacher = fits(str(tmp_path / "old.npz"))
-    assert teacher.count == 2 and teacher.class_names == ()
-    assert "no digest of the inputs, so that they cannot be held against the student's" in (
-        caplog.text
-    )
-    named = kdjax.logits(tmp_path / "old.npz", class_names=NAMES[::-1])
-    asked = prepare.fit.Asked("test", np.arange(50), np.empty(0), None)
-    with refuses("names the label of"):  # the classes are the wrong way round
-        fits(named)
-    np.testing.assert_array_equal(named.predict(asked), LOGITS["test"])
-
-
-def test_other_names_than_a_files_are_refused(saved):
-    with refuses("class_names is (", "but the logits 'teachers' have", "they must be equal"):
-        kdjax.logits(saved(), class_names=NAMES[::-1])
-    with refuses("logits are of the file 'teachers', which must have those of all splits"):
-        kdjax.logits(saved(), test=LOGITS["test"])
-
-
-def test_the_examples_of_a_config_need_no_teacher_that_is_not_there():
-    config = dict(dataset=DATA, stages=dict(s=dict(teacher="runs/none.npz")))
-    np.testing.assert_array_equal(kdjax.examples(config, "test")[0], INPUTS["test"])
