@@ -71,8 +71,8 @@ def save_logits(
         kdjax.save_logits("teachers.npz", my_nets(inputs), inputs, ["cat", "dog"])
 
     Args:
-      path: of the file, which ends in .npz or .safetensors (for which safetensors must be
-        installed). A file that is there is replaced.
+      path: of the file, which ends in .npz or .safetensors. A file that is there is
+        replaced.
       logits: floats [N, C], or [K, N, C] of K teachers, before the softmax; of the train split, or
         a dict {split: logits} with "train", and perhaps "validation" and "test". They are kept in
         float32.
@@ -223,7 +223,7 @@ def _path(path: Any) -> Path:
     if found.suffix == ".safetensors" and importlib.util.find_spec("safetensors") is None:
         raise InputError(
             f"the file of logits is {str(path)!r}, but safetensors is not installed; "
-            "pip install 'kdjax[safetensors]', or use .npz"
+            "pip install safetensors, or use .npz"
         )
     return found
 
@@ -277,7 +277,7 @@ def _read_npz(path: Path, says: str) -> tuple[dict[str, np.ndarray], str | None]
 
 
 def _read_safetensors(path: Path, says: str) -> tuple[dict[str, np.ndarray], str]:
-    from safetensors import safe_open  # here, for few have it
+    from safetensors import safe_open  # here, for few read such files
 
     try:
         with safe_open(path, framework="numpy") as file:
