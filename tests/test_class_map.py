@@ -6,9 +6,9 @@ import types
 import jax
 import numpy as np
 import pytest
+from saved_logits import DATA, INPUTS, LOGITS, NAMES, RANDOM, fits
 from scipy.special import log_softmax, softmax
 from stages import refuses
-from test_logits_file import DATA, INPUTS, LOGITS, NAMES, RANDOM, fits
 
 import kdjax
 from kdjax.class_map import ClassMap, joined, matched

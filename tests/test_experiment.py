@@ -100,7 +100,7 @@ def test_the_report_file_has_the_promised_shape(report):
     content = json.loads(files.to_json(page.content(report)))
     assert set(content) == {
         *("rows", "environment", "environments", "config", "examples", "calibration", "curves"),
-        "soft_targets",
+        *("soft_targets", "class_errors"),
     }
     assert set(content["environments"]) == {"teachers", "baseline", "distilled"}
     assert all(stage == content["environment"] for stage in content["environments"].values())

@@ -106,7 +106,7 @@ def test_a_class_that_the_test_lacks_is_said(tmp_path):
 
 def test_classes_of_too_few_images_to_be_split_are_refused(tmp_path):
     tree(tmp_path / "one", [f"class {n}" for n in range(10)], count=1)
-    with refuses("one/", "too few examples for a validation split"):
+    with refuses("one/", "has examples of", "a class needs three examples or more to be split"):
         opened(tmp_path / "one")
     tree(tmp_path / "rare", ("train/cat", "train/dog", "test/cat"))
     tree(tmp_path / "rare", [f"train/rare {n}" for n in range(10)], count=1)
