@@ -16,11 +16,16 @@ from kdjax.host.machine import use_machine
 CACHE = tempfile.TemporaryDirectory()  # gone with the session
 
 os.environ["XDG_CACHE_HOME"] = CACHE.name
+# To compile takes longer than to run, here and in processes that tests start. XLA ends at a flag
+# that it does not know, so that this one is only for versions that were seen to have it.
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+if jax.__version_info__[:2] == (0, 10):
+    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_compilation_cache_dir", CACHE.name)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-jax.config.update("jax_disable_most_optimizations", True)  # compiling takes longer than running
+jax.config.update("jax_disable_most_optimizations", True)
 use_machine()  # the rest as the command does
 
 
