@@ -18,7 +18,7 @@ LIMIT = 900  # seconds, after which whatever is waited for has failed
 
 def start(directory: Path, name: str, *flags: str, **variables: str) -> Popen:
     """The config.py of `directory`, in the working directory `name` there."""
-    command = [sys.executable, "-m", "kdjax.main", f"--config={directory / 'config.py'}"]
+    command = [sys.executable, "-m", "undrawn", f"--config={directory / 'config.py'}"]
     path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
     own = {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1", "XDG_CACHE_HOME": str(directory)}
     return Popen(

@@ -6,6 +6,8 @@ from runs import STUDENT, config
 import kdjax
 from kdjax.config import stage
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 TINY = dict(steps=2, chunk=2, batch=4, model=dict(name="cnn", channels=(4, 8), dense=8))
 
 

@@ -9,7 +9,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory):
+def report(undrawn, tmp_path_factory):
     config = ensemble_to_one.get_config("few_labels")
     del config.stages["distilled"], config.stages["logit_matching"]
     config.execution.devices = 2

@@ -18,13 +18,15 @@ from kdjax.rules import InputError
 ROOT = Path(__file__).parents[1]
 CONFIG = str(ROOT / "configs" / "ensemble_to_one.py")
 GIVEN = ["--config", CONFIG]
+TINY = "from runs import config\ndef get_config(): return config()\n"
+PATH = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
 
 
 def kdjax_main(*arguments, cwd, **env):
     return subprocess.run(
         [sys.executable, "-m", "kdjax.main", *arguments],
         cwd=cwd,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(cwd)} | env,
+        env=os.environ | {"PYTHONPATH": PATH} | env,
         capture_output=True,
         text=True,
     )
@@ -204,12 +206,13 @@ def test_help_is_no_error(tmp_path):
 def test_a_run_needs_no_output_and_paths_may_begin_at_home(tmp_path):
     """As with >&- in a shell, which leaves the descriptor closed."""
     (tmp_path / "home").mkdir()
-    arguments = f"--config {CONFIG}:smoke --workdir=~/run --config.stages.teachers.steps=1e1"
+    tiny = written(tmp_path / "home", TINY)
+    arguments = f"--config {tiny} --workdir=~/run --config.stages.teachers.steps=1e1"
     done = subprocess.run(
         f"exec {sys.executable} -m kdjax.main {arguments} >&-",
         shell=True,
         cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "HOME": str(tmp_path / "home")},
+        env=os.environ | {"PYTHONPATH": PATH, "HOME": str(tmp_path / "home")},
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -221,23 +224,23 @@ def test_a_run_needs_no_output_and_paths_may_begin_at_home(tmp_path):
 @pytest.mark.slow
 def test_a_run_goes_on_where_nobody_reads_its_output_any_more(tmp_path):
     """As with 2>&1 | head -1."""
-    command = [sys.executable, "-m", "kdjax.main", "--config", f"{CONFIG}:smoke"]
+    command = [sys.executable, "-m", "kdjax.main", "--config", written(tmp_path, TINY)]
     run = subprocess.Popen(
         command,
         cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(tmp_path)},
+        env=os.environ | {"PYTHONPATH": PATH},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )
-    assert run.stdout.readline() == b"workdir: runs/ensemble_to_one-smoke\n"
+    assert run.stdout.readline() == b"workdir: runs/own\n"
     run.stdout.close()
     assert run.wait() == 0
-    assert (tmp_path / "runs" / "ensemble_to_one-smoke" / "report.json").exists()
+    assert (tmp_path / "runs" / "own" / "report.json").exists()
 
 
 @pytest.mark.slow
 def test_a_healthy_run_has_no_nan_of_its_own(tmp_path):
-    done = kdjax_main("--config", f"{CONFIG}:smoke", cwd=tmp_path, JAX_DEBUG_NANS="1")
+    done = kdjax_main("--config", written(tmp_path, TINY), cwd=tmp_path, JAX_DEBUG_NANS="1")
     assert (done.returncode, done.stderr) == (0, "")
 
 
