@@ -1,7 +1,8 @@
 """What `configs/ensemble_to_one.py:DATA` gives on data sets as they come, beside a plain net.
 
-    python -m benchmarks.first_run DATA [DATA ...]
+    python -m benchmarks.first_run DATA[,FIELD=VALUE ...] [...]
 
+DATA is as in the config, and the fields are of the data set: omniglot,train_splits=small1+small2.
 A row of docs/first_run.md for each: the errors of the command's stages, and those of a plain net of
 the student's size, tuned for the set on its labels: scikit-learn's MLPClassifier for columns, by
 cross-validation, and Flax Linen with Optax for images, by the validation split. Both see what the
@@ -34,18 +35,20 @@ RATES, DECAYS = (0.001, 0.003, 0.01), (0.01, 0.1)
 Splits = dict[str, tuple[np.ndarray, np.ndarray]]
 
 
-def row(name: str, workdir: Path) -> dict[str, str]:
+def row(data: str, workdir: Path) -> dict[str, str]:
     """A line of the table."""
-    config = ensemble_to_one.get_config(name)
+    name, *fields = data.split(",")
+    dataset = dict(field.split("=", 1) for field in fields)
+    config = ensemble_to_one.get_config(dataset=dict(name=name, **dataset))
     started, used = time.monotonic(), time.process_time()
     report = kdjax.run(config, workdir / Path(name).stem)
     seconds, cpu = time.monotonic() - started, time.process_time() - used
     spec = parse(config)
-    dataset = load(spec)
-    splits = {split: _seen(dataset, split) for split in ("train", "validation", "test")}
+    loaded = load(spec)
+    splits = {split: _seen(loaded, split) for split in ("train", "validation", "test")}
     labels = splits["test"][1]
-    chance = len(labels) - np.bincount(labels, minlength=dataset.classes).max()
-    plain = np.array(_plain(spec, splits, dataset.classes))
+    chance = len(labels) - np.bincount(labels, minlength=loaded.classes).max()
+    plain = np.array(_plain(spec, splits, loaded.classes))
     errors = {r.stage: r for r in report.rows}
     told = {
         stage: f"{errors[stage].mean('errors'):.1f} ± {errors[stage].std('errors'):.1f}"

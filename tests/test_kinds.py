@@ -172,7 +172,9 @@ def test_sets_of_tfds_are_scaled(tmp_path):
     expected = Image.fromarray(full.fetch(np.array([7]))[0])
     expected = np.asarray(expected.resize((35, 35), Image.Resampling.BILINEAR))
     np.testing.assert_array_equal(small.fetch(np.array([7]))[0], expected)
-    assert suitable_size(spec, data_dir) == 32 and suitable_size(DatasetSpec("mnist"), data_dir) == 0
+    assert (
+        suitable_size(spec, data_dir) == 32 and suitable_size(DatasetSpec("mnist"), data_dir) == 0
+    )
     with refuses("image_size is 14; it must be 0 for 'digits', which is no folder of images and"):
         load(DatasetSpec(image_size=14))
 
