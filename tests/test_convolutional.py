@@ -11,11 +11,10 @@ pytestmark = pytest.mark.usefixtures("undrawn")
 TINY = dict(steps=2, chunk=2, batch=4, model=dict(name="cnn", channels=(4, 8), dense=8))
 
 
-@pytest.mark.parametrize("order", ["own", "shared"])
 @pytest.mark.slow
-def test_convolutional_nets_teach_each_other(tmp_path, order):
+def test_convolutional_nets_teach_each_other(tmp_path):
     wider = TINY | dict(model=dict(name="cnn", channels=(8, 8), dense=8))
-    taught = STUDENT | TINY | dict(order=order)
+    taught = STUDENT | TINY
     students = dict(
         labels=stage(**taught),
         live=stage(**taught, objective=dict(kl_divergence=1.0), teacher_logits="live"),

@@ -52,7 +52,6 @@ NETS = {
     "mlp": dict(name="mlp", hidden=(16,)),
     "cnn": dict(name="cnn", channels=(4, 8), dense=8),
     "resnet": dict(name="resnet", blocks=1, stem=4, channels=(4, 8)),
-    "wide_resnet": dict(name="wide_resnet", blocks=1, widen=1),
     "own": kdjax.linen(Normed()),
 }
 

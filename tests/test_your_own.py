@@ -100,8 +100,10 @@ def test_terms_of_features_and_of_the_whole_batch_are_the_same_under_every_layou
     assert (found["member_shards"], found["data_shards"]) == layout
     np.testing.assert_allclose(other_loss, loss, rtol=1e-5, atol=1e-5)
     trees = (jax.tree.leaves(s.variables["params"]) for s in (other, stage))
-    for x, y in zip(*trees, strict=True):
-        np.testing.assert_allclose(x, y, atol=1e-5)
+    for x, y in zip(
+        *trees, strict=True
+    ):  # AdamW divides a gradient near 0, and its rounding, by it
+        np.testing.assert_allclose(x, y, atol=2e-4)
     inputs = mine.images[-50:]
     np.testing.assert_allclose(other.predict(inputs), stage.predict(inputs), atol=1e-5)
 
