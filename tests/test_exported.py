@@ -75,10 +75,8 @@ def test_config_and_card_say_what_it_is(stage, folder):
     assert set(config["latency_ms"]) == {"kdjax", "stablehlo", "onnx"}
     assert all(ms > 0 for form in config["latency_ms"].values() for ms in form.values())
     assert max(config["largest_difference"].values()) <= forms.CLOSE
-    assert (
-        config["files"]["model.safetensors"]["bytes"]
-        == (folder / "model.safetensors").stat().st_size
-    )
+    sizes = {name: (folder / name).stat().st_size for name in config["files"]}
+    assert {name: file["bytes"] for name, file in config["files"].items()} == sizes
     card = (folder / "README.md").read_text()
     for words in (
         f"{config['parameters']:,} parameters",
@@ -87,6 +85,8 @@ def test_config_and_card_say_what_it_is(stage, folder):
         f"{config['calibration_temperature']:.3g}",
         "Not tested",
         "onnxruntime.InferenceSession",
+        *(f"`{name}` | {sizes[name]:,} |" for name in ("forward.stablehlo", "model.onnx")),
+        f"in\n{sizes['model.safetensors']:,} bytes",
     ):
         assert words in card
 
