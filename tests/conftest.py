@@ -16,11 +16,14 @@ from kdjax.host.machine import use_machine
 CACHE = tempfile.TemporaryDirectory()  # gone with the session
 
 os.environ["XDG_CACHE_HOME"] = CACHE.name
-# To compile takes longer than to run, here and in processes that tests start. XLA ends at a flag
-# that it does not know, so that this one is only for versions that were seen to have it.
+# To compile takes longer than to run, here and in processes that tests start. XLA's older emitters
+# compile twice as fast, and cannot fuse several outputs. XLA ends at a flag that it does not know,
+# so that these are only for versions that were seen to have them.
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 if jax.__version_info__[:2] == (0, 10):
-    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
+    flags = ["--xla_cpu_use_fusion_emitters=false"]
+    flags += ["--xla_disable_hlo_passes=cpu_multi_output_fusion"]
+    os.environ.setdefault("XLA_FLAGS", " ".join(flags))
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_compilation_cache_dir", CACHE.name)
