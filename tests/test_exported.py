@@ -270,6 +270,7 @@ def test_a_file_that_is_gone_or_of_another_export_is_refused(copy, stage, tmp_pa
         (lambda c: c["files"].pop("forward.stablehlo"), "forward.stablehlo"),
         (lambda c: c.pop("stage"), "stage"),
         (lambda c: c.update(calibration_temperature=0), "its temperature is 0"),
+        (lambda c: c.update(input_range=[0]), "the range of its inputs is not of two numbers"),
     ],
 )
 def test_a_config_that_was_rewritten_on_purpose_is_held_against_the_program(copy, change, says):

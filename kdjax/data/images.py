@@ -1,6 +1,7 @@
 """Image files as arrays of pixels. What cannot be seen in eight bits of grey or of red, green and
 blue is composed on white, or refused."""
 
+import re
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from kdjax.data.sources import one_line, printable
 from kdjax.host import files
 from kdjax.rules import InputError
 
-ORIENTATION, TURNED = 0x0112, (5, 6, 7, 8)  # EXIF: height and width change places
+ORIENTATION, TURNED = 0x0112, (5, 6, 7, 8)  # height and width change places; of TIFF, Pillow does
 GREY, COLOURED = ("1", "L", "LA"), ("P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")  # eight bits each
 ONE_PICTURE = ("MPO",)  # of cameras: what comes after the first frame is made from it
 
@@ -44,7 +45,7 @@ def header(path: Path, says: str) -> Header:
     try:
         with Image.open(path) as image:
             _check_mode(image)
-            turned = image.getexif().get(ORIENTATION, 1) in TURNED
+            turned = image.getexif().get(ORIENTATION, 1) in TURNED and image.format != "TIFF"
             shape = image.size if turned else image.size[::-1]
             one = image.format in ONE_PICTURE
             frames = 1 if one else getattr(image, "n_frames", 1)
@@ -106,6 +107,11 @@ def _opaque(image: Image.Image) -> Image.Image:
 def _check_mode(image: Image.Image) -> None:
     if image.mode not in GREY + COLOURED:
         raise ValueError(f"its mode is {image.mode}; it must be {', '.join(GREY + COLOURED)}")
+    tiles = getattr(image, "tile", ())  # how the file stores it; Pillow drops half of 16 bits
+    stored = tiles[0].args if tiles else ""
+    mode = stored if isinstance(stored, str) else str(next(iter(stored), ""))
+    if re.search(r";16\w", mode):  # BGR;16 is of 16 bits in all
+        raise ValueError("it has 16 bits a channel; it must have 8")
 
 
 def _why(path: Path, error: Exception) -> str:
