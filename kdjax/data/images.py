@@ -1,14 +1,15 @@
 """Image files as arrays of pixels. What cannot be seen in eight bits of grey or of red, green and
 blue is composed on white, or refused."""
 
+import contextlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from kdjax.data.sources import one_line, printable
 from kdjax.host import files
@@ -43,7 +44,7 @@ def header(path: Path, says: str) -> Header:
       InputError: it is no image of 8 bits a channel; `says` begins the message.
     """
     try:
-        with Image.open(path) as image:
+        with _opened(path) as image:
             _check_mode(image)
             turned = image.getexif().get(ORIENTATION, 1) in TURNED and image.format != "TIFF"
             shape = image.size if turned else image.size[::-1]
@@ -64,7 +65,7 @@ def decode(paths: Sequence[Path], grey: bool, size: tuple[int, ...], says: str) 
 
     def pixels(path: Path) -> np.ndarray:
         try:
-            with Image.open(path) as file:
+            with _opened(path) as file:
                 _check_mode(file)
                 image = _opaque(ImageOps.exif_transpose(file)).convert("L" if grey else "RGB")
         except Exception as error:  # whatever a damaged file leads to; nothing in it is run
@@ -96,6 +97,14 @@ def read_images(paths: str | Path | Iterable[str | Path], shape: tuple[int, ...]
     return decode(found, channels == 1, (width, height), "the images are not all to be read: ")
 
 
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """The image of a file, by a handle: of a path, Pillow 13 reads a turned, uncompressed TIFF with
+    height and width in each other's place."""
+    with path.open("rb") as file, Image.open(file) as image:
+        yield image
+
+
 def _opaque(image: Image.Image) -> Image.Image:
     """The image as it is seen on white paper."""
     if not image.has_transparency_data:
@@ -115,4 +124,6 @@ def _check_mode(image: Image.Image) -> None:
 
 
 def _why(path: Path, error: Exception) -> str:
-    return f"{printable(str(path))} cannot be read as an image: {one_line(error)}"
+    unknown = isinstance(error, UnidentifiedImageError)
+    why = "it is of no kind that Pillow knows" if unknown else one_line(error)
+    return f"{printable(str(path))} cannot be read as an image: {why}"
