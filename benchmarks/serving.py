@@ -1,6 +1,7 @@
 """What a finished stage costs to ask: beside the bare net, and a student beside its teachers."""
 
 import functools
+import itertools
 import statistics
 import time
 from collections.abc import Callable
@@ -26,6 +27,7 @@ SERVED = (1, 100)  # examples of a call
 SMALL, MEMBERS = Work(DIGITS, (256, 256), examples=800), (1, 10)
 CALLS = 100  # of `predict` in a repeat, of which the median counts
 PREDICT, LATENCY = "predict_vs_jitted_net", "student_vs_ensemble_latency"
+EXPORTED = "export_vs_predict"
 
 
 def predict(session: Session) -> list[Row]:
@@ -42,6 +44,26 @@ def predict(session: Session) -> list[Row]:
         tell(name)
         rows.append(row(name, own, base, 1e6 * own.median, "us"))
     return least(PREDICT, rows) + rows
+
+
+def exported(session: Session) -> list[Row]:
+    """Raw images through each form of an export, in this process, against `Stage.predict`."""
+    import onnxruntime
+
+    stage = kdjax.open_stage(finished(session, SMALL, dataset(DIGITS), 1))
+    folder, rows = stage.export(session.directory / EXPORTED), []
+    onnx = onnxruntime.InferenceSession(folder / "model.onnx")
+    forms = {
+        "stablehlo": kdjax.open_export(folder).predict,
+        "onnx": lambda images: onnx.run(["logits"], {"inputs": images}),
+    }
+    for examples, (form, call) in itertools.product(SERVED, forms.items()):
+        images = np.full((examples, 8, 8, 1), 7, np.uint8)
+        calls = (functools.partial(of, images) for of in (call, stage.predict))
+        own, base = _typical(*calls, session.repeats)
+        name = f"{EXPORTED} {form}" + f", {examples} examples" * (examples > 1)
+        rows.append(row(name, own, base, 1e6 * own.median, "us", of=SMALL.name))
+    return rows
 
 
 def jitted(stage: kdjax.Stage, work: Work) -> Callable[[np.ndarray], np.ndarray]:

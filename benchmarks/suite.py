@@ -25,6 +25,7 @@ BENCHMARKS: dict[str, Callable[[Session], list[Row]]] = {
     "sweep": distillation.sweep,
     "predict": serving.predict,
     "latency": serving.latency,
+    "exported": serving.exported,
     "start_up": processes.start_up,
     "memory": processes.memory,
     "adamw": dense.adamw,

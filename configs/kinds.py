@@ -121,7 +121,8 @@ def stages_of(facts: Facts) -> tuple[dict[str, ConfigDict], dict[str, Any], str]
         f"{row['rates'][1]:g}, {steps} steps of {batch} examples; to change a field: "
         f"--config.stages.baseline.steps={2 * steps}"
     )
-    validation = facts.examples // 3 if facts.examples < FEW else 0
+    drawn = facts.examples < FEW and not facts.own_validation
+    validation = facts.examples // 3 if drawn else 0
     grid = dict(OF_COLUMNS if kind == "columns" else OF_IMAGES, validation=validation)
     return stages, grid, recipe
 

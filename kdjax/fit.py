@@ -9,7 +9,7 @@ import numpy as np
 
 from kdjax import logits_file, nets, parallel
 from kdjax.config.spec import StageSpec, grid, plain
-from kdjax.data import Dataset, difference, fetch, numbered
+from kdjax.data import Dataset, difference, fetch, numbered, scan
 from kdjax.host import memory
 from kdjax.nets.net import Array, Net, Variables
 from kdjax.nets.trees import Form
@@ -18,7 +18,7 @@ from kdjax.rules import InputError, shown
 from kdjax.stage import Stage
 from kdjax.teachers import Asked, Teacher
 
-READ = 10_000  # examples in memory at once
+READ = 10_000  # examples whose logits are in memory at once
 
 
 def check_fit(
@@ -71,8 +71,7 @@ def check_inputs(teacher: Teacher, dataset: Dataset, path: str) -> None:
     """Whether logits are of this data set's inputs, where they tell the digest of theirs."""
     for split, digest in teacher.inputs.items():
         own = dataset.splits[split]
-        places = np.split(np.arange(len(own)), np.arange(READ, len(own), READ))
-        if logits_file.inputs_digest(len(own), (fetch(own, part) for part in places)) != digest:
+        if logits_file.inputs_digest(len(own), scan.parts(own)) != digest:
             raise InputError(
                 f"{path} is {teacher.name!r}, whose {split} logits are of other inputs, or of the "
                 f"same in another order; they must be of those that kdjax.examples(config, "
@@ -84,10 +83,12 @@ def check_agreement(teacher: Teacher, dataset: Dataset, path: str) -> None:
     """Whether each teacher's training logits agree with the labels better than two classifiers do
     that know nothing of each other (the chance of Cohen's kappa), by three standard errors."""
     labels = dataset.splits["train"].labels
-    if not teacher.against_labels or not len(labels):
+    labelled = np.flatnonzero(labels >= 0)
+    if not teacher.against_labels or not len(labelled):
         return
+    labels = labels[labelled]
     asked = lambda part: Asked("train", part, np.empty((0,)), dataset.preprocessing)
-    places = np.split(np.arange(len(labels)), np.arange(READ, len(labels), READ))
+    places = np.split(labelled, np.arange(READ, len(labelled), READ))
     said: Any = [teacher.predict(asked(part)) for part in places]
     predicted = np.concatenate([z.argmax(axis=2) for z in said], axis=1)
     share = lambda x: np.bincount(x, minlength=dataset.classes) / len(x)

@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from kdjax import drawing
+from kdjax.main import BAD_INPUT
 from kdjax.overview import Overview, inspect
 from kdjax.rules import InputError
-
-BAD_INPUT = 2  # exit code
 
 
 class _CallableModule(types.ModuleType):

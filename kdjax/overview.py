@@ -110,13 +110,16 @@ def inspect(
             f"dataset is {shown(dataset)}; it must be kdjax.arrays(...), or the name of a data set"
         )
     name = "arrays" if value is not None else os.fspath(dataset)  # type: ignore[arg-type]
-    if name != "digits" and os.path.isdir(os.path.expanduser(name)):
-        name = f"{name.rstrip('/')}/"
+    folder = name != "digits" and os.path.isdir(os.path.expanduser(name))
+    slash = folder and not name.endswith("/")
+    name += "/" * slash
     spec = DatasetSpec(name=check(known["name"], "dataset", name), **fields)
     found, notes = _load(spec, data_dir, cache_dir, value)
     labels = {split: its.labels for split, its in found.splits.items()}
     counts = {s: np.bincount(y[y >= 0], minlength=found.classes) for s, y in labels.items()}
-    return Overview(found, counts, int((labels["train"] < 0).sum()), (*found.notes, *notes))
+    said = (f"in a config, the name of this folder is {name}, with the / at its end",) * slash
+    notes = (*found.notes, *notes, *said)
+    return Overview(found, counts, int((labels["train"] < 0).sum()), notes)
 
 
 def _load(

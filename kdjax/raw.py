@@ -5,7 +5,7 @@ Axes: B examples.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from kdjax.data import DIGITS, shaped
 from kdjax.data.given import as_array, finite
-from kdjax.rules import InputError
+from kdjax.rules import InputError, check, number, one_of, text, tuple_of, whole
 
 BATCH = 1000  # examples of one call, at most
 
@@ -42,6 +42,30 @@ def read_images(
             "that were trained on images [H, W, 1 or 3] of 8 bits, from 0 to 255"
         )
     return images.read_images(paths, shape)
+
+
+def check_facts(meta: Mapping[str, Any], names: Sequence[str]) -> None:
+    """Whether what a file says of a net's inputs and classes can be so.
+
+    Args:
+      names: of the classes; none where they have none.
+
+    Raises:
+      ValueError: it cannot.
+    """
+    check(text(), "its model", meta["model"])
+    check(whole(2), "its number of classes", meta["classes"])
+    check(tuple_of(whole(1)), "its input shape", meta["input_shape"])
+    check(one_of(("uint8", "uint16", "float32")), "its inputs' dtype", meta["input_dtype"])
+    for name, numbers in meta["preprocessing"].items():
+        check(tuple_of(number(-math.inf)), f"its preprocessing's {name}", numbers)
+    if meta.get("input_range") is not None:
+        check(tuple_of(number(-math.inf)), "the range of its inputs", meta["input_range"])
+        if len(meta["input_range"]) != 2:
+            raise ValueError("the range of its inputs is not of two numbers")
+    check(tuple_of(text()), "its classes' names", names)
+    if len(names) not in (0, meta["classes"]):
+        raise ValueError(f"it has {len(names)} names of {meta['classes']} classes")
 
 
 def accepted(meta: Mapping[str, Any]) -> tuple[float, float]:

@@ -19,7 +19,7 @@ from kdjax.nets import cost, export
 from kdjax.nets.net import Array, Net, Outputs, Variables
 from kdjax.population import choose_plan, over_members
 from kdjax.raw import BATCH
-from kdjax.rules import InputError, check, number, one_of, shown, text, tuple_of, whole
+from kdjax.rules import InputError, shown, whole
 from kdjax.views import preprocess
 
 
@@ -320,23 +320,10 @@ def _spread(stage: Mapping[str, Any], numbers: Mapping[str, Any]) -> dict[str, A
 def _check(stage: Stage) -> None:
     """Whether the arrays are those that the directory's program takes, one for each member."""
     meta = stage.meta
-    check(text(), "its model", meta["model"])
-    check(whole(2), "its number of classes", meta["classes"])
-    check(tuple_of(whole(1)), "its input shape", meta["input_shape"])
-    for name, numbers in meta["preprocessing"].items():
-        check(tuple_of(number(-math.inf)), f"its preprocessing's {name}", numbers)
-    check(one_of(("uint8", "uint16", "float32")), "its inputs' dtype", meta["input_dtype"])
+    raw.check_facts(meta, meta.get("class_names", ()))
     members = len(stage.members)
     if {len(leaf) for leaf in jax.tree.leaves(stage.variables)} != {members}:
         raise ValueError("its arrays are not one for each of its members")
     _ = stage.kind  # a ValueError if its program takes other arrays
-    if meta.get("input_range") is not None:
-        check(tuple_of(number(-math.inf)), "the range of its inputs", meta["input_range"])
-        if len(meta["input_range"]) != 2:
-            raise ValueError("the range of its inputs is not of two numbers")
-    names = meta.get("class_names", ())
-    check(tuple_of(text()), "its classes' names", names)
-    if len(names) not in (0, meta["classes"]):
-        raise ValueError(f"it has {len(names)} names of {meta['classes']} classes")
     if len(stage.diverged) != members:
         raise ValueError(f"it has {len(stage.diverged)} of {members} members' results")

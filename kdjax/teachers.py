@@ -21,8 +21,9 @@ from kdjax.logits_file import Logits
 from kdjax.losses import ensemble_logits
 from kdjax.nets import cost
 from kdjax.nets.net import Array, Net, Outputs, PyTree
+from kdjax.raw import in_batches
 from kdjax.rules import InputError, check, fraction, shown
-from kdjax.stage import BATCH, Stage, open_stage
+from kdjax.stage import Stage, open_stage
 from kdjax.views import preprocess
 
 __all__ = ["Teacher", "as_teacher", "ema", "ensemble_logits", "logits", "peers", "stages"]
@@ -144,14 +145,8 @@ def of_net(net: Net) -> Teacher:
         return apply(variables, preprocess(inputs, prepared), ()).logits
 
     def predict(asked: Asked) -> np.ndarray:
-        size, found = min(BATCH, len(asked.inputs)), []
-        for start in range(0, len(asked.inputs), size):
-            part = asked.inputs[start : start + size]
-            padded = np.resize(part, (size, *part.shape[1:]))
-            found.append(
-                np.asarray(program(variables, padded, asked.preprocessing))[:, : len(part)]
-            )
-        return np.concatenate(found, axis=1)
+        call = lambda inputs: np.asarray(program(variables, inputs, asked.preprocessing))
+        return in_batches(call, asked.inputs, axis=1)
 
     def costs(example: Array) -> Costs:
         serve = lambda v, x: apply(v, x, ()).logits
@@ -175,7 +170,7 @@ def logits(
     train: Any,
     validation: Any = None,
     test: Any = None,
-    name: str = "logits",
+    name: str | None = None,
     class_names: Sequence[str] | None = None,
     against_labels: bool = True,
 ) -> Teacher:
@@ -186,6 +181,7 @@ def logits(
         `kdjax.examples(config, "train")`; or the path of a file that `save_logits` wrote, or of an
         .npz file with the array `train`, and perhaps `validation` and `test`.
       validation, test: the same of those splits; without, agreement is not measured there.
+      name: in messages and reports; None: that of the file, or "logits".
       class_names: [C] in the order of the logits; None where they are the student's, or stand in
         the file.
       against_labels: whether teachers whose training logits agree with the labels no better than
@@ -197,8 +193,9 @@ def logits(
     if not isinstance(train, str | os.PathLike):
         arrays = {"train": train, "validation": validation, "test": test}
         arrays = {split: z for split, z in arrays.items() if z is not None}
-        return _of_logits(logits_file.checked(arrays, class_names), name, against_labels)
-    found, name = logits_file.read(train), files.expand(os.fspath(train)).stem
+        checked = logits_file.checked(arrays, class_names)
+        return _of_logits(checked, name or "logits", against_labels)
+    found, name = logits_file.read(train), name or files.expand(os.fspath(train)).stem
     if validation is not None or test is not None:
         raise InputError(f"logits are of the file {name!r}, which must have those of all splits")
     if class_names is not None:

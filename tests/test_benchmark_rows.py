@@ -197,6 +197,12 @@ def test_rows_of_serving(tmp_path, measured, monkeypatch):
     predict = check(serving.predict(here), "predict_vs_jitted_net")
     assert predict["predict_vs_jitted_net"].value == pytest.approx(3e3)  # the median, in us
     assert f"predict_vs_jitted_net {serving.SMALL.name} M=2" in predict
+    forms = {row.name: row.value for row in serving.exported(here)}
+    assert forms.keys() == {
+        f"export_vs_predict {form}{examples}"
+        for form in ("stablehlo", "onnx")
+        for examples in ("", ", 100 examples")
+    }
 
 
 def test_predict_is_compared_with_the_same_logits(tmp_path):

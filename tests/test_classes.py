@@ -179,6 +179,12 @@ def test_a_subset_names_its_classes():
             "s.without has 3, but the classes' names are numbers, '1', '2', '3', '4', '5', '6' and "
             "6 more; it must have a name as text, such as '12'",
         ),
+        (
+            (2,),
+            ("1", "2", "cat"),
+            "s.without has 2, but the class at that place is not the one with",
+        ),
+        ((1,), ("-1", "0", "1"), "that name, '1'; it must have a name as text"),
     ],
 )
 def test_a_class_that_may_be_another_is_refused(named, class_names, words):

@@ -77,7 +77,7 @@ def test_errors_by_class_are_means_with_the_worst_class_first():
     many = dict(class_counts=(2,) * 30, class_names=tuple(map(str, range(30))))
     many["class_errors"] = {"a": [[0] * 29 + [1]]}
     text = said(a_report(row("a", [1]), **many))["Errors by class"]
-    assert "of the classes with the most errors" in text and len(table(text)["class"]) == 20
+    assert "of the classes with the highest error rates" in text and len(table(text)["class"]) == 20
     assert table(text)["class"][0] == "29"
 
 

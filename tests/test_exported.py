@@ -75,10 +75,8 @@ def test_config_and_card_say_what_it_is(stage, folder):
     assert set(config["latency_ms"]) == {"kdjax", "stablehlo", "onnx"}
     assert all(ms > 0 for form in config["latency_ms"].values() for ms in form.values())
     assert max(config["largest_difference"].values()) <= forms.CLOSE
-    assert (
-        config["files"]["model.safetensors"]["bytes"]
-        == (folder / "model.safetensors").stat().st_size
-    )
+    sizes = {name: (folder / name).stat().st_size for name in config["files"]}
+    assert {name: file["bytes"] for name, file in config["files"].items()} == sizes
     card = (folder / "README.md").read_text()
     for words in (
         f"{config['parameters']:,} parameters",
@@ -87,6 +85,8 @@ def test_config_and_card_say_what_it_is(stage, folder):
         f"{config['calibration_temperature']:.3g}",
         "Not tested",
         "onnxruntime.InferenceSession",
+        *(f"`{name}` | {sizes[name]:,} |" for name in ("forward.stablehlo", "model.onnx")),
+        f"in\n{sizes['model.safetensors']:,} bytes",
     ):
         assert words in card
 
@@ -270,6 +270,7 @@ def test_a_file_that_is_gone_or_of_another_export_is_refused(copy, stage, tmp_pa
         (lambda c: c["files"].pop("forward.stablehlo"), "forward.stablehlo"),
         (lambda c: c.pop("stage"), "stage"),
         (lambda c: c.update(calibration_temperature=0), "its temperature is 0"),
+        (lambda c: c.update(input_range=[0]), "the range of its inputs is not of two numbers"),
     ],
 )
 def test_a_config_that_was_rewritten_on_purpose_is_held_against_the_program(copy, change, says):

@@ -1,5 +1,8 @@
 """What of an image's content is kept, and what is refused or said; in folders, arrays, predict."""
 
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
@@ -7,7 +10,7 @@ from sklearn.datasets import load_digits
 from stages import refuses
 
 from kdjax.data import DatasetSpec, arrays, load
-from kdjax.data.images import header, read_images
+from kdjax.data.images import ORIENTATION, decode, header, read_images
 
 IMAGES = (load_digits().images * 15).astype(np.uint8)
 
@@ -106,6 +109,40 @@ def test_modes_of_other_than_eight_bits_of_colour_are_refused(tmp_path, mode):
         read_images(path, (8, 8, 1))
     with refuses("SET, where", "its mode is"):
         header(path, "SET")
+
+
+def png_of_16_bits(pixels: np.ndarray) -> bytes:
+    """[H, W, C] as PNG, which Pillow reads and does not write."""
+    kind = {1: 0, 2: 4, 3: 2, 4: 6}[pixels.shape[2]]
+    part = lambda name, data: (
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+    )
+    head = struct.pack(">IIBBBBB", pixels.shape[1], pixels.shape[0], 16, kind, 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    parts = part(b"IHDR", head) + part(b"IDAT", zlib.compress(rows)) + part(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + parts
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_images_of_16_bits_a_channel_are_refused(tmp_path, channels):
+    path = tmp_path / "deep.png"
+    path.write_bytes(png_of_16_bits(np.full((8, 8, channels), 4095)))
+    words = "its mode is I;16" if channels == 1 else "it has 16 bits a channel; it must have 8"
+    with refuses(f"deep.png cannot be read as an image: {words}"):
+        read_images(path, (8, 8, 1))
+    with refuses("SET, where", words):
+        header(path, "SET")
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tiff", "webp"])
+def test_the_shape_of_a_turned_image_is_that_of_its_pixels(tmp_path, suffix):
+    path, exif = tmp_path / f"turned.{suffix}", Image.Exif()
+    pixels = np.vstack([np.full((4, 20), 200, np.uint8), np.zeros((6, 20), np.uint8)])
+    exif[ORIENTATION] = 6  # a quarter to the right
+    Image.fromarray(pixels).save(path, exif=exif)
+    assert header(path, "").shape == (20, 10)
+    found = decode([path], True, (), "")[0, ..., 0].astype(int)
+    np.testing.assert_allclose(found, pixels.T[:, ::-1], atol=40)
 
 
 def test_an_image_that_is_too_large_says_so(tmp_path, monkeypatch):

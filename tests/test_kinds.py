@@ -108,6 +108,21 @@ def test_what_the_config_chose_can_be_overridden(wine):
     assert "80 examples of 13 columns" in changed.recipe and changed.stages[1].steps == 7
 
 
+def test_tune_uses_a_validation_split_that_the_set_has(tmp_path):
+    x, y = load_digits(return_X_y=True)
+    path, splits = tmp_path / "own.npz", {}
+    for place, split in enumerate(("train", "validation", "test")):
+        part = slice(300 * place, 300 * (place + 1))
+        splits |= {f"{split}_inputs": x[part], f"{split}_labels": y[part]}
+    np.savez(path, **splits)
+    spec = parse(ensemble_to_one.get_config(f"{path},tune"))
+    assert len(load(spec.dataset, cache_dir="none").splits["validation"]) == 300
+    del splits["validation_inputs"], splits["validation_labels"]
+    np.savez(path, **splits)
+    spec = parse(ensemble_to_one.get_config(f"{path},tune"))
+    assert len(load(spec.dataset, cache_dir="none").splits["validation"]) == 270 // 3
+
+
 def test_the_data_set_may_be_an_override_or_a_value(wine):
     named = file.read(CONFIG, [("config.dataset.name", wine), ("config.cache_dir", "none")])
     assert named["dataset"]["name"] == wine and named["cache_dir"] == "none"

@@ -73,6 +73,8 @@ def test_splits_of_the_usual_names_are_splits(tmp_path, train, test, validation)
             ("fold1/cat", "fold1/dog", "fold2/cat", "fold2/dog"),
             "whose folders fold1, fold2 have the same folders in them, cat, dog, as splits have",
         ),
+        (("cat", "dog", "test"), "whose test has no folders, and has the name of a split"),
+        (("cat", "dog", "Val"), "whose Val has no folders, and has the name of a split"),
         (("set/cat", "set/dog"), "which has 1 folders; it must have at least two"),
         (("train/cat", "train/dog", "test/cat", "test/gnu"), "test has gnu; its classes must be"),
     ],
@@ -270,6 +272,24 @@ def test_a_link_that_leads_to_another_copy_is_noticed(tmp_path):
         versions.append(opened(link, tmp_path / "cache").version)
         assert versions[-1] == opened(link).version
     assert versions[0] == versions[2] != versions[1]
+
+
+@pytest.mark.parametrize("split", ["", "train/"])
+def test_links_that_lead_above_the_folder_are_not_followed(tmp_path, split):
+    tree(tmp_path / "set", [f"{split}cat", f"{split}dog"])
+    tree(tmp_path / "set", ["test/cat", "test/dog"] if split else [])
+    before = opened(tmp_path / "set", tmp_path / "cache")
+    picture(tmp_path / "more" / "0.png", 90)
+    (tmp_path / "set" / split / "cat" / "up").symlink_to(tmp_path)
+    after = opened(tmp_path / "set", tmp_path / "cache")
+    assert sizes(after) == sizes(before) and after.version == before.version
+
+
+def test_a_set_with_a_link_to_nothing_is_cached_all_the_same(tmp_path):
+    tree(tmp_path / "set", CLASSES)
+    (tmp_path / "set" / "cat" / "README").symlink_to("nowhere")
+    opened(tmp_path / "set", tmp_path / "cache")
+    assert list((tmp_path / "cache").glob("*/set.json"))
 
 
 def test_a_file_that_is_written_anew_with_its_old_time_is_noticed(tmp_path):

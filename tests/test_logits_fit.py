@@ -59,6 +59,27 @@ def test_logits_that_know_nothing_of_the_labels_are_refused(saved):
     assert fits(kdjax.logits(shuffled, against_labels=False)).count == 2
 
 
+def test_unlabelled_examples_are_held_against_no_label():
+    data = kdjax.arrays(
+        train=(IMAGES[:100], LABELS[:100]),
+        test=(IMAGES[150:], LABELS[150:]),
+        unlabelled=IMAGES[100:150],
+    )
+    images, labels = kdjax.examples(data, "train")
+    assert 40 < (labels < 0).sum() <= 50
+    knowing = [int(np.flatnonzero((image == IMAGES).all(axis=(1, 2, 3)))[0]) for image in images]
+    logits = np.eye(10, dtype=np.float32)[LABELS[knowing]]
+    assert fits(kdjax.logits(logits), data).count == 1
+    with refuses("whose teacher 0 of 1 names the label of", "training examples"):
+        fits(kdjax.logits(logits[RANDOM.permutation(len(logits))]), data)
+
+
+def test_logits_of_a_file_have_its_name_or_one_that_is_given(saved):
+    path = saved()
+    assert kdjax.logits(path).name == "teachers" and kdjax.logits(path, name="mine").name == "mine"
+    assert kdjax.logits(LOGITS["train"]).name == "logits"
+
+
 def test_a_weak_teacher_is_none_that_knows_nothing():
     weak = np.eye(10)[SPLITS["train"][1]] + RANDOM.normal(size=(135, 10))
     assert 0.2 < (weak.argmax(axis=1) == SPLITS["train"][1]).mean() < 0.6

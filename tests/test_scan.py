@@ -203,7 +203,9 @@ def test_an_overview_of_images_of_many_sizes_says_what_to_do(tmp_path):
     Image.new("L", (30, 20)).save(tmp_path / "digit 1" / "wide.png")
     found = kdjax.inspect(f"{tmp_path}/", cache_dir="none")
     assert "of more than one size" in found.notes[-1] and found.dataset.input_shape == (64, 64, 1)
-    assert kdjax.inspect(tmp_path, image_size=8, cache_dir="none").dataset.input_shape == (8, 8, 1)
+    scaled = kdjax.inspect(tmp_path, image_size=8, cache_dir="none")
+    assert scaled.dataset.input_shape == (8, 8, 1)
+    assert scaled.notes[-1].endswith(f"is {tmp_path}/, with the / at its end")
 
 
 def test_an_overview_of_arrays_and_of_what_is_no_image():

@@ -13,14 +13,16 @@ class Facts(NamedTuple):
     Attributes:
       image_size: what `config.dataset.image_size` must be for the rest to hold.
       input_shape: of one example.
-      examples: of the train split, validation left out.
+      examples: labelled ones of the train split, validation left out.
       classes: how many.
+      own_validation: whether the set has a validation split, so that none is drawn.
     """
 
     image_size: int
     input_shape: tuple[int, ...]
     examples: int
     classes: int
+    own_validation: bool = False
 
 
 def look(dataset: Mapping[str, Any], data_dir: str = "", cache_dir: str = "") -> Facts:
@@ -42,4 +44,4 @@ def look(dataset: Mapping[str, Any], data_dir: str = "", cache_dir: str = "") ->
     spec = read(DatasetSpec, "config.dataset", fields | {"image_size": size})
     found = load(spec, data_dir, cache_dir, value)
     examples = int((found.splits["train"].labels >= 0).sum())
-    return Facts(size, found.input_shape, examples, found.classes)
+    return Facts(size, found.input_shape, examples, found.classes, found.own_validation)

@@ -98,7 +98,11 @@ def stamps(paths: Iterable[Path], root: Path) -> list[tuple[Any, ...]]:
     """
     known: list[tuple[Any, ...]] = []
     for path in paths:
-        name, found = os.path.relpath(path, root), path.stat()
+        name = os.path.relpath(path, root)
+        if path.is_symlink() and not path.exists():  # to nothing
+            known.append((name, os.readlink(path)))
+            continue
+        found = path.stat()
         file = (found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
         known.append((name,) if stat.S_ISDIR(found.st_mode) else (name, *file))
     return known

@@ -40,6 +40,11 @@ def _number(each: int | str, class_names: Sequence[str], path: str) -> int:
             f"{path} has {each}, but the classes' names are numbers, {listed(class_names)}; it "
             f"must have a name as text, such as {class_names[-1]!r}"
         )
+    if str(each) in class_names and list(class_names).index(str(each)) != each:
+        raise InputError(
+            f"{path} has {each}, but the class at that place is not the one with that name, "
+            f"{str(each)!r}; it must have a name as text"
+        )
     if each >= len(class_names):
         raise InputError(
             f"{path} has {each}; it must be of classes 0 to {len(class_names) - 1}, or their names"

@@ -62,6 +62,7 @@ class Dataset:
     preprocessing: Preprocessing
     notes: tuple[str, ...] = ()  # what the user must know of how it was read
     input_range: tuple[float, float] | None = None  # least and largest value that inputs have
+    own_validation: bool = False  # whether the set has a validation split, so that none is drawn
 
     @property
     def classes(self) -> int:
@@ -130,6 +131,7 @@ def load(
         preprocessing=preprocessing,
         notes=(*raw.notes, *notes),
         input_range=(low, high),
+        own_validation="validation" in raw.splits,
     )
 
 

@@ -1,19 +1,21 @@
 """Image files as arrays of pixels. What cannot be seen in eight bits of grey or of red, green and
 blue is composed on white, or refused."""
 
-from collections.abc import Iterable, Sequence
+import contextlib
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from kdjax.data.sources import one_line, printable
 from kdjax.host import files
 from kdjax.rules import InputError
 
-ORIENTATION, TURNED = 0x0112, (5, 6, 7, 8)  # EXIF: height and width change places
+ORIENTATION, TURNED = 0x0112, (5, 6, 7, 8)  # height and width change places; of TIFF, Pillow does
 GREY, COLOURED = ("1", "L", "LA"), ("P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")  # eight bits each
 ONE_PICTURE = ("MPO",)  # of cameras: what comes after the first frame is made from it
 
@@ -42,9 +44,9 @@ def header(path: Path, says: str) -> Header:
       InputError: it is no image of 8 bits a channel; `says` begins the message.
     """
     try:
-        with Image.open(path) as image:
+        with _opened(path) as image:
             _check_mode(image)
-            turned = image.getexif().get(ORIENTATION, 1) in TURNED
+            turned = image.getexif().get(ORIENTATION, 1) in TURNED and image.format != "TIFF"
             shape = image.size if turned else image.size[::-1]
             one = image.format in ONE_PICTURE
             frames = 1 if one else getattr(image, "n_frames", 1)
@@ -63,7 +65,7 @@ def decode(paths: Sequence[Path], grey: bool, size: tuple[int, ...], says: str) 
 
     def pixels(path: Path) -> np.ndarray:
         try:
-            with Image.open(path) as file:
+            with _opened(path) as file:
                 _check_mode(file)
                 image = _opaque(ImageOps.exif_transpose(file)).convert("L" if grey else "RGB")
         except Exception as error:  # whatever a damaged file leads to; nothing in it is run
@@ -95,6 +97,14 @@ def read_images(paths: str | Path | Iterable[str | Path], shape: tuple[int, ...]
     return decode(found, channels == 1, (width, height), "the images are not all to be read: ")
 
 
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """The image of a file, by a handle: of a path, Pillow 13 reads a turned, uncompressed TIFF with
+    height and width in each other's place."""
+    with path.open("rb") as file, Image.open(file) as image:
+        yield image
+
+
 def _opaque(image: Image.Image) -> Image.Image:
     """The image as it is seen on white paper."""
     if not image.has_transparency_data:
@@ -106,7 +116,14 @@ def _opaque(image: Image.Image) -> Image.Image:
 def _check_mode(image: Image.Image) -> None:
     if image.mode not in GREY + COLOURED:
         raise ValueError(f"its mode is {image.mode}; it must be {', '.join(GREY + COLOURED)}")
+    tiles = getattr(image, "tile", ())  # how the file stores it; Pillow drops half of 16 bits
+    stored = tiles[0].args if tiles else ""
+    mode = stored if isinstance(stored, str) else str(next(iter(stored), ""))
+    if re.search(r";16\w", mode):  # BGR;16 is of 16 bits in all
+        raise ValueError("it has 16 bits a channel; it must have 8")
 
 
 def _why(path: Path, error: Exception) -> str:
-    return f"{printable(str(path))} cannot be read as an image: {one_line(error)}"
+    unknown = isinstance(error, UnidentifiedImageError)
+    why = "it is of no kind that Pillow knows" if unknown else one_line(error)
+    return f"{printable(str(path))} cannot be read as an image: {why}"

@@ -106,11 +106,12 @@ def _layout(root: Path, says: str) -> Layout:
     _check_classes(first, names, inside, says)
     if not splits:
         _check_no_splits(list(inside["all"].values()), says)
+    above = real(root.parent, root)
     found = {
-        split: _images(holders[split], own, names, says, split in ("train", "all"))
-        for split, own in inside.items()
+        s: _images(holders[s], own, names, above, says, s in ("train", "all"))
+        for s, own in inside.items()
     }
-    more = [p for at in unlabelled for p in sorted(filter(_is_image, walk(at, real(root))))]
+    more = [p for at in unlabelled for p in sorted(filter(_is_image, walk(at, above)))]
     paths, labels = next(iter(found.values()))
     whose = "train" if splits else "all"
     found[whose] = paths + more, np.concatenate([labels, np.full(len(more), -1)])
@@ -121,8 +122,7 @@ def _layout(root: Path, says: str) -> Layout:
 def _splits(folders: list[Path], says: str) -> dict[str, Path]:
     """The folders that are splits, train first; none where the folders are classes.
 
-    One that is named as a split and has images in it, and no folders, may be a class: a picture of
-    a train.
+    One that is named train and has images in it, and no folders, may be a class: a picture of one.
     """
     named = {s: [p for p in folders if p.name.casefold() in SPLITS[s]] for s in SPLITS}
     named = {split: paths for split, paths in named.items() if paths}
@@ -130,6 +130,12 @@ def _splits(folders: list[Path], says: str) -> dict[str, Path]:
     deep = [path for path in among if any(inner.is_dir() for inner in _entries(path))]
     listed = lambda paths: " and ".join(printable(path.name) for path in paths)
     if not deep and len(named) < 2:
+        odd = [path for path in among if path.name.casefold() != "train"]
+        if odd:
+            raise InputError(
+                f"{says}, whose {listed(odd)} has no folders, and has the name of a split; a split "
+                "must have a folder of each class, and a class another name"
+            )
         return {}
     twice = next((paths for paths in named.values() if len(paths) > 1), None)
     if twice:
@@ -199,14 +205,20 @@ def _check_no_splits(classes: list[Path], says: str) -> None:
 
 
 def _images(
-    folder: Path, own: Mapping[str, Path], names: list[str], says: str, every: bool
+    folder: Path,
+    own: Mapping[str, Path],
+    names: list[str],
+    above: frozenset[str],
+    says: str,
+    every: bool,
 ) -> tuple[list[Path], np.ndarray]:
     """The images of a split, sorted by class and path, and their labels.
 
     Args:
+      above: folders into which no link leads back, beside the split's own.
       every: whether each class must have one.
     """
-    above = real(folder.parent, folder)
+    above |= real(folder)
     paths = [sorted(filter(_is_image, walk(own[n], above))) if n in own else [] for n in names]
     empty = [name for name, found in zip(names, paths, strict=True) if not found]
     if empty and (every or len(empty) == len(names)):

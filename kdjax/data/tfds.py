@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from kdjax.data import cache
+from kdjax.data.layout import walk
 from kdjax.data.sources import FIELD, RawSet, Split, all_of, joined, one_line
 from kdjax.host import files
 from kdjax.host.versions import installed
@@ -119,10 +120,10 @@ def _prepared(name: str, data_dir: str) -> dict[str, Any]:
       OSError: it has none, or none that can be listed.
     """
     root = os.path.join(data_dir, re.split(r"\W", name)[0])
-    paths = [Path(at, file) for at, _, here in os.walk(root, followlinks=True) for file in here]
+    paths = sorted(path for path in walk(Path(root)) if not path.is_dir())
     if not paths:
         raise FileNotFoundError(f"{root} has no files")
-    return {"files": cache.stamps(sorted(paths), Path(root)), "versions": installed(DECODERS)}
+    return {"files": cache.stamps(paths, Path(root)), "versions": installed(DECODERS)}
 
 
 def _from_records(name: str, data_dir: str, train: str, test: str, size: int) -> RawSet:
@@ -132,6 +133,13 @@ def _from_records(name: str, data_dir: str, train: str, test: str, size: int) ->
         raise InputError(
             f"{FIELD} is {name!r}, of images {builder.info.features[image].shape}; "
             "config.dataset.image_size must say to what size they are scaled"
+        )
+    kind = builder.info.features[image]
+    if size and (kind.np_dtype != np.uint8 or kind.shape[-1] not in (1, 3)):
+        raise InputError(
+            f"config.dataset.image_size is {size}; it must be 0 for {name!r}, whose images are "
+            f"{np.dtype(kind.np_dtype)} of {kind.shape[-1]} channels: only those of 8 bits and 1 "
+            "or 3 channels are scaled"
         )
     if not builder.info.splits:
         builder = _prepare(name, data_dir, builder)

@@ -112,12 +112,14 @@ def _temperature(config: Mapping[str, Any]) -> str:
 
 def _forms(config: Mapping[str, Any]) -> str:
     latency, apart = config["latency_ms"], config["largest_difference"]
-    rows = ["| form | file | largest difference from kdjax | ms, 1 example | ms, 100 examples |"]
-    rows.append("| :-- | :-- | --: | --: | --: |")
-    names = {"kdjax": "", "stablehlo": f"`{forms.PROGRAM}`", "onnx": f"`{forms.ONNX}`"}
+    sizes = {name: file["bytes"] for name, file in config["files"].items()}
+    rows = ["| form | file | bytes | largest difference | ms, 1 example | ms, 100 examples |"]
+    rows.append("| :-- | :-- | --: | --: | --: | --: |")
+    names = {"stablehlo": forms.PROGRAM, "onnx": forms.ONNX}
     for form, times in latency.items():
+        file = f"`{names[form]}` | {sizes[names[form]]:,}" if form in names else " | "
         off = f"{apart[form]:.1e}" if form in apart else ""
-        rows.append(f"| {form} | {names[form]} | {off} | {times['1']:.3g} | {times['100']:.3g} |")
+        rows.append(f"| {form} | {file} | {off} | {times['1']:.3g} | {times['100']:.3g} |")
     where = config["exported_with"]
     tried = ", ".join(map(str, forms.TRIED[:-1]))
     onnx = ONNX_CODE if "onnx" in latency else ONNX_ABSENT
@@ -126,9 +128,10 @@ def _forms(config: Mapping[str, Any]) -> str:
 
 {table}
 
-Differences are of logits, as a fraction of the largest, on random inputs, {tried} and
+Differences are of logits from kdjax's, as a fraction of the largest, on random inputs, {tried} and
 {forms.TRIED[-1]} at once. Latencies are medians after warm-up, inputs and logits on the host, on
-{where["device"]}, {where["cpus"]} cores. `{forms.PARAMETERS}` holds the parameters alone.
+{where["device"]}, {where["cpus"]} cores. `{forms.PARAMETERS}` holds the parameters alone, in
+{sizes[forms.PARAMETERS]:,} bytes.
 
 ```python
 import kdjax

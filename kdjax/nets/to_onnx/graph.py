@@ -119,5 +119,5 @@ def ordered(graph: Graph, name: str, order: Sequence[int]) -> str:
 
 
 def back(graph: Graph, name: str, order: Sequence[int]) -> str:
-    """What undoes `_ordered`."""
+    """What undoes `ordered`."""
     return ordered(graph, name, np.argsort(order).tolist())
