@@ -109,4 +109,5 @@ def _check_mode(image: Image.Image) -> None:
 
 
 def _why(path: Path, error: Exception) -> str:
-    return f"{printable(str(path))} cannot be read as an image: {one_line(error)}"
+    reason = getattr(error, "strerror", None) or error  # without the number and the path
+    return f"{printable(str(path))} cannot be read as an image: {one_line(reason)}"
