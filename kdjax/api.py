@@ -67,7 +67,7 @@ def train(
 
 def distill(
     net: Net | Mapping[str, Any],
-    teachers: Stage | Teacher | Net | str | tuple[Any, ...],
+    teachers: Stage | Teacher | Net | str | Path | tuple[Any, ...],
     data: RawSet | str,
     *,
     objective: Objective = "kl_divergence",
@@ -96,7 +96,8 @@ def distill(
       Diverged: every member has.
     """
     given = teachers if isinstance(teachers, tuple | list) else (teachers,)
-    values = tuple(t if isinstance(t, str) else as_teacher(t, "teachers") for t in given)
+    paths = (str(t) if isinstance(t, Path) else t for t in given)
+    values = tuple(t if isinstance(t, str) else as_teacher(t, "teachers") for t in paths)
     return _run(net, data, values, objective, seeds, workdir, name, quiet, fields)
 
 

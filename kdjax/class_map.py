@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kdjax import rules
+from kdjax.data import listed
 from kdjax.logits_file import checked_names
 from kdjax.nets.net import Array, Outputs, PyTree
 from kdjax.rules import InputError, shown
@@ -100,7 +101,7 @@ def matched(teacher: Teacher, names: tuple[str, ...], chosen: ClassMap, path: st
         )
     if extra and chosen.extra == "refuse":
         raise InputError(
-            f"{says}, whose classes {_listed(extra)} the data set does not have; class_map.extra "
+            f"{says}, whose classes {listed(extra)} the data set does not have; class_map.extra "
             "must be 'renormalise', to leave them out, or 'other', to add their mass to the class "
             "of the name class_map.other"
         )
@@ -114,7 +115,7 @@ def matched(teacher: Teacher, names: tuple[str, ...], chosen: ClassMap, path: st
     missing = tuple(name for name, places in zip(names, sources, strict=True) if not places)
     if missing and chosen.missing == "refuse":
         raise InputError(
-            f"{says}, which does not know the data set's classes {_listed(missing)}; "
+            f"{says}, which does not know the data set's classes {listed(missing)}; "
             "class_map.missing must be 'zero', so that it gives them no mass"
         )
     notes = []
@@ -125,10 +126,6 @@ def matched(teacher: Teacher, names: tuple[str, ...], chosen: ClassMap, path: st
         notes.append(f"no mass for {shown(', '.join(missing))}")
     note = f"{teacher.name}: {' and '.join(notes)}" if notes else ""
     return dataclasses.replace(_mapped(teacher, names, sources), masked=missing, note=note)
-
-
-def _listed(names: Sequence[str]) -> str:
-    return f"{shown(', '.join(names))} ({len(names)})"
 
 
 def _mapped(teacher: Teacher, names: tuple[str, ...], sources: list[list[int]]) -> Teacher:

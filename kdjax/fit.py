@@ -59,7 +59,8 @@ def check_sizes(teacher: Teacher, dataset: Dataset, path: str) -> None:
     for split, (count, classes) in teacher.sizes.items():
         here = len(dataset.splits[split]), dataset.classes
         both = len(dataset.splits["train"]) + len(dataset.splits["validation"])
-        hint = ", for the others are for validation" * (split == "train" and count == both)
+        hint = ", for the others are for validation: kdjax.examples(data, 'train') gives those"
+        hint *= split == "train" and count == both
         if (count, classes) != here:
             raise InputError(
                 f"{path} is {teacher.name!r}, whose {split} logits are of {count} examples and "

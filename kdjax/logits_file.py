@@ -203,8 +203,12 @@ def checked_names(class_names: Any, classes: int | None) -> tuple[str, ...]:
     names = tuple(class_names) if given else ()
     if len(names) < 2 or len(set(map(str, names))) < len(names):
         raise InputError(f"class_names is {shown(class_names)}; it must be different texts")
-    if not all(isinstance(name, str) for name in names):
-        raise InputError(f"class_names has {shown(names)}; all must be texts")
+    other = [name for name in names if not isinstance(name, str)]
+    if other:
+        raise InputError(
+            f"class_names has {shown(other[0])}; every name must be text, as "
+            "[str(name) for name in class_names] makes it"
+        )
     if classes not in (None, len(names)):
         raise InputError(
             f"class_names has {len(names)} names, and the logits have {classes} classes; there "

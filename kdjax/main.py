@@ -135,7 +135,9 @@ def quiet() -> None:
 def default_workdir(config: str) -> Path:
     """runs/NAME, from the config's file name and argument."""
     name, _, argument = config.partition(":")
-    return Path("runs") / "-".join(filter(None, [Path(name).stem, argument.replace("/", "_")]))
+    return Path("runs") / "-".join(
+        filter(None, [Path(name).stem, argument.strip("/").replace("/", "_")])
+    )
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@ python -m kdjax.predict STAGE_OR_EXPORT IMAGE ...
 The net is a folder that `Stage.export` has written, or the directory of a finished stage, of which
 the member with the fewest validation errors is asked. Images are read as those of a folder are:
 turned as their camera says, cropped to the shape of the net's inputs and scaled to it, grey where
-the net's are. Probabilities are the softmax of the logits.
+the net's are. If one file is no image, all are refused. Probabilities are the softmax of the
+logits.
 """
 
 import sys

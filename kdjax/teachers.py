@@ -255,7 +255,8 @@ def as_teacher(value: Any, path: str) -> Teacher:
     if isinstance(value, Net) and value.variables is not None:
         return of_net(value)
     raise InputError(
-        f"{path} is {shown(value)}; it must be a Stage, a Teacher, or kdjax.function(apply, params)"
+        f"{path} is {shown(value)}; it must be a Stage, a Teacher such as kdjax.logits(array), "
+        "or kdjax.function(apply, params)"
     )
 
 

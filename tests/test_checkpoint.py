@@ -216,6 +216,8 @@ def test_open_variables_refuses_what_is_no_finished_stage(stage, tmp_path):
         checkpoint.open_variables(tmp_path / "none")
     with refuses(f"{tmp_path} has no config.json", "finished stage"):
         checkpoint.open_variables(tmp_path)
+    with refuses(f"{stage.parent} has no config.json", f"stage, such as '{stage.name}' within it"):
+        checkpoint.open_variables(stage.parent)
     (stage / "DONE").unlink()
     with refuses(f"{stage} is not finished", "finished stage"):
         checkpoint.open_variables(stage)

@@ -75,7 +75,8 @@ REFUSED = [
     (lambda: students(init_from="nobody"), r"init_from is 'nobody'; it must be an earlier stage"),
     (
         lambda: students(**KD, teacher_logits="cached", augment=dict(shift=1)),
-        r"teacher_logits is 'cached', but .*augment with shift 1 and flip False changes the view",
+        r"teacher_logits is 'cached', but .*augment with shift 1 and flip False changes the "
+        r"view that the student sees; it must be 'live', so that the teacher sees the same view",
     ),
     (
         lambda: students(**KD, subset=dict(labelled=0)),

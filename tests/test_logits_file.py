@@ -78,7 +78,7 @@ def test_classes_in_another_order_are_the_students_by_name(saved):
         (dict(inputs=3.0), "the train inputs have the shape ()"),
         (dict(class_names=NAMES[1:]), "class_names has 9 names, and the logits have 10 classes"),
         (dict(class_names="0123456789"), "class_names is '0123456789'; it must be different texts"),
-        (dict(class_names=range(10)), "all must be texts"),
+        (dict(class_names=range(10)), "class_names has 0; every name must be text"),
         (dict(class_names=["a"] * 10), "it must be different texts"),
         (dict(class_names=None), "class_names is (); it must be different texts"),
     ],

@@ -39,6 +39,15 @@ def test_inputs_are_told_apart_by_content_and_not_by_how_they_are_given():
     assert len({digest(len(other), [other]) for other in (x, *others)}) == 5
 
 
+def test_logits_of_the_stored_examples_are_refused_for_another_view(saved):
+    path = saved()
+    asked = "the teacher must be a stage or a function, so that the teacher sees the same view"
+    with refuses("config.stages.s.teacher is logits of the stored examples, but config.s", asked):
+        fits(str(path), augment=dict(shift=1))
+    with refuses("config.stages.student.teacher is logits of the stored examples", asked):
+        kdjax.distill(dict(name="mlp"), path, DATA, augment=dict(shift=1))
+
+
 def test_logits_of_too_few_or_other_examples_are_refused(saved):
     with refuses("train logits are of 135 examples and 10 classes; they must be of 126 and 10"):
         fits(str(saved()), dataset_of(140))

@@ -279,3 +279,16 @@ def test_the_command_runs_overrides_and_reports_below_the_current_directory(tmp_
     again = kdjax_main("--config", f"{CONFIG}:smoke", cwd=tmp_path)
     assert again.returncode == 2
     assert "temperature: 3.0 -> 2.0" in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("asked", "workdir"),
+    [
+        ("configs/ensemble_to_one.py", "runs/ensemble_to_one"),
+        ("configs/ensemble_to_one.py:mnist", "runs/ensemble_to_one-mnist"),
+        ("configs/ensemble_to_one.py:photos/", "runs/ensemble_to_one-photos"),
+        ("configs/ensemble_to_one.py:/my/photos/", "runs/ensemble_to_one-my_photos"),
+    ],
+)
+def test_the_workdir_is_named_after_the_config_and_its_data(asked, workdir):
+    assert str(main.default_workdir(asked)) == workdir

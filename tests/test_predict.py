@@ -59,12 +59,15 @@ def test_the_command_names_images_of_a_stage_and_of_an_export(coloured, capsys):
         (["SERVED"], "an image is missing"),
         (["SERVED", "--top=3", "a.png"], "'--top=3' is no argument"),
         (["nowhere", "a.png"], "'nowhere' is no directory"),
-        (["SERVED", "nowhere.png"], "nowhere.png cannot be read as an image"),
+        (["SERVED", "nowhere.png"], "nowhere.png cannot be read as an image: No such file or dir"),
+        (["SERVED", "ROOT"], "cannot be read as an image: Is a directory"),
+        (["RUNS", "a.png"], "directory of a finished stage, such as 'net' within it"),
         (["ROOT", "a.png"], "it must be the directory of a finished stage"),
     ],
 )
 def test_the_command_refuses_in_one_sentence(coloured, capsys, arguments, says):
-    places = {"SERVED": str(coloured / "served"), "ROOT": str(coloured)}
+    places = {"SERVED": "served", "ROOT": ".", "RUNS": "runs"}
+    places = {word: str(coloured / name) for word, name in places.items()}
     with pytest.raises(SystemExit) as ended:
         predict.main([places.get(a, a) for a in arguments])
     out, error = capsys.readouterr()

@@ -165,8 +165,11 @@ def test_a_function_that_a_config_names_makes_a_teacher(name):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("none", "is None; it must be a Stage, a Teacher, or kdjax.function(apply, params)"),
-        ("number", "is 3; it must be a Stage, a Teacher, or kdjax.function(apply, params)"),
+        (
+            "none",
+            "is None; it must be a Stage, a Teacher such as kdjax.logits(array), or kdjax.fun",
+        ),
+        ("number", "is 3; it must be a Stage, a Teacher such as kdjax.logits(array), or kdjax.fun"),
         ("broken", "makes no teacher: IndexError: list index out of range (test_values.py, line"),
     ],
 )
@@ -193,7 +196,9 @@ def test_logits_in_a_file_teach_by_its_name_as_they_do_by_value(undrawn, tmp_pat
 
 
 def test_logits_of_all_given_examples_are_told_of_the_validation_split():
-    with refuses("train logits are of 1000 examples", "of 900 and 10, for the others are for vali"):
+    with refuses(
+        "train logits are of 1000 examples", "for validation: kdjax.examples(data, 'train')"
+    ):
         kdjax.distill(NET, kdjax.logits(np.zeros((1000, 10), np.float32)), mine.digits, **FEW)
     with refuses("train logits are of 999 examples and 10 classes; they must be of 900 and 10"):
         kdjax.distill(NET, kdjax.logits(np.zeros((999, 10), np.float32)), mine.digits, **FEW)

@@ -123,21 +123,20 @@ def _check_references(path: str, stage: StageSpec, earlier: list[StageSpec]) -> 
                     f"({', '.join(names) or 'there is none'}) or a stage directory"
                 )
     scopes = {t.scope for t in stage.teacher if isinstance(t, Teacher)}
-    stored = stage.teacher_logits != "live" or "index" in scopes
+    stored, remedy = "", ""
+    if "index" in scopes:
+        stored = f"{path}.teacher is logits of the stored examples"
+        remedy = "the teacher must be a stage or a function"
+    elif stage.teacher_logits != "live":
+        stored, remedy = f"{path}.teacher_logits is {stage.teacher_logits!r}", "it must be 'live'"
     if stage.taught and stored and stage.augment != AugmentSpec():
-        told = "its teacher is logits of the stored examples"
-        if stage.teacher_logits != "live":
-            told = f"{path}.teacher_logits is {stage.teacher_logits!r}"
         raise InputError(
-            f"{told}, but {path}.augment with shift {stage.augment.shift} and flip "
-            f"{stage.augment.flip} changes the view that the student sees; the teacher must be "
-            "'live', so that it sees the same view"
+            f"{stored}, but {path}.augment with shift {stage.augment.shift} and flip "
+            f"{stage.augment.flip} changes the view that the student sees; {remedy}, so that the "
+            "teacher sees the same view"
         )
     if stage.taught and stored and any(part.term.teacher for part in stage.objective):
-        raise InputError(
-            f"{path}.teacher_logits is {stage.teacher_logits!r}, but a term reads features of the "
-            "teachers; they must be 'live'"
-        )
+        raise InputError(f"{stored}, but a term reads features of the teachers; {remedy}")
     inside = scopes & {"population", "member"}
     if inside and len(stage.teacher) > 1:
         raise InputError(

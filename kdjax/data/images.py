@@ -125,5 +125,6 @@ def _check_mode(image: Image.Image) -> None:
 
 def _why(path: Path, error: Exception) -> str:
     unknown = isinstance(error, UnidentifiedImageError)
-    why = "it is of no kind that Pillow knows" if unknown else one_line(error)
+    reason = getattr(error, "strerror", None) or error  # without the number and the path
+    why = "it is of no kind that Pillow knows" if unknown else one_line(reason)
     return f"{printable(str(path))} cannot be read as an image: {why}"

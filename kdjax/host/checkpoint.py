@@ -22,7 +22,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from kdjax.host import disk_errors, files, memory, ownership, processes
-from kdjax.rules import InputError
+from kdjax.rules import InputError, shown
 
 CONFIG, METRICS, CHECKPOINTS, DONE = "config.json", "metrics.jsonl", "checkpoints", "DONE"
 FORWARD = "forward.stablehlo"
@@ -194,7 +194,11 @@ def _open(directory: Path, name: str) -> Any:
     needed = {".": "does not exist", CONFIG: f"has no {CONFIG}", DONE: "is not finished"}
     for item, problem in needed.items():
         if not (directory / item).exists():
-            raise InputError(f"{directory} {problem}; it must be the directory of a finished stage")
+            within = sorted(done.parent.name for done in directory.glob(f"*/{DONE}"))
+            hint = f", such as {shown(', '.join(within))} within it" * bool(within)
+            raise InputError(
+                f"{directory} {problem}; it must be the directory of a finished stage{hint}"
+            )
     try:
         with (
             disk_errors.quiet(),
