@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from kdjax.data import DIGITS, shaped
-from kdjax.data.given import as_array, finite
+from kdjax.data.given import as_array, check_columns, columns, finite
 from kdjax.rules import InputError
 
 BATCH = 1000  # examples of one call, at most
@@ -61,11 +61,12 @@ def checked(inputs: Any, meta: Mapping[str, Any]) -> np.ndarray:
     """Inputs of the shape, the kind and the range that the net was trained on.
 
     Args:
-      meta: of the net: `input_shape`, `input_dtype`, `input_range`, `dataset`.
+      meta: of the net: `input_shape`, `input_dtype`, `input_range`, `columns`, `dataset`.
 
     Raises:
       InputError: they are of another.
     """
+    check_columns("inputs", columns(inputs), meta.get("columns") or (), "the data set")
     inputs = shaped(as_array("inputs", inputs), meta["input_shape"])
     shape, dtype = tuple(meta["input_shape"]), meta["input_dtype"]
     if inputs.ndim == 0 or inputs.shape[1:] != shape:
@@ -84,6 +85,8 @@ def checked(inputs: Any, meta: Mapping[str, Any]) -> np.ndarray:
             "set has them"
         )
     low, high = accepted(meta)
+    if inputs.dtype.kind == "b" and high != 1:
+        raise InputError(f"inputs are bool; they must be integers from {low:g} to {high:g}")
     if inputs.size and not (low <= inputs.min() and inputs.max() <= high):
         known = meta["input_range"] if floats else (low, high)
         of_data = "near those of the data set, " if floats else ""

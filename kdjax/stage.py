@@ -334,6 +334,7 @@ def _check(stage: Stage) -> None:
         check(tuple_of(number(-math.inf)), "the range of its inputs", meta["input_range"])
         if len(meta["input_range"]) != 2:
             raise ValueError("the range of its inputs is not of two numbers")
+    check(tuple_of(text()), "its inputs' columns", meta.get("columns", ()))
     names = meta.get("class_names", ())
     check(tuple_of(text()), "its classes' names", names)
     if len(names) not in (0, meta["classes"]):

@@ -1,9 +1,24 @@
 """The names of classes: their order, and which classes a user means by a name or a number."""
 
 import difflib
+import itertools
+import unicodedata
 from collections.abc import Iterable, Sequence
 
 from kdjax.rules import InputError, shown
+
+
+def composed(name: str) -> str:
+    """A name in Unicode's composed form, in which two spellings of one name are equal."""
+    return unicodedata.normalize("NFC", name)
+
+
+def alike(names: Iterable[str]) -> list[tuple[str, ...]]:
+    """Names of different classes that differ in case, in the spaces around them, or in leading
+    zeros alone."""
+    key = lambda name: name.strip().casefold().lstrip("0")
+    groups = itertools.groupby(sorted(names, key=key), key)
+    return [found for found in (tuple(group) for _, group in groups) if len(found) > 1]
 
 
 def ordered(names: Iterable[str]) -> list[str]:
@@ -27,6 +42,7 @@ def numbers(named: Sequence[int | str], class_names: Sequence[str], path: str) -
 
 def _number(each: int | str, class_names: Sequence[str], path: str) -> int:
     if isinstance(each, str):
+        each = composed(each)
         if each not in class_names:
             close = difflib.get_close_matches(each, class_names, n=1)
             hint = f"; did you mean {close[0]!r}?" if close else ""

@@ -122,6 +122,7 @@ def _check(config: dict[str, Any]) -> None:
     check(one_of(("uint8", "uint16", "float32")), "its inputs' dtype", config["input_dtype"])
     if config["input_range"] is not None:
         check(tuple_of(number(-math.inf)), "the range of its inputs", config["input_range"])
+    check(tuple_of(text()), "its inputs' columns", config.get("columns") or ())
     check(tuple_of(text()), "its classes' names", config["class_names"])
     check(whole(0), "its number of parameters", config["parameters"])
     check(text(), "its name", config["stage"]["name"])
