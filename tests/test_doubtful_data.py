@@ -2,6 +2,7 @@
 
 import unicodedata
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -127,8 +128,6 @@ def test_probabilities_are_no_logits(tmp_path):
 
 
 def test_a_function_that_ends_in_a_softmax_teaches_no_logits():
-    import jax
-
     weights = np.random.default_rng(0).normal(size=(64, 10)).astype(np.float32)
     logits = lambda w, x: x.reshape(len(x), -1) @ w
     fields = dict(steps=1, quiet=True, execution=dict(devices=1))
