@@ -55,10 +55,12 @@ def test_names_that_are_almost_the_same_are_said_to_be(names, tmp_path):
             Image.fromarray(IMAGES[len(list(tmp_path.glob("*/*")))]).save(
                 tmp_path / name / f"{i}.png"
             )
-    says = "are of different classes, though they differ in case, spaces or leading zeros alone"
+    says = "are different classes, though their names differ in case, spaces or leading zeros alone"
     folder = load(DatasetSpec(name=f"{tmp_path}/"), "", "none")
     assert folder.classes == 3 and sum(says in note for note in folder.notes) == 1
     assert not any(says in note for note in opened(IMAGES).notes)
+    letters = opened(IMAGES, class_names=list("AaBbCcDdEe"))
+    assert letters.notes == (f"'A' and 'a' (and 4 more such names) {says}",)
 
 
 def test_unlabelled_images_stand_beside_the_splits(tmp_path):

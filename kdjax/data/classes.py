@@ -3,7 +3,7 @@
 import difflib
 import itertools
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from kdjax.rules import InputError, shown
 
@@ -13,12 +13,17 @@ def composed(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def alike(names: Iterable[str]) -> list[tuple[str, ...]]:
-    """Names of different classes that differ in case, in the spaces around them, or in leading
-    zeros alone."""
+def alike(names: Iterable[str]) -> Iterator[str]:
+    """What is said of classes whose names are almost the same, in one line."""
     key = lambda name: name.strip().casefold().lstrip("0")
-    groups = itertools.groupby(sorted(names, key=key), key)
-    return [found for found in (tuple(group) for _, group in groups) if len(found) > 1]
+    groups = (tuple(group) for _, group in itertools.groupby(sorted(names, key=key), key))
+    found = [" and ".join(map(repr, group)) for group in groups if len(group) > 1]
+    if found:
+        more = f" (and {len(found) - 1} more such names)" * (len(found) > 1)
+        yield (
+            f"{found[0]}{more} are different classes, though their names differ in case, spaces or "
+            "leading zeros alone"
+        )
 
 
 def ordered(names: Iterable[str]) -> list[str]:

@@ -220,11 +220,7 @@ def _doubtful(splits: dict[str, Split], class_names: tuple[str, ...]) -> Iterato
     lacking = [n for c, n in enumerate(class_names) if c not in trained]
     if lacking:
         yield f"the train split has no example of {listed([printable(n) for n in lacking])}"
-    for names in alike(class_names):
-        yield (
-            f"the names {listed([printable(n) for n in names])} are of different classes, though "
-            "they differ in case, spaces or leading zeros alone"
-        )
+    yield from alike([printable(name) for name in class_names])
 
 
 def _check_trained(splits: dict[str, Split], class_names: tuple[str, ...], name: str) -> None:

@@ -1,7 +1,7 @@
 """What a caller gives as an array, as NumPy has it."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,7 +35,8 @@ def as_array(says: str, value: Any, kind: type | None = None) -> np.ndarray:
 def columns(value: Any) -> tuple[str, ...]:
     """The names of a table's columns, such as those of a pandas DataFrame; () where it has none, or
     names that are not all text."""
-    names = tuple(getattr(value, "columns", ()))
+    found = getattr(value, "columns", ())
+    names = tuple(found) if isinstance(found, Iterable) else ()
     named = all(isinstance(name, str) for name in names)
     return tuple(map(printable, names)) if named else ()
 

@@ -145,7 +145,7 @@ def _inputs(says: str, inputs: np.ndarray, copy: bool) -> np.ndarray:
 def _check_rounding(says: str, inputs: np.ndarray) -> None:
     """Whether float32 tells the values of every column of a table apart, as it does not where they
     are far from 0 and close to each other, such as times in seconds since 1970."""
-    if inputs.ndim != 2 or inputs.dtype != np.float64:
+    if inputs.ndim != 2 or inputs.dtype.kind != "f" or inputs.dtype.itemsize < 8:
         return
     least, most = inputs.min(axis=0), inputs.max(axis=0)
     far = np.maximum(np.abs(least), np.abs(most))

@@ -63,12 +63,10 @@ def copies(digests: Mapping[str, list[bytes]]) -> dict[str, np.ndarray]:
 
 def contradictions(digests: Mapping[str, list[bytes]], splits: Mapping[str, Split]) -> int:
     """How many examples have the inputs of an example of another class."""
-    classes: dict[bytes, set[int]] = {}
-    both = [(d, c) for s in splits for d, c in zip(digests[s], splits[s].labels, strict=True)]
-    both = [(digest, int(c)) for digest, c in both if c >= 0]
-    for digest, c in both:
-        classes.setdefault(digest, set()).add(c)
-    return sum(len(classes[digest]) > 1 for digest, _ in both)
+    examples = [(d, c) for s in splits for d, c in zip(digests[s], splits[s].labels, strict=True)]
+    first: dict[bytes, int] = {}
+    of_two = {d for d, c in examples if c >= 0 and first.setdefault(d, c) != c}
+    return sum(d in of_two for d, c in examples if c >= 0)
 
 
 def digests_of(split: Split) -> list[bytes]:
