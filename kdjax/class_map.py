@@ -14,6 +14,7 @@ import numpy as np
 
 from kdjax import rules
 from kdjax.data import listed
+from kdjax.data.classes import composed
 from kdjax.logits_file import checked_names
 from kdjax.nets.net import Array, Outputs, PyTree
 from kdjax.rules import InputError, shown
@@ -105,12 +106,13 @@ def matched(teacher: Teacher, names: tuple[str, ...], chosen: ClassMap, path: st
             "must be 'renormalise', to leave them out, or 'other', to add their mass to the class "
             "of the name class_map.other"
         )
-    if fed and chosen.other not in names:
+    other = composed(chosen.other)
+    if fed and other not in names:
         raise InputError(
             f"class_map.other of {path} is {shown(chosen.other)}; it must be one of the data set's "
             f"classes {shown(', '.join(names))}"
         )
-    joins = lambda name, mine: mine == name or (mine in fed and name == chosen.other)
+    joins = lambda name, mine: mine == name or (mine in fed and name == other)
     sources = [[place for place, mine in enumerate(own) if joins(name, mine)] for name in names]
     missing = tuple(name for name, places in zip(names, sources, strict=True) if not places)
     if missing and chosen.missing == "refuse":

@@ -19,6 +19,7 @@ from kdjax.stage import Stage
 from kdjax.teachers import Asked, Teacher
 
 READ = 10_000  # examples whose logits are in memory at once
+FEW = 8  # examples that a teacher from elsewhere is tried on
 
 
 def check_fit(
@@ -105,6 +106,17 @@ def check_agreement(teacher: Teacher, dataset: Dataset, path: str) -> None:
                 "are expected by chance; its logits must be of the examples in their order "
                 "(kdjax.logits takes them as they are with against_labels=False)"
             )
+
+
+def check_unscaled(teacher: Teacher, dataset: Dataset, path: str) -> None:
+    """Whether a teacher from elsewhere gives logits, and not probabilities, of a few examples."""
+    inputs = fetch(dataset.splits["train"], np.arange(min(FEW, len(dataset.splits["train"]))))
+    said = teacher.predict(Asked("train", np.arange(len(inputs)), inputs, dataset.preprocessing))
+    if said is not None and logits_file.are_probabilities(said):
+        raise InputError(
+            f"{path} is {teacher.name!r}, whose outputs are probabilities, none below 0 and the "
+            "sum of each row 1; they must be what the softmax is taken of"
+        )
 
 
 def check_masked(stage: StageSpec, teachers: tuple[str | Teacher, ...], path: str) -> None:

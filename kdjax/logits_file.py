@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from kdjax.data import npz, one_line, shaped
+from kdjax.data.classes import composed
 from kdjax.data.given import as_array
 from kdjax.host import files
 from kdjax.rules import InputError, shown
@@ -201,7 +202,7 @@ def checked_names(class_names: Any, classes: int | None) -> tuple[str, ...]:
     """
     given = isinstance(class_names, Iterable) and not isinstance(class_names, str)
     names = tuple(class_names) if given else ()
-    if len(names) < 2 or len(set(map(str, names))) < len(names):
+    if len(names) < 2 or len({composed(str(name)) for name in names}) < len(names):
         raise InputError(f"class_names is {shown(class_names)}; it must be different texts")
     other = [name for name in names if not isinstance(name, str)]
     if other:
@@ -214,7 +215,13 @@ def checked_names(class_names: Any, classes: int | None) -> tuple[str, ...]:
             f"class_names has {len(names)} names, and the logits have {classes} classes; there "
             "must be as many"
         )
-    return tuple(map(str, names))
+    return tuple(composed(str(name)) for name in names)
+
+
+def are_probabilities(values: np.ndarray) -> bool:
+    """Whether values [..., C] are what a softmax gives: none below 0, and of sum 1."""
+    sums = values.sum(axis=-1, dtype=np.float64)
+    return bool((values >= 0).all()) and np.allclose(sums, 1, rtol=0, atol=1e-3)
 
 
 def _path(path: Any) -> Path:
@@ -245,6 +252,11 @@ def _checked(split: str, values: Any) -> np.ndarray:
         wrong = z.size - np.count_nonzero(np.isfinite(z))
         raise InputError(
             f"the teacher's {split} logits have {wrong} values NaN or infinite; they must be finite"
+        )
+    if are_probabilities(z):
+        raise InputError(
+            f"the teacher's {split} logits are probabilities, none below 0 and the sum of each row "
+            "1; they must be what the softmax is taken of, such as the probabilities' logarithms"
         )
     return z if z.ndim == 3 else z[None]
 

@@ -224,6 +224,7 @@ def items(setup: Setup, host: State, row: Row) -> tuple[Any, ...]:
         "input_dtype": dataset.input_dtype,
         "input_range": dataset.input_range and list(dataset.input_range),
         "input_shape": list(dataset.input_shape),
+        "columns": list(dataset.columns),
         "preprocessing": plain(dataset.preprocessing),
         "dataset": job.identity["dataset"],
         "start": job.start,

@@ -279,7 +279,8 @@ def _fitted(teacher: Teacher, dataset: Dataset, chosen: ClassMap, path: str) -> 
         fit.check_inputs(fitted, dataset, path)
         fit.check_agreement(fitted, dataset, path)
     elif fitted.scope == "batch" and not fitted.stages:
-        return fit.traced(fitted, dataset, path)
+        fitted = fit.traced(fitted, dataset, path)
+        fit.check_unscaled(fitted, dataset, path)
     return fitted
 
 

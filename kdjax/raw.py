@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from kdjax.data import DIGITS, shaped
-from kdjax.data.given import as_array, finite
+from kdjax.data.given import as_array, check_columns, columns, finite
 from kdjax.rules import InputError, check, number, one_of, text, tuple_of, whole
 
 BATCH = 1000  # examples of one call, at most
@@ -63,6 +63,7 @@ def check_facts(meta: Mapping[str, Any], names: Sequence[str]) -> None:
         check(tuple_of(number(-math.inf)), "the range of its inputs", meta["input_range"])
         if len(meta["input_range"]) != 2:
             raise ValueError("the range of its inputs is not of two numbers")
+    check(tuple_of(text()), "its inputs' columns", meta.get("columns") or ())
     check(tuple_of(text()), "its classes' names", names)
     if len(names) not in (0, meta["classes"]):
         raise ValueError(f"it has {len(names)} names of {meta['classes']} classes")
@@ -85,11 +86,12 @@ def checked(inputs: Any, meta: Mapping[str, Any]) -> np.ndarray:
     """Inputs of the shape, the kind and the range that the net was trained on.
 
     Args:
-      meta: of the net: `input_shape`, `input_dtype`, `input_range`, `dataset`.
+      meta: of the net: `input_shape`, `input_dtype`, `input_range`, `columns`, `dataset`.
 
     Raises:
       InputError: they are of another.
     """
+    check_columns("inputs", columns(inputs), meta.get("columns") or (), "the data set")
     inputs = shaped(as_array("inputs", inputs), meta["input_shape"])
     shape, dtype = tuple(meta["input_shape"]), meta["input_dtype"]
     if inputs.ndim == 0 or inputs.shape[1:] != shape:
@@ -108,6 +110,8 @@ def checked(inputs: Any, meta: Mapping[str, Any]) -> np.ndarray:
             "set has them"
         )
     low, high = accepted(meta)
+    if inputs.dtype.kind == "b" and high != 1:
+        raise InputError(f"inputs are bool; they must be integers from {low:g} to {high:g}")
     if inputs.size and not (low <= inputs.min() and inputs.max() <= high):
         known = meta["input_range"] if floats else (low, high)
         of_data = "near those of the data set, " if floats else ""

@@ -62,7 +62,7 @@ def test_logits_that_know_nothing_of_the_labels_are_refused(saved):
     one = np.concatenate([LOGITS["train"][:1], shuffled[1:]])
     with refuses("whose teacher 1 of 2 names the label of", "are expected by chance; its logits"):
         fits(str(saved(train=one)))
-    constant = np.tile(np.eye(10, dtype=np.float32)[LABELS[0]], (135, 1))
+    constant = np.tile(9 * np.eye(10, dtype=np.float32)[LABELS[0]], (135, 1))
     with refuses("whose teacher 0 of 1 names the label of"):
         fits(kdjax.logits(constant))
     assert fits(kdjax.logits(shuffled, against_labels=False)).count == 2
@@ -97,7 +97,7 @@ def test_a_weak_teacher_is_none_that_knows_nothing():
 
 def test_too_few_examples_tell_nothing_of_chance():
     few = kdjax.arrays(train=(IMAGES[:6], np.arange(6) % 2), test=(IMAGES[:4], np.arange(4) % 2))
-    wrong = np.eye(2)[1 - kdjax.examples(few, "train")[1]]
+    wrong = 9 * np.eye(2)[1 - kdjax.examples(few, "train")[1]]
     assert fits(kdjax.logits(wrong), few, batch=2).count == 1
 
 

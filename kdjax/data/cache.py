@@ -29,7 +29,7 @@ from kdjax.data.sources import ArraySource, RawSet, all_of
 from kdjax.host import files
 from kdjax.rules import InputError
 
-FORMAT = 5  # of an entry, and of the rules by which sets are read
+FORMAT = 6  # of an entry, and of the rules by which sets are read
 UNUSED = 7 * 24 * 3600  # seconds after which an entry of another state of a set may be deleted
 LIMIT = 2**34  # bytes: ImageNet at 64 x 64 is cached, at 224 x 224 it is not
 NOWHERE = "none"

@@ -1,9 +1,29 @@
 """The names of classes: their order, and which classes a user means by a name or a number."""
 
 import difflib
-from collections.abc import Iterable, Sequence
+import itertools
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
 
 from kdjax.rules import InputError, shown
+
+
+def composed(name: str) -> str:
+    """A name in Unicode's composed form, in which two spellings of one name are equal."""
+    return unicodedata.normalize("NFC", name)
+
+
+def alike(names: Iterable[str]) -> Iterator[str]:
+    """What is said of classes whose names are almost the same, in one line."""
+    key = lambda name: name.strip().casefold().lstrip("0")
+    groups = (tuple(group) for _, group in itertools.groupby(sorted(names, key=key), key))
+    found = [" and ".join(map(repr, group)) for group in groups if len(group) > 1]
+    if found:
+        more = f" (and {len(found) - 1} more such names)" * (len(found) > 1)
+        yield (
+            f"{found[0]}{more} are different classes, though their names differ in case, spaces or "
+            "leading zeros alone"
+        )
 
 
 def ordered(names: Iterable[str]) -> list[str]:
@@ -27,6 +47,7 @@ def numbers(named: Sequence[int | str], class_names: Sequence[str], path: str) -
 
 def _number(each: int | str, class_names: Sequence[str], path: str) -> int:
     if isinstance(each, str):
+        each = composed(each)
         if each not in class_names:
             close = difflib.get_close_matches(each, class_names, n=1)
             hint = f"; did you mean {close[0]!r}?" if close else ""

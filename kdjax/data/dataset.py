@@ -3,13 +3,14 @@
 NumPy only. Axes: n or N examples of a split, b of a part of it.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from kdjax import rules
 from kdjax.data import cache, scan, sources
-from kdjax.data.classes import listed
+from kdjax.data.classes import alike, listed
 from kdjax.data.npz import from_npz
 from kdjax.data.sources import FIELD, RawSet, Split, numbered, printable
 from kdjax.data.subset import TEST_KEY, VALIDATION_KEY, stratified
@@ -63,6 +64,7 @@ class Dataset:
     notes: tuple[str, ...] = ()  # what the user must know of how it was read
     input_range: tuple[float, float] | None = None  # least and largest value that inputs have
     own_validation: bool = False  # whether the set has a validation split, so that none is drawn
+    columns: tuple[str, ...] = ()  # the names of a table's columns, where they have some
 
     @property
     def classes(self) -> int:
@@ -107,6 +109,7 @@ def load(
     splits |= _validation(spec, splits, DIGITS_VALIDATION if digits else 0)
     splits, notes = _without_copies(spec, splits)
     _check_trained(splits, raw.class_names, spec.name)
+    notes += tuple(_doubtful(splits, raw.class_names))
     for split, examples in splits.items():
         if not len(examples):
             raise InputError(
@@ -114,13 +117,14 @@ def load(
                 "must have one or more"
             )
     example = fetch(splits["train"], np.arange(1))
-    low, high = (0.0, 16.0) if digits else _range(splits, example.dtype)
+    (low, high), said = ((0.0, 16.0), ()) if digits else _range(splits, example.dtype)
+    notes += said
     scale = 1.0 if example.dtype.kind == "f" else 1.0 / high
     preprocessing = Preprocessing((0.0,), (scale,))
     if spec.normalize == "standard":
         preprocessing = _standard(splits["train"])
-    elif example.dtype == np.uint8 and not digits:
-        notes += _dark(splits, high)
+    elif not digits:
+        notes += _unscaled(splits, example.dtype, low, high)
     return Dataset(
         name=spec.name,
         version=raw.version,
@@ -132,6 +136,7 @@ def load(
         notes=(*raw.notes, *notes),
         input_range=(low, high),
         own_validation="validation" in raw.splits,
+        columns=raw.columns,
     )
 
 
@@ -153,15 +158,30 @@ def _check_fields(spec: DatasetSpec, in_memory: bool) -> None:
             )
 
 
-def _range(splits: dict[str, Split], dtype: np.dtype) -> tuple[float, float]:
-    """Of floats what there is, of integers what there may be: 0 and 1, or all that the type has."""
+def _range(
+    splits: dict[str, Split], dtype: np.dtype
+) -> tuple[tuple[float, float], tuple[str, ...]]:
+    """Of floats what there is, of integers what there may be: 0 and 1, or all that the type has;
+    and what is said of splits whose ranges differ."""
     if dtype.kind == "f":
-        return scan.range_of(splits.values())
-    binary = scan.largest(splits.values(), 1) == 1
-    return 0.0, 1.0 if binary else float(np.iinfo(dtype).max)
+        each = {name: scan.range_of(split) for name, split in splits.items()}
+        found = min(low for low, _ in each.values()), max(high for _, high in each.values())
+        return found, scan.apart(each)
+    each = {name: (0.0, float(scan.largest([split], 1))) for name, split in splits.items()}
+    binary = max(high for _, high in each.values()) == 1
+    return (0.0, 1.0 if binary else float(np.iinfo(dtype).max)), scan.apart(each)
 
 
-def _dark(splits: dict[str, Split], high: float) -> tuple[str, ...]:
+def _unscaled(
+    splits: dict[str, Split], dtype: np.dtype, low: float, high: float
+) -> tuple[str, ...]:
+    """What is said of inputs that are far larger or smaller to a net than they should be."""
+    if dtype.kind == "f":
+        says = (
+            f"the inputs are floats from {low:g} to {high:g}, which are not scaled; "
+            "config.dataset.normalize='standard' scales them by what they are"
+        )
+        return (says,) * (max(-low, high) > scan.LARGE)
     most = scan.largest(splits.values(), scan.DARK)
     if most > scan.DARK or high == 1:
         return ()
@@ -181,15 +201,28 @@ def _without_copies(
     size = 0 if first is None else first.source.fetch(first.index[:1]).nbytes
     if not remove and size * sum(map(len, splits.values())) > scan.LIMIT:
         return splits, ()
-    copied = scan.copies(splits)
+    digests = {name: scan.digests_of(split) for name, split in splits.items()}
+    copied, doubtful = scan.copies(digests), scan.contradictions(digests, splits)
     counts = [f"{found.sum()} {name}" for name, found in copied.items() if found.any()]
+    notes = (f"{doubtful} examples have the inputs of an example of another class",) * bool(
+        doubtful
+    )
     if not counts:
-        return splits, ()
+        return splits, notes
     says = f"the inputs of {' and '.join(counts)} examples stand in a later split, too"
     if not remove:
-        return splits, (f"{says}; config.dataset.duplicates='remove' leaves them out",)
+        return splits, (f"{says}; config.dataset.duplicates='remove' leaves them out", *notes)
     kept = {name: scan.without(splits[name], found) for name, found in copied.items()}
-    return splits | kept, (f"{says}, and are left out",)
+    return splits | kept, (f"{says}, and are left out", *notes)
+
+
+def _doubtful(splits: dict[str, Split], class_names: tuple[str, ...]) -> Iterator[str]:
+    """What is said of classes that have no training example, or the name of another."""
+    trained = set(splits["train"].labels.tolist())
+    lacking = [n for c, n in enumerate(class_names) if c not in trained]
+    if lacking:
+        yield f"the train split has no example of {listed([printable(n) for n in lacking])}"
+    yield from alike([printable(name) for name in class_names])
 
 
 def _check_trained(splits: dict[str, Split], class_names: tuple[str, ...], name: str) -> None:

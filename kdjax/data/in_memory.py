@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 from jax.dtypes import issubdtype  # NumPy's knows no bfloat16
 
-from kdjax.data.classes import listed, ordered
-from kdjax.data.given import finite
-from kdjax.data.sources import ArraySource, RawSet, all_of, numbered, one_line
+from kdjax.data.classes import composed, listed, ordered
+from kdjax.data.given import as_array, check_columns, columns, finite
+from kdjax.data.sources import ArraySource, RawSet, all_of, numbered
 from kdjax.rules import InputError, check, shown, text
 
 Pair = tuple[Any, Any]  # inputs and labels: whatever np.asarray takes
+COARSE = 0.01  # of a column's range, the largest step between its values in float32
+NOISE = 1e-12  # of a column's values, below which it does not vary
 
 
 def arrays(
@@ -81,12 +83,14 @@ def checked(
       InputError: an array cannot be used, or one does not fit another.
     """
     splits = [key.removesuffix("_inputs") for key in arrays if key.endswith("_inputs")]
-    raw = {f"{s}_inputs": _array(f"{says}{s}_inputs", arrays[f"{s}_inputs"]) for s in splits}
+    raw = {f"{s}_inputs": as_array(f"{says}{s}_inputs", arrays[f"{s}_inputs"]) for s in splits}
     inputs = {s: _inputs(f"{says}{s}_inputs", raw[f"{s}_inputs"], copy) for s in splits}
     labelled = [s for s in splits if s != "unlabelled"]
     raw |= {f"{s}_labels": _labels(f"{says}{s}_labels", arrays[f"{s}_labels"]) for s in labelled}
+    named = {s: columns(arrays[f"{s}_inputs"]) for s in splits}
     for s in splits:
         here, train = inputs[s], inputs["train"]
+        check_columns(f"{says}{s}_inputs", named[s], named["train"], "train_inputs")
         shape = raw[f"{s}_labels"].shape if s in labelled else (len(here),)
         if (here.shape[1:], here.dtype) != (train.shape[1:], train.dtype):
             raise InputError(
@@ -97,6 +101,8 @@ def checked(
             raise InputError(
                 f"{says}{s}_labels have shape {shape}; it must be ({len(here)},), one each"
             )
+    _check_rows(says, arrays, labelled)
+    _check_rounding(f"{says}train_inputs", raw["train_inputs"])
     names = None if class_names is None else _names(f"{says}class_names", class_names)
     version = _digest({key: raw[key] for key in arrays}, names)
     labels, names = _number(says, {s: raw[f"{s}_labels"] for s in labelled}, names)
@@ -107,7 +113,7 @@ def checked(
     for array in (*inputs.values(), *labels.values()):
         array.flags.writeable = False
     found = {s: all_of(ArraySource(inputs[s], labels[s])) for s in labelled}
-    return RawSet(found, names, version, name)
+    return RawSet(found, names, version, name, columns=named["train"])
 
 
 def shaped(inputs: np.ndarray, input_shape: tuple[int, ...] | None = None) -> np.ndarray:
@@ -118,13 +124,6 @@ def shaped(inputs: np.ndarray, input_shape: tuple[int, ...] | None = None) -> np
     """
     wanted = input_shape is None or (*inputs.shape[1:], 1) == tuple(input_shape)
     return inputs[..., None] if inputs.ndim == 3 and wanted else inputs
-
-
-def _array(says: str, value: Any, kind: type | None = None) -> np.ndarray:
-    try:
-        return np.asarray(value, kind)
-    except Exception as error:  # whatever an object of the user's raises
-        raise InputError(f"{says} are no array ({one_line(error)}); they must be one") from error
 
 
 def _inputs(says: str, inputs: np.ndarray, copy: bool) -> np.ndarray:
@@ -143,20 +142,57 @@ def _inputs(says: str, inputs: np.ndarray, copy: bool) -> np.ndarray:
     return shaped(finite(says, inputs, copy))
 
 
+def _check_rounding(says: str, inputs: np.ndarray) -> None:
+    """Whether float32 tells the values of every column of a table apart, as it does not where they
+    are far from 0 and close to each other, such as times in seconds since 1970."""
+    if inputs.ndim != 2 or inputs.dtype.kind != "f" or inputs.dtype.itemsize < 8:
+        return
+    least, most = inputs.min(axis=0), inputs.max(axis=0)
+    far = np.maximum(np.abs(least), np.abs(most))
+    varies = most - least > NOISE * far
+    wrong = np.flatnonzero(varies & (np.spacing(far.astype(np.float32)) > (most - least) * COARSE))
+    if len(wrong):
+        c = wrong[0]
+        raise InputError(
+            f"{says} have values from {least[c]:.12g} to {most[c]:.12g} in column {c}, which "
+            "float32 cannot tell apart; it must be given as the difference from one of them"
+        )
+
+
+def _check_rows(says: str, arrays: Mapping[str, Any], splits: Sequence[str]) -> None:
+    """Whether tables of pandas have the rows of inputs and labels in one order. Where the index of
+    all is not that of the same rows, one of them was made anew, and nothing is known."""
+    inputs, labels = ([arrays[f"{s}_{part}"] for s in splits] for part in ("inputs", "labels"))
+    if not all(hasattr(table, "iloc") for table in (*inputs, *labels)):
+        return
+    one, other = ([row for table in tables for row in table.index] for tables in (inputs, labels))
+    if one != other and len(one) == len(other) and set(one) == set(other):
+        raise InputError(
+            f"{says}inputs and labels have the same index in another order; a row of both must be "
+            "one example, as labels.loc[inputs.index] makes it, or reset_index() in both says it is"
+        )
+
+
 def _labels(says: str, given: Any) -> np.ndarray:
-    """Integers of at least 0 as they are, or text as NumPy has it."""
+    """Integers of at least 0 as they are, or text in Unicode's composed form."""
     # NumPy makes a list of text and numbers all text, in which a missing label is a class "nan".
-    labels = _array(says, given, object if isinstance(given, list | tuple) else None)
+    labels = as_array(says, given, object if isinstance(given, list | tuple) else None)
     if labels.dtype.kind in "OT":  # of pandas, or of lists
         values = labels.ravel()
         kind = str if values.size and isinstance(values[0], str) else numbers.Integral
         other = [v for v in values if not isinstance(v, kind) or isinstance(v, bool)]
         if other:
             raise InputError(f"{says} have {shown(other[0])}; all must be integers, or all text")
-        labels = labels.astype(str if kind is str else np.int64)
+        try:
+            labels = np.array(labels.tolist(), str if kind is str else np.int64)
+        except OverflowError as error:
+            most = shown(max(values, key=abs))
+            raise InputError(f"{says} have {most}; they must be below 2**63") from error
     if labels.dtype.kind == "U":
-        return labels
-    if not np.issubdtype(labels.dtype, np.integer):
+        kinds, places = np.unique(labels, return_inverse=True)
+        names = [composed(str(name)) for name in kinds]
+        return labels if names == kinds.tolist() else np.array(names, str)[places]
+    if labels.dtype.kind not in "iu":
         raise InputError(f"{says} are {labels.dtype}; they must be integers, or text")
     if labels.size and labels.min() < 0:
         raise InputError(f"{says} have {labels.min()}; they must be at least 0")
@@ -165,9 +201,10 @@ def _labels(says: str, given: Any) -> np.ndarray:
 
 def _names(says: str, names: Sequence[str]) -> tuple[str, ...]:
     names = tuple(names)
-    if not all(isinstance(n, str) for n in names) or len(set(names)) < max(len(names), 2):
+    different = len({composed(n) for n in names if isinstance(n, str)})
+    if different < max(len(names), 2):
         raise InputError(f"{says} are {shown(names)}; they must be two or more different texts")
-    return names
+    return tuple(map(composed, names))
 
 
 def _number(

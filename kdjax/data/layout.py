@@ -9,7 +9,6 @@ Below the folder of a class, images may stand in folders of any depth. Links are
 
 import itertools
 import os
-import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kdjax.data.classes import ordered
+from kdjax.data.classes import composed, ordered
 from kdjax.data.sources import SPLITS, UNLABELLED, printable
 from kdjax.rules import InputError
 
@@ -157,9 +156,15 @@ def _splits(folders: list[Path], says: str) -> dict[str, Path]:
 def _classes(folder: Path, unlabelled: list[Path], says: str) -> dict[str, Path]:
     """The folders of classes by their names, in Unicode's composed form."""
     paths = [p for p in _entries(folder) if p.is_dir() and p not in unlabelled]
+    within = [path for path in paths if path.name.casefold() in UNLABELLED]
+    if within:
+        raise InputError(
+            f"{says}, whose {printable(folder.name)} has a folder {printable(within[0].name)}; it "
+            "must stand beside the splits, for its images are of no class"
+        )
     found: dict[str, Path] = {}
     for path in paths:
-        name = unicodedata.normalize("NFC", path.name)
+        name = composed(path.name)
         if name in found:
             raise InputError(
                 f"{says}, where two folders of {printable(folder.name)} are named "

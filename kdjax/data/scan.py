@@ -9,6 +9,8 @@ import numpy as np
 from kdjax.data.sources import Split
 
 BATCH = 1000  # examples in memory at once
+LARGE = 20  # the largest float that is not said to be unscaled
+APART = 100  # how many times the range of a split may be that of another
 LIMIT = 2**31  # bytes of a set whose copies are counted unasked: a second or two
 DARK = 64  # the largest value of bytes that is said to be small
 
@@ -19,10 +21,22 @@ def parts(split: Split) -> Iterator[np.ndarray]:
         yield split.source.fetch(split.index[start : start + BATCH])
 
 
-def range_of(splits: Iterable[Split]) -> tuple[float, float]:
+def range_of(split: Split) -> tuple[float, float]:
     """The least and the largest value of floats."""
-    found = [(float(p.min()), float(p.max())) for split in splits for p in parts(split)]
+    found = [(float(p.min()), float(p.max())) for p in parts(split)]
     return min(low for low, _ in found), max(high for _, high in found)
+
+
+def apart(ranges: Mapping[str, tuple[float, float]]) -> tuple[str, ...]:
+    """What is said of splits whose values have ranges of other sizes."""
+    sizes = sorted((high - low, name) for name, (low, high) in ranges.items() if high > low)
+    if not sizes or sizes[-1][0] <= APART * sizes[0][0]:
+        return ()
+    (least, small), (most, large) = sizes[0], sizes[-1]
+    return (
+        f"the {large} inputs have {most / least:.0f} times the range of the {small} inputs; all "
+        "splits must be scaled alike",
+    )
 
 
 def largest(splits: Iterable[Split], enough: int) -> int:
@@ -36,10 +50,9 @@ def largest(splits: Iterable[Split], enough: int) -> int:
     return most
 
 
-def copies(splits: Mapping[str, Split]) -> dict[str, np.ndarray]:
+def copies(digests: Mapping[str, list[bytes]]) -> dict[str, np.ndarray]:
     """{"train", "validation": [n] whether an example's inputs are, to the last bit, those of an
-    example of a later split}; the splits are train, validation and test."""
-    digests = {name: _digests(split) for name, split in splits.items()}
+    example of a later split}; of the digests of train, validation and test."""
     later: set[bytes] = set(digests["test"])
     found = {}
     for name in ("validation", "train"):
@@ -48,7 +61,16 @@ def copies(splits: Mapping[str, Split]) -> dict[str, np.ndarray]:
     return found
 
 
-def _digests(split: Split) -> list[bytes]:
+def contradictions(digests: Mapping[str, list[bytes]], splits: Mapping[str, Split]) -> int:
+    """How many examples have the inputs of an example of another class."""
+    examples = [(d, c) for s in splits for d, c in zip(digests[s], splits[s].labels, strict=True)]
+    first: dict[bytes, int] = {}
+    of_two = {d for d, c in examples if c >= 0 and first.setdefault(d, c) != c}
+    return sum(d in of_two for d, c in examples if c >= 0)
+
+
+def digests_of(split: Split) -> list[bytes]:
+    """What tells the inputs of each example from others."""
     rows = (np.ascontiguousarray(row) for part in parts(split) for row in part)
     return [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in rows]
 

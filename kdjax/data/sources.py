@@ -48,6 +48,7 @@ class RawSet:
       version: of the content, part of what determines results.
       name: for reports.
       notes: what the user must know of how it was read, a line each.
+      columns: the names of a table's columns; () where they have none.
     """
 
     splits: Mapping[str, Split]
@@ -55,6 +56,7 @@ class RawSet:
     version: str
     name: str = ""
     notes: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{len(split)} {name}" for name, split in self.splits.items())

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from kdjax.data import cache
+from kdjax.data.classes import composed
 from kdjax.data.layout import walk
 from kdjax.data.sources import FIELD, RawSet, Split, all_of, joined, one_line
 from kdjax.host import files
@@ -129,6 +130,7 @@ def _prepared(name: str, data_dir: str) -> dict[str, Any]:
 def _from_records(name: str, data_dir: str, train: str, test: str, size: int) -> RawSet:
     builder = _builder(name, data_dir)
     image, label = pick_features(name, builder.info.features, builder.info.supervised_keys)
+    _check_once(name, train or "train", test or "test")
     if None in builder.info.features[image].shape and not size:
         raise InputError(
             f"{FIELD} is {name!r}, of images {builder.info.features[image].shape}; "
@@ -159,6 +161,17 @@ def _from_records(name: str, data_dir: str, train: str, test: str, size: int) ->
     return _present(splits, builder.info.features[label].names, builder.info.full_name)
 
 
+def _check_once(name: str, train: str, test: str) -> None:
+    """Whether no split is named twice: its examples would be trained on and tested."""
+    named = [*train.split("+"), *test.split("+")]
+    twice = next((split for split in named if named.count(split) > 1), None)
+    if twice:
+        raise InputError(
+            f"{FIELD} is {name!r}, whose train_splits are {train!r} and test_splits {test!r}; "
+            f"{twice!r} must be named once"
+        )
+
+
 def _named(
     use: str, names: str, name: str, builder: Any, open_split: Callable[[str], Split | None]
 ) -> Split:
@@ -178,12 +191,12 @@ def _present(splits: dict[str, Split], names: Sequence[str], version: str) -> Ra
     """The set with those of its classes that have examples."""
     present = np.unique(np.concatenate([split.labels for split in splits.values()]))
     if len(present) == len(names):
-        return RawSet(splits, tuple(names), version)
+        return RawSet(splits, tuple(map(composed, names)), version)
     number = np.zeros(len(names), np.int32)
     number[present] = np.arange(len(present))
     splits = {s: Split(its.source, its.index, number[its.labels]) for s, its in splits.items()}
     note = f"{len(present):,} of {len(names):,} classes have examples; the others are left out"
-    kept = tuple(names[c] for c in present)
+    kept = tuple(composed(names[c]) for c in present)
     return RawSet(splits, kept, f"{version} of {len(present)} classes", notes=(note,))
 
 
@@ -298,7 +311,7 @@ def _unknown(name: str, data_dir: str) -> InputError:
     here = sorted({p.relative_to(data_dir).parts[0] for p in found})
     known = ["digits", *here, *tfds.list_builders(with_community_datasets=False)]
     close = difflib.get_close_matches(name, known, n=1)
-    close = [f"{name}/"] if os.path.isdir(name) else close
+    close = [f"{name}/"] if os.path.isdir(files.expand(name)) else close
     return InputError(
         f"{FIELD} is {shown(name)}; it must be digits, the path of an .npz file, that of a folder "
         "of images with a / at its end, module:attribute of a value of kdjax.arrays, a set "

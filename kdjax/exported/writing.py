@@ -21,7 +21,16 @@ from kdjax.rules import InputError, shown
 
 FORMAT = "kdjax export 1"
 UNSIGNED = 64 * "0"  # what stands in config.json where its digest will
-KEPT = ("model", "classes", "input_shape", "input_dtype", "input_range", "preprocessing", "dataset")
+KEPT = (
+    "model",
+    "classes",
+    "input_shape",
+    "input_dtype",
+    "input_range",
+    "columns",
+    "preprocessing",
+    "dataset",
+)
 
 
 @dataclass(frozen=True, eq=False)
