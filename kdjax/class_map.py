@@ -14,8 +14,7 @@ import numpy as np
 
 from kdjax import rules
 from kdjax.data import listed
-from kdjax.data.classes import composed
-from kdjax.logits_file import checked_names
+from kdjax.data.classes import checked_names, composed
 from kdjax.nets.net import Array, Outputs, PyTree
 from kdjax.rules import InputError, shown
 from kdjax.teachers import Asked, Teacher, as_teacher
@@ -67,7 +66,7 @@ def with_class_names(teacher: Any, class_names: Sequence[str]) -> Teacher:
     """
     found = as_teacher(teacher, "teacher")
     classes = {count for _, count in found.sizes.values()} or {len(found.class_names)} - {0}
-    names = checked_names(class_names, classes.pop() if classes else None)
+    names = checked_names("class_names", class_names, classes.pop() if classes else None)
     return dataclasses.replace(
         found,
         class_names=names,

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from kdjax.data import npz, one_line, shaped
-from kdjax.data.classes import composed
+from kdjax.data.classes import checked_names
 from kdjax.data.given import as_array
 from kdjax.host import files
 from kdjax.rules import InputError, shown
@@ -162,7 +162,7 @@ def checked(
             + "; all splits must have as many teachers and classes"
         )
     classes = found["train"].shape[2]
-    names = () if class_names is None else checked_names(class_names, classes)
+    names = () if class_names is None else checked_names("class_names", class_names, classes)
     return Logits(found, names, inputs or {})
 
 
@@ -172,7 +172,7 @@ def named(logits: Logits, class_names: Any, name: str) -> Logits:
     Raises:
       InputError: they are not the names that the logits have, if they have any; `name` is theirs.
     """
-    names = checked_names(class_names, logits.arrays["train"].shape[2])
+    names = checked_names("class_names", class_names, logits.arrays["train"].shape[2])
     if logits.class_names not in ((), names):
         raise InputError(
             f"class_names is {shown(names)}, but the logits {name!r} have "
@@ -192,30 +192,6 @@ def inputs_digest(count: int, parts: Iterable[np.ndarray]) -> str:
             digest.update(f"{part.dtype.name} {(count, *part.shape[1:])}\n".encode())
         digest.update(np.ascontiguousarray(part).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
-
-
-def checked_names(class_names: Any, classes: int | None) -> tuple[str, ...]:
-    """The names of so many classes, or of any number of at least 2.
-
-    Raises:
-      InputError: they are not different texts, or not as many.
-    """
-    given = isinstance(class_names, Iterable) and not isinstance(class_names, str)
-    names = tuple(class_names) if given else ()
-    if len(names) < 2 or len({composed(str(name)) for name in names}) < len(names):
-        raise InputError(f"class_names is {shown(class_names)}; it must be different texts")
-    other = [name for name in names if not isinstance(name, str)]
-    if other:
-        raise InputError(
-            f"class_names has {shown(other[0])}; every name must be text, as "
-            "[str(name) for name in class_names] makes it"
-        )
-    if classes not in (None, len(names)):
-        raise InputError(
-            f"class_names has {len(names)} names, and the logits have {classes} classes; there "
-            "must be as many"
-        )
-    return tuple(composed(str(name)) for name in names)
 
 
 def are_probabilities(values: np.ndarray) -> bool:

@@ -161,7 +161,7 @@ def test_names_may_be_given_and_then_number_the_labels():
         ),
         (
             lambda: arrays(TRAIN, TEST, class_names=["a", "a"]),
-            r"class_names are \('a', 'a'\); they must be two or more different texts$",
+            r"class_names is \('a', 'a'\); it must be two or more different texts$",
         ),
     ],
 )

@@ -144,10 +144,19 @@ def test_an_npz_file_may_name_its_classes(tmp_path):
     train, test = (IMAGES[:200], LABELS[:200]), (IMAGES[200:300], LABELS[200:300])
     same = arrays(train, test, class_names=WORDS)
     assert found.version == same.version
-    for names, words in ((np.arange(10), "texts"), (np.array("a"), "must be a list of text")):
+    for names, words in ((np.arange(10), "text"), (np.array("a"), "must be a list of text")):
         np.savez(tmp_path / "bad.npz", **given, class_names=names)
         with refuses("bad.npz", "class_names", words):
             load(DatasetSpec(name=f"{tmp_path}/bad.npz"))
+    for names in (set(WORDS), dict.fromkeys(WORDS), "0123456789"):
+        with refuses(
+            "arrays: class_names is", "it must be a list of text, in the order of the log"
+        ):
+            arrays(train, test, class_names=names)
+    with refuses("every name must be text, as"):
+        arrays(train, test, class_names=(*WORDS[1:], " "))
+    with refuses("train_labels have a text without letters; every label must have a name"):
+        arrays((train[0], np.array(["cat", ""])[train[1] % 2]), test)
 
 
 def test_a_subset_names_its_classes():

@@ -34,7 +34,7 @@ def test_a_name_in_two_forms_of_unicode_is_one_class_in_arrays_too():
     np.testing.assert_array_equal(dataset.splits["train"].labels, expected)
     given = opened(IMAGES, NAMES[LABELS], class_names=[APART, *NAMES[1:]])
     assert given.class_names == tuple(NAMES)
-    with refuses("class_names are", "two or more different texts"):
+    with refuses("class_names is", "two or more different texts"):
         opened(IMAGES, class_names=[APART, *NAMES[:9]])
 
 

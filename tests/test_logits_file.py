@@ -77,10 +77,10 @@ def test_classes_in_another_order_are_the_students_by_name(saved):
         (dict(inputs=INPUTS["train"][1:]), "inputs have the shape (134, 8, 8, 1), and the train"),
         (dict(inputs=3.0), "the train inputs have the shape ()"),
         (dict(class_names=NAMES[1:]), "class_names has 9 names, and the logits have 10 classes"),
-        (dict(class_names="0123456789"), "class_names is '0123456789'; it must be different texts"),
+        (dict(class_names="0123456789"), "class_names is '0123456789'; it must be a list of"),
         (dict(class_names=range(10)), "class_names has 0; every name must be text"),
-        (dict(class_names=["a"] * 10), "it must be different texts"),
-        (dict(class_names=None), "class_names is (); it must be different texts"),
+        (dict(class_names=["a"] * 10), "it must be two or more different texts"),
+        (dict(class_names=None), "class_names is (); it must be two or more"),
     ],
 )
 def test_what_cannot_be_saved_is_refused_and_not_written(arguments, words, tmp_path, monkeypatch):

@@ -3,14 +3,49 @@
 import difflib
 import itertools
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from typing import Any
 
+from kdjax.data.sources import printable
 from kdjax.rules import InputError, shown
 
 
 def composed(name: str) -> str:
-    """A name in Unicode's composed form, in which two spellings of one name are equal."""
-    return unicodedata.normalize("NFC", name)
+    """A name in Unicode's composed form, in which two spellings of one name are equal, with escapes
+    for the letters that cannot be printed."""
+    return printable(unicodedata.normalize("NFC", name))
+
+
+def checked_names(says: str, names: Any, classes: int | None = None) -> tuple[str, ...]:
+    """The names [C] of classes in the order of their logits, each `composed`.
+
+    Args:
+      says: begins the message where they cannot be used.
+      classes: how many the logits have, where that is known.
+
+    Raises:
+      InputError: they are not two or more different texts in an order, or not as many.
+    """
+    if isinstance(names, str | Set | Mapping) or not isinstance(names, Iterable):
+        raise InputError(
+            f"{says} is {shown(names)}; it must be a list of text, in the order of the logits"
+        )
+    given = tuple(names)
+    other = [name for name in given if not isinstance(name, str) or not name.strip()]
+    if other:
+        raise InputError(
+            f"{says} has {shown(other[0])}; every name must be text, as "
+            "[str(name) for name in class_names] makes it"
+        )
+    found = tuple(map(composed, given))
+    if len(set(found)) < max(len(found), 2):
+        raise InputError(f"{says} is {shown(given)}; it must be two or more different texts")
+    if classes not in (None, len(found)):
+        raise InputError(
+            f"{says} has {len(found)} names, and the logits have {classes} classes; there must be "
+            "as many"
+        )
+    return found
 
 
 def alike(names: Iterable[str]) -> Iterator[str]:

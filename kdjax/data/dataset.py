@@ -128,7 +128,7 @@ def load(
     return Dataset(
         name=spec.name,
         version=raw.version,
-        class_names=tuple(map(printable, raw.class_names)),
+        class_names=raw.class_names,
         input_shape=example.shape[1:],
         input_dtype=example.dtype.name,
         splits=splits,

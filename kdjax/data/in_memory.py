@@ -5,13 +5,13 @@ NumPy only. Axes: N examples, C classes; images are [N, H, W] or [N, H, W, chann
 
 import hashlib
 import numbers
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from jax.dtypes import issubdtype  # NumPy's knows no bfloat16
 
-from kdjax.data.classes import composed, listed, ordered
+from kdjax.data.classes import checked_names, composed, listed, ordered
 from kdjax.data.given import as_array, check_columns, columns, finite
 from kdjax.data.sources import ArraySource, RawSet, all_of, numbered
 from kdjax.rules import InputError, check, shown, text
@@ -51,8 +51,6 @@ def arrays(
       InputError: the arrays cannot be used. Messages call them train_inputs, train_labels, and so
         on, as an .npz file has them.
     """
-    if isinstance(class_names, str) or not isinstance(class_names, Iterable | None):
-        raise InputError(f"arrays: class_names is {shown(class_names)}; it must be a list of text")
     check(text(), "arrays: name", name)
     found: dict[str, Any] = {}
     for split, pair in (("train", train), ("test", test), ("validation", validation)):
@@ -103,7 +101,7 @@ def checked(
             )
     _check_rows(says, arrays, labelled)
     _check_rounding(f"{says}train_inputs", raw["train_inputs"])
-    names = None if class_names is None else _names(f"{says}class_names", class_names)
+    names = None if class_names is None else checked_names(f"{says}class_names", class_names)
     version = _digest({key: raw[key] for key in arrays}, names)
     labels, names = _number(says, {s: raw[f"{s}_labels"] for s in labelled}, names)
     if "unlabelled" in splits:
@@ -190,6 +188,8 @@ def _labels(says: str, given: Any) -> np.ndarray:
             raise InputError(f"{says} have {most}; they must be below 2**63") from error
     if labels.dtype.kind == "U":
         kinds, places = np.unique(labels, return_inverse=True)
+        if kinds.size and not all(map(str.strip, kinds.tolist())):
+            raise InputError(f"{says} have a text without letters; every label must have a name")
         names = [composed(str(name)) for name in kinds]
         return labels if names == kinds.tolist() else np.array(names, str)[places]
     if labels.dtype.kind not in "iu":
@@ -197,14 +197,6 @@ def _labels(says: str, given: Any) -> np.ndarray:
     if labels.size and labels.min() < 0:
         raise InputError(f"{says} have {labels.min()}; they must be at least 0")
     return labels
-
-
-def _names(says: str, names: Sequence[str]) -> tuple[str, ...]:
-    names = tuple(names)
-    different = len({composed(n) for n in names if isinstance(n, str)})
-    if different < max(len(names), 2):
-        raise InputError(f"{says} are {shown(names)}; they must be two or more different texts")
-    return tuple(map(composed, names))
 
 
 def _number(
