@@ -11,7 +11,7 @@ import pytest
 from stages import write_stage
 
 from kdjax import loop, report
-from kdjax.host.machine import use_machine
+from kdjax.host.machine import TRIED, use_machine
 
 CACHE = tempfile.TemporaryDirectory()  # gone with the session
 
@@ -20,7 +20,7 @@ os.environ["XDG_CACHE_HOME"] = CACHE.name
 # compile twice as fast, and cannot fuse several outputs. XLA ends at a flag that it does not know,
 # so that these are only for versions that were seen to have them.
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
-if jax.__version_info__[:2] == (0, 10):
+if jax.__version_info__ < TRIED:
     flags = ["--xla_cpu_use_fusion_emitters=false"]
     flags += ["--xla_disable_hlo_passes=cpu_multi_output_fusion"]
     os.environ.setdefault("XLA_FLAGS", " ".join(flags))

@@ -104,7 +104,7 @@ def test_teachers_are_traced_once():
     )
     teacher = teachers.of_net(net)
     one, again, other = (teacher.predict(asked(mean)) for mean in (0.0, 0.0, 0.5))
-    assert traces == [20, 20]  # one for each way to preprocess
+    assert len(traces) == 2  # one for each way to preprocess
     np.testing.assert_array_equal(one, again)
     np.testing.assert_allclose(one - other, 32.0, rtol=1e-5)
 
