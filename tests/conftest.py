@@ -11,16 +11,16 @@ import pytest
 from stages import write_stage
 
 from kdjax import loop, report
-from kdjax.host.machine import TRIED, use_machine
+from kdjax.host.machine import use_machine
 
 CACHE = tempfile.TemporaryDirectory()  # gone with the session
 
 os.environ["XDG_CACHE_HOME"] = CACHE.name
 # To compile takes longer than to run, here and in processes that tests start. XLA's older emitters
-# compile twice as fast, and cannot fuse several outputs. XLA ends at a flag that it does not know,
-# so that these are only for versions that were seen to have them.
+# compile twice as fast, and cannot fuse several outputs, which `use_machine` asks for. XLA ends at
+# a flag that it does not know, so that these are only for versions that were seen to have them.
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
-if jax.__version_info__ < TRIED:
+if jax.__version_info__ < (0, 11):
     flags = ["--xla_cpu_use_fusion_emitters=false"]
     flags += ["--xla_disable_hlo_passes=cpu_multi_output_fusion"]
     os.environ.setdefault("XLA_FLAGS", " ".join(flags))
