@@ -21,7 +21,7 @@ from kdjax.teachers import Asked, Teacher
 from kdjax.views import preprocess
 
 BATCH = 1000  # examples
-SPLITS = ("validation", "test")
+EVALUATED = ("validation", "test")
 Sums = list[dict[str, jax.Array]]  # of each batch, on the devices
 Placed = tuple[Batch, jax.Array | None]  # a batch on the devices, and the teachers' logits of it
 
@@ -56,7 +56,7 @@ def evaluated(dataset: Dataset, teacher: Teacher | None) -> Evaluated:
       InputError: a teacher's logits are NaN.
     """
     splits = {}
-    for name in SPLITS:
+    for name in EVALUATED:
         inputs, labels = dataset.arrays(name)
         logits = None
         if teacher is not None:

@@ -22,8 +22,6 @@ from kdjax.stage import Stage, open_stage
 from kdjax.tables import wrapped
 from kdjax.teachers import Teacher, of_stage, together
 
-SPLITS = ("train", "validation", "test")
-
 
 def run(
     config: Mapping[str, Any],
@@ -110,7 +108,7 @@ def examples(
     alone = isinstance(config, data.RawSet | str)
     given = {"dataset": {"name": config}} if alone else mapping("config", config)
     spec = parse(given | {"stages": {"none": {}}})
-    choose(SPLITS, "split", split)
+    choose(data.SPLITS, "split", split)
     return load(spec).arrays(split)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from kdjax import evaluation, metrics, missing, mistakes
 from kdjax.config.settings import settings_of
 from kdjax.config.spec import ExperimentSpec, StageSpec, cells, grid, plain
-from kdjax.data import Dataset, left_out, numbered, numbers
+from kdjax.data import SPLITS, Dataset, left_out, numbered, numbers
 from kdjax.evaluation import Evaluated, EvaluatedSplit
 from kdjax.host import checkpoint, files
 from kdjax.host.versions import environment
@@ -93,7 +93,7 @@ def report_of(
         rows=tuple(rows),
         dataset=dataset.name,
         evaluate=split,
-        examples={name: len(dataset.splits[name]) for name in ("train", "validation", "test")},
+        examples={name: len(dataset.splits[name]) for name in SPLITS},
         class_names=dataset.class_names,
         class_counts=tuple(np.bincount(shown.labels, minlength=dataset.classes).tolist()),
         environment=environment(),

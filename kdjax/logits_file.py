@@ -22,13 +22,12 @@ from typing import Any
 
 import numpy as np
 
-from kdjax.data import npz, one_line, shaped
+from kdjax.data import SPLITS, npz, one_line, shaped
 from kdjax.data.classes import checked_names
 from kdjax.data.given import as_array
 from kdjax.host import files
 from kdjax.rules import InputError, shown
 
-SPLITS = ("train", "validation", "test")
 ENTRIES = {f"{split}_logits": split for split in SPLITS}  # of a file
 ABOUT = "about"
 FORMAT = "kdjax logits 1"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kdjax.data import Dataset, DatasetSpec, RawSet, fetch, load
+from kdjax.data import SPLITS, Dataset, DatasetSpec, RawSet, fetch, load
 from kdjax.rules import InputError, check, choose, shown
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 CLASSES, EXAMPLES, LINES = 12, 6, 40  # of the picture; lines of the table
 LOOK = 64  # pixels to which images of many sizes are scaled to be looked at
-COLUMNS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -38,7 +37,7 @@ class Overview:
 
     def __repr__(self) -> str:
         data, low_high = self.dataset, self.dataset.input_range or (np.nan, np.nan)
-        sizes = ", ".join(f"{len(data.splits[s]):,} {s}" for s in COLUMNS)
+        sizes = ", ".join(f"{len(data.splits[s]):,} {s}" for s in SPLITS)
         unlabelled = f" ({self.unlabelled:,} of train unlabelled)" * bool(self.unlabelled)
         shape = ", ".join(map(str, data.input_shape))
         return "\n".join(
@@ -140,11 +139,11 @@ def _load(
 def _table(names: tuple[str, ...], counts: dict[str, np.ndarray]) -> Iterable[str]:
     """A line for each class, the first ones where there are many."""
     width = max(map(len, (*names[:LINES], "class")))
-    yield "  ".join(["class".ljust(width), *(f"{split:>10}" for split in COLUMNS)])
+    yield "  ".join(["class".ljust(width), *(f"{split:>10}" for split in SPLITS)])
     for c, name in enumerate(names[:LINES]):
-        yield "  ".join([name.ljust(width), *(f"{counts[split][c]:>10,}" for split in COLUMNS)])
+        yield "  ".join([name.ljust(width), *(f"{counts[split][c]:>10,}" for split in SPLITS)])
     rest = len(names) - LINES
     if rest > 0:
         span = lambda n: f"{n.min():,}" if n.min() == n.max() else f"{n.min():,} to {n.max():,}"
-        each = ", ".join(f"{span(counts[split][LINES:])} {split}" for split in COLUMNS)
+        each = ", ".join(f"{span(counts[split][LINES:])} {split}" for split in SPLITS)
         yield f"and {rest:,} more classes of {each} each"

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from kdjax.data.classes import composed, ordered
-from kdjax.data.sources import SPLITS, UNLABELLED, printable
+from kdjax.data.sources import SPLIT_NAMES, UNLABELLED, printable
 from kdjax.rules import InputError
 
 SUFFIXES = (
@@ -123,7 +123,7 @@ def _splits(folders: list[Path], says: str) -> dict[str, Path]:
 
     One that is named train and has images in it, and no folders, may be a class: a picture of one.
     """
-    named = {s: [p for p in folders if p.name.casefold() in SPLITS[s]] for s in SPLITS}
+    named = {s: [p for p in folders if p.name.casefold() in SPLIT_NAMES[s]] for s in SPLIT_NAMES}
     named = {split: paths for split, paths in named.items() if paths}
     among = [path for paths in named.values() for path in paths]
     deep = [path for path in among if any(inner.is_dir() for inner in _entries(path))]
@@ -150,7 +150,7 @@ def _splits(folders: list[Path], says: str) -> dict[str, Path]:
         raise InputError(
             f"{says}, whose {listed(flat)} has no folders; it must have one of each class"
         )
-    return {split: named[split][0] for split in SPLITS if split in named}
+    return {split: named[split][0] for split in SPLIT_NAMES if split in named}
 
 
 def _classes(folder: Path, unlabelled: list[Path], says: str) -> dict[str, Path]:

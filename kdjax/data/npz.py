@@ -11,7 +11,7 @@ import numpy as np
 
 from kdjax.data.classes import listed
 from kdjax.data.in_memory import checked
-from kdjax.data.sources import FIELD, SPLITS, UNLABELLED, RawSet, one_line, printable
+from kdjax.data.sources import FIELD, SPLIT_NAMES, UNLABELLED, RawSet, one_line, printable
 from kdjax.host import files, memory
 from kdjax.rules import InputError
 
@@ -54,7 +54,7 @@ def _order(names: Iterable[str]) -> list[str]:
 def _known(name: str) -> str | None:
     """Which of the arrays one in the file is; None if none."""
     word, _, part = name.casefold().rpartition("_")
-    for split, words in (*SPLITS.items(), ("unlabelled", UNLABELLED)):
+    for split, words in (*SPLIT_NAMES.items(), ("unlabelled", UNLABELLED)):
         if word in words and f"{split}_{part}" in (*NEEDED, *OPTIONAL):
             return f"{split}_{part}"
     return name if name == "class_names" else None

@@ -7,7 +7,8 @@ from typing import Protocol
 import numpy as np
 
 FIELD = "config.dataset.name"
-SPLITS = {  # their names in folders and files, in any case
+SPLITS = ("train", "validation", "test")
+SPLIT_NAMES = {  # in folders and files, in any case
     "train": ("train", "training"),
     "test": ("test", "testing"),
     "validation": ("validation", "valid", "val", "dev"),
