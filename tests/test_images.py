@@ -1,16 +1,19 @@
 """What of an image's content is kept, and what is refused or said; in folders, arrays, predict."""
 
+import random
 import struct
 import zlib
 
 import numpy as np
 import pytest
+from mutations import mutated
 from PIL import Image, ImageDraw
 from sklearn.datasets import load_digits
 from stages import refuses
 
 from kdjax.data import DatasetSpec, arrays, load
 from kdjax.data.images import ORIENTATION, decode, header, read_images
+from kdjax.rules import InputError
 
 IMAGES = (load_digits().images * 15).astype(np.uint8)
 
@@ -143,6 +146,23 @@ def test_the_shape_of_a_turned_image_is_that_of_its_pixels(tmp_path, suffix):
     assert header(path, "").shape == (20, 10)
     found = decode([path], True, (), "")[0, ..., 0].astype(int)
     np.testing.assert_allclose(found, pixels.T[:, ::-1], atol=40)
+
+
+def test_a_png_that_is_damaged_is_refused_or_reads_the_same(tmp_path):
+    """Its checksums tell; a JPEG has none."""
+    path, refused = tmp_path / "digit.png", 0
+    Image.fromarray(IMAGES[0].repeat(4, 0).repeat(4, 1)).save(path)
+    content, whole = path.read_bytes(), decode([path], True, (), "")
+    for seed in range(300):
+        path.write_bytes(mutated(content, random.Random(seed)))
+        try:
+            found = decode([path], True, (), "")
+        except InputError as error:
+            refused += 1
+            assert "\n" not in str(error) and "digit.png cannot be read as an image" in str(error)
+        else:
+            np.testing.assert_array_equal(found, whole)
+    assert refused > 200
 
 
 def test_an_image_that_is_too_large_says_so(tmp_path, monkeypatch):

@@ -100,9 +100,15 @@ def read_images(paths: str | Path | Iterable[str | Path], shape: tuple[int, ...]
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
     """The image of a file, by a handle: of a path, Pillow 13 reads a turned, uncompressed TIFF with
-    height and width in each other's place."""
-    with path.open("rb") as file, Image.open(file) as image:
-        yield image
+    height and width in each other's place. A PNG is held against its checksums, which Pillow does
+    not look at when it reads the pixels."""
+    with path.open("rb") as file:
+        with Image.open(file) as image:
+            if image.format == "PNG":
+                image.verify()
+        file.seek(0)
+        with Image.open(file) as image:
+            yield image
 
 
 def _opaque(image: Image.Image) -> Image.Image:
