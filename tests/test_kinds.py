@@ -13,6 +13,7 @@ import kdjax
 from configs import ensemble_to_one, kinds
 from kdjax.config import Facts, file, look, parse, stage
 from kdjax.data import DatasetSpec, load, suitable_size
+from kdjax.report import figures
 
 CONFIG = "configs/ensemble_to_one.py"
 
@@ -195,7 +196,10 @@ def test_sets_of_tfds_are_scaled(tmp_path):
 
 
 @pytest.mark.slow
-def test_columns_as_they_come_are_learnt_and_the_recipe_is_told(wine, tmp_path, capsys):
+def test_columns_as_they_come_are_learnt_and_the_recipe_is_told(
+    wine, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(figures, "of_report", lambda _: {})
     config = ensemble_to_one.get_config(wine)
     for each in config.stages.values():
         each.update(steps=200, chunk=100, members=dict(seed=3))

@@ -209,7 +209,7 @@ def test_a_run_needs_no_output_and_paths_may_begin_at_home(tmp_path):
     tiny = written(tmp_path / "home", TINY)
     arguments = f"--config {tiny} --workdir=~/run --config.stages.teachers.steps=1e1"
     done = subprocess.run(
-        f"exec {sys.executable} -m kdjax.main {arguments} >&-",
+        f"exec {sys.executable} -m undrawn {arguments} >&-",
         shell=True,
         cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": PATH, "HOME": str(tmp_path / "home")},
@@ -224,7 +224,7 @@ def test_a_run_needs_no_output_and_paths_may_begin_at_home(tmp_path):
 @pytest.mark.slow
 def test_a_run_goes_on_where_nobody_reads_its_output_any_more(tmp_path):
     """As with 2>&1 | head -1."""
-    command = [sys.executable, "-m", "kdjax.main", "--config", written(tmp_path, TINY)]
+    command = [sys.executable, "-m", "undrawn", "--config", written(tmp_path, TINY)]
     run = subprocess.Popen(
         command,
         cwd=tmp_path,

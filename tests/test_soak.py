@@ -76,9 +76,9 @@ def test_nothing_grows_over_two_hundred_chunks(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_nothing_grows_over_fifteen_stages(tmp_path, monkeypatch):
     seen = watch(monkeypatch, "counted", (0,))
-    fields = WIDE | dict(steps=1, members=dict(seed=6))
+    fields = WIDE | dict(steps=1, members=dict(seed=12))
     names = ["counted" if n in (10, 25) else "s" for n in range(26)]
     stages = {f"{name}{n}": stage(**fields) for n, name in enumerate(names)}
     made = make(stages=stages, execution=dict(devices=1))
     experiment.run_stages(made, tmp_path, after_stage=main.forget_programs(5))
-    check(seen, 6 * MEMBER, 15)
+    check(seen, 12 * MEMBER, 15)
