@@ -17,6 +17,18 @@ from kdjax.config import Facts, stage
 # batch: at most; a quarter of a smaller train split.
 # shift: pixels; nothing is flipped, for letters and signs are not what they are in a mirror.
 # seeds: members of every stage.
+IMAGES = dict(
+    large=dict(name="cnn", channels=(16, 32, 64), dense=64, norm="batch", dropout=0.25),
+    small=dict(name="cnn", channels=(8, 16, 32), dense=32, norm="batch"),
+    rates=(0.003, 0.005, 0.005),
+    decays=(0.03, 0.1, 0.03),
+    temperature=2.0,
+    batch=100,
+    epochs=30,
+    steps=(600, 1200),
+    shift=2,
+    seeds=4,
+)
 KINDS = dict(
     columns=dict(
         large=dict(name="mlp", hidden=(128, 128), dropout=0.2),
@@ -30,42 +42,13 @@ KINDS = dict(
         shift=0,
         seeds=10,
     ),
-    few_images=dict(
-        large=dict(name="cnn", channels=(16, 32, 64), dense=64, norm="batch", dropout=0.25),
-        small=dict(name="cnn", channels=(8, 16, 32), dense=32, norm="batch"),
-        rates=(0.003, 0.005, 0.005),
-        decays=(0.03, 0.1, 0.03),
-        temperature=2.0,
-        batch=50,
-        epochs=100,
-        steps=(400, 1000),
-        shift=2,
-        seeds=4,
+    few_images=IMAGES | dict(batch=50, epochs=100, steps=(400, 1000)),
+    many_classes=IMAGES
+    | dict(
+        large=IMAGES["large"] | dict(dense=128),
+        small=IMAGES["small"] | dict(dense=64),
     ),
-    many_classes=dict(
-        large=dict(name="cnn", channels=(16, 32, 64), dense=128, norm="batch", dropout=0.25),
-        small=dict(name="cnn", channels=(8, 16, 32), dense=64, norm="batch"),
-        rates=(0.003, 0.005, 0.005),
-        decays=(0.03, 0.1, 0.03),
-        temperature=2.0,
-        batch=100,
-        epochs=30,
-        steps=(600, 1200),
-        shift=2,
-        seeds=4,
-    ),
-    images=dict(
-        large=dict(name="cnn", channels=(16, 32, 64), dense=64, norm="batch", dropout=0.25),
-        small=dict(name="cnn", channels=(8, 16, 32), dense=32, norm="batch"),
-        rates=(0.003, 0.005, 0.005),
-        decays=(0.03, 0.1, 0.03),
-        temperature=2.0,
-        batch=100,
-        epochs=30,
-        steps=(600, 1200),
-        shift=2,
-        seeds=4,
-    ),
+    images=IMAGES,
 )
 OF_COLUMNS = dict(
     rates=(0.003, 0.01, 0.03), decays=(0.01, 0.1, 1.0), temperatures=(1.0, 2.0, 4.0), seeds=5

@@ -12,7 +12,7 @@ from kdjax import rules
 from kdjax.data import cache, scan, sources
 from kdjax.data.classes import alike, listed
 from kdjax.data.npz import from_npz
-from kdjax.data.sources import FIELD, RawSet, Split, numbered, printable
+from kdjax.data.sources import FIELD, RawSet, Split, numbered
 from kdjax.data.subset import TEST_KEY, VALIDATION_KEY, stratified
 from kdjax.data.tfds import from_tfds
 from kdjax.host.versions import installed
@@ -221,8 +221,8 @@ def _doubtful(splits: dict[str, Split], class_names: tuple[str, ...]) -> Iterato
     trained = set(splits["train"].labels.tolist())
     lacking = [n for c, n in enumerate(class_names) if c not in trained]
     if lacking:
-        yield f"the train split has no example of {listed([printable(n) for n in lacking])}"
-    yield from alike([printable(name) for name in class_names])
+        yield f"the train split has no example of {listed(lacking)}"
+    yield from alike(class_names)
 
 
 def _check_trained(splits: dict[str, Split], class_names: tuple[str, ...], name: str) -> None:
@@ -231,7 +231,7 @@ def _check_trained(splits: dict[str, Split], class_names: tuple[str, ...], name:
     for split in ("validation", "test"):
         lacking = np.setdiff1d(splits[split].labels, trained)
         if len(lacking):
-            untrained = listed([printable(class_names[c]) for c in lacking])
+            untrained = listed([class_names[c] for c in lacking])
             raise InputError(
                 f"{sources.FIELD} is {name!r}, whose {split} split has examples of {untrained}, of "
                 "which the train split has none; it must have some (a class needs three examples "
