@@ -47,7 +47,7 @@ def view(
       key: of this step.
 
     Returns:
-      [B, ...] float32, preprocessed. What is shifted in from outside is raw 0.
+      [B, ...] float32, preprocessed. What is shifted in from outside repeats the image's edge.
     """
     chex.assert_equal_shape_prefix([inputs, index], 1)
     if augment != AugmentSpec():
@@ -95,7 +95,5 @@ def _offset(bits: jax.Array, shift: int) -> jax.Array:
 
 
 def _take(image: jax.Array, places: jax.Array, axis: int) -> jax.Array:
-    """Rows or columns of an image; 0 for places outside it."""
-    outside = (places < 0) | (places >= image.shape[axis])
-    places = jnp.where(outside, image.shape[axis], places)
-    return jnp.take(image, places, axis=axis, mode="fill", fill_value=0)
+    """Rows or columns of an image; the nearest for places outside it."""
+    return jnp.take(image, places, axis=axis, mode="clip")
