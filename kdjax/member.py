@@ -4,6 +4,7 @@ Nothing here knows of other members or devices: `population.py` adds the members
 the devices. Axes: B batch, K teachers, C classes.
 """
 
+import dataclasses
 import functools
 import operator
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from kdjax import metrics
 from kdjax.keys import stream
 from kdjax.losses import Context, Term, ensemble_logits
 from kdjax.losses.arrays import weighted
+from kdjax.losses.term import END
 from kdjax.nets.net import Array, Net, Outputs, PyTree, Training
 
 Hparams = dict[str, jax.Array]  # a member's own numbers, and "mixing" [K], which sums to 1
@@ -52,10 +54,13 @@ class State:
 
 @flax.struct.dataclass
 class Batch:
-    """`inputs` [B, ...] float32; `labels` [B], negative where there is none."""
+    """`inputs` [B, ...] float32; `labels` [B], negative where there is none. Where each example is
+    mixed with another: `others` [B], the labels of those, and `share` [B] of the first."""
 
     inputs: jax.Array
     labels: jax.Array
+    others: jax.Array | None = None
+    share: jax.Array | None = None
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,7 @@ class Recipe:
       objective: terms by name.
       optimizer: the numbers of a member -> its optimizer.
       mean: how a member's teachers are mixed, "arithmetic" or "geometric".
+      progress: (step) -> from 0 to 1, how far the numbers that change are on their way.
       average: the decay of the member's own average, which then teaches it; None without one.
     """
 
@@ -73,6 +79,7 @@ class Recipe:
     objective: dict[str, Term]
     optimizer: Callable[[Hparams], optax.GradientTransformation]
     mean: str = "arithmetic"
+    progress: Callable[[jax.Array], jax.Array | float] = lambda step: 0.0
     average: float | None = None
 
     @property
@@ -157,11 +164,15 @@ def train_step(
     places = shards.number() * len(batch.labels) + jnp.arange(len(batch.labels))
     training = Training(places, stream(hparams["seed"], "dropout", state.step), shards.mean)
 
+    progress = recipe.progress(state.step)
+
     def loss_of(trained: tuple[PyTree, dict[str, PyTree]]) -> tuple[jax.Array, dict[str, PyTree]]:
         params, aux = trained
         variables = {"params": params, **state.collections}
         outputs, collections = recipe.net.apply(variables, batch.inputs, training, recipe.taps)
-        return _objective(recipe, shards, outputs, teacher, batch, hparams, aux), collections
+        return _objective(
+            recipe, shards, outputs, teacher, batch, hparams, aux, progress
+        ), collections
 
     trained = state.params, state.aux
     (loss, collections), gradient = jax.value_and_grad(loss_of, has_aux=True)(trained)
@@ -195,6 +206,7 @@ def _objective(
     batch: Batch,
     hparams: Hparams,
     aux: dict[str, PyTree],
+    progress: jax.Array | float,
 ) -> jax.Array:
     """The weighted sum of the terms, a scalar: the mean over the examples of those that have a loss
     for each, and those of the whole batch, scalars or a loss for each of its gathered examples."""
@@ -209,7 +221,7 @@ def _objective(
     each: list[jax.Array] = []
     whole: list[jax.Array] = []
     for name, term in recipe.objective.items():
-        numbers = numbers_of(name, term, hparams)
+        numbers = numbers_of(name, term, hparams, progress)
         trained = functools.partial(_trained, numbers["weight"])
         context = Context(
             student=jax.tree.map(trained, student),
@@ -222,6 +234,12 @@ def _objective(
             gather=shards.gather,
         )
         value = jnp.asarray(term.function(term.needed(context)))
+        if batch.share is not None and batch.others is not None and "labels" in term.needs:
+            of_others = dataclasses.replace(context, labels=batch.others)
+            other = term.function(term.needed(of_others))
+            mine = value.shape == batch.share.shape
+            share = batch.share if mine else shards.gather(batch.share)
+            value = share * value + (1 - share) * other
         value = weighted(numbers["weight"], value)
         if value.shape == batch.labels.shape:
             each.append(value)
@@ -236,10 +254,16 @@ def _trained(weight: jax.Array, x: jax.Array) -> jax.Array:
     return jnp.where(weight == 0, jax.lax.stop_gradient(x), x)
 
 
-def numbers_of(name: str, term: Term, hparams: Hparams) -> Hparams:
-    """The numbers that a term reads: its own, or the stage's temperature."""
-    own = {h: hparams.get(f"{name}.{h}", hparams.get(h)) for h in ("weight", *term.hparams)}
-    return {h: value for h, value in own.items() if value is not None}
+def numbers_of(name: str, term: Term, hparams: Hparams, progress: jax.Array | float) -> Hparams:
+    """The numbers that a term reads: its own, or the stage's temperature, each as far on its way to
+    its end, where it has one, as `progress` from 0 to 1 says."""
+    found = {}
+    for number in ("weight", *term.hparams):
+        value = hparams.get(f"{name}.{number}", hparams.get(number))
+        end = hparams.get(f"{name}.{number}{END}")
+        if value is not None:
+            found[number] = value if end is None else value + progress * (end - value)
+    return found
 
 
 def predict(net: Net, variables: dict[str, PyTree], inputs: jax.Array) -> jax.Array:

@@ -51,6 +51,11 @@ def check_objective(
                 f"{here} gives {found} for a batch of {size} examples; it must be floating, one "
                 "number for each example or one for the batch"
             )
+        if stage.augment.mixes and "labels" in part.term.needs and value.shape == ():
+            raise InputError(
+                f"{here} gives one number for a batch, and reads labels; it must give one for each "
+                f"example where the augment is {stage.augment}, for each has two labels then"
+            )
         splits = splits and _splits(part, student, teacher, dataset)
     return splits
 
