@@ -140,7 +140,7 @@ def describe(setup: Setup) -> str:
         f"{stage.name}: {nets} of {cost.parameters(setup.one.params):,} parameters, {epochs} of "
         f"{examples:,} examples{some}"
         + f", taught by {', '.join(whom)}" * bool(whom)
-        + ", batches not split over devices" * (not job.splits)
+        + ", each batch on one device" * (not job.splits)
     )
 
 
