@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from kdjax import data, evaluation, findings, report
+from kdjax import chosen, data, evaluation, findings, report
 from kdjax.config import parse
 from kdjax.config.parse import mapping
 from kdjax.config.spec import ExperimentSpec, plain
@@ -142,6 +142,12 @@ def _train_all(
 
     found = []
     for number, job in enumerate(jobs):
+        if job.stage.numbers_from:
+            source = next(j.stage for j in jobs if j.stage.name == job.stage.numbers_from)
+            numbers = chosen.best_numbers(source, stages[source.name])
+            job = dataclasses.replace(job, stage=chosen.with_numbers(job.stage, numbers))
+            shown = ", ".join(f"{name}={value:g}" for name, value in numbers.items())
+            say(f"{job.stage.name}: takes {shown} of {source.name}")
         if processes.broadcast_int(job.status == "done"):
             say(f"{job.stage.name}: done before")
         else:
@@ -157,7 +163,8 @@ def _train_all(
         for line in findings.warnings(found[-1], spec.evaluate):
             say(wrapped(line))
         later = jobs[number + 1 :]
-        if not later or any(name in (*other.teachers, other.init_from) for other in later):
+        sources = [(*j.teachers, j.init_from, j.stage.numbers_from) for j in later]
+        if not later or any(name in each for each in sources):
             stages[name] = opened
     return stages, found
 

@@ -15,13 +15,12 @@ from kdjax.drawing import (
     new_figure,
     tidy,
 )
+from kdjax.pictures import mistakes, soft_targets
 from kdjax.report.figures import (
     errors_against_parameters,
     missing_classes,
-    mistakes,
     of_report,
     reliability,
-    soft_targets,
     sweep,
     training_curves,
 )

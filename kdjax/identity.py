@@ -46,6 +46,10 @@ def of_stage(
         else:
             sources[another(teacher.name, sources)] = plain(teacher.identity)
     fields["teacher"], fields["model"] = list(sources), model
+    if stage.numbers_from:
+        sources[another(f"numbers {stage.numbers_from}", sources)] = earlier[stage.numbers_from]
+    else:
+        del fields["numbers_from"]
     for part in fields["objective"]:
         part |= terms.get(part["name"], {})
     if init is not None:

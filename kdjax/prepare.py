@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kdjax import class_map, fit, identity, nets, parallel
+from kdjax.chosen import check_numbers_from
 from kdjax.class_map import ClassMap
 from kdjax.config.spec import ExperimentSpec, StageSpec, grid, plain, weighs_labels
 from kdjax.data import Dataset, subset
@@ -142,6 +143,7 @@ def _job(
     known: Known,
 ) -> Job:
     path = f"config.stages.{stage.name}"
+    check_numbers_from(stage, {n: job.stage for n, job in earlier.items()}, path)
     check_augment(stage.augment, dataset.input_shape, f"{path}.augment")
     net = stage.model.net or nets.build(
         {"name": stage.model.name, **dict(stage.model.arguments)}, dataset.classes, f"{path}.model"

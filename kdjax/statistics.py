@@ -1,7 +1,7 @@
 """Statistics over members: mean and s.d., the difference of two groups, and what it tells."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TypedDict
 
 import numpy as np
@@ -19,12 +19,14 @@ class Statistics(TypedDict):
 
 
 class Difference(TypedDict):
-    """Of two means: the first less the second, its standard error, the one over the other (None
-    for what cannot be said), and whether the first is better, worse or not told apart."""
+    """Of two means: the first less the second, its standard error, the one over the other, and the
+    probability of one as large where there is no difference (None for what cannot be said); and
+    whether the first is better, worse or not told apart."""
 
     mean: float | None
     standard_error: float | None
     ratio: float | None
+    p_value: float | None
     verdict: str
 
 
@@ -51,14 +53,30 @@ def difference(a: Statistics, b: Statistics, more_is_better: bool = False) -> Di
     mean = None if x is None or y is None else x - y
     (e, m), (f, n) = _squared_error(a), _squared_error(b)
     if mean is None or e is None or f is None:
-        return {"mean": mean, "standard_error": None, "ratio": None, "verdict": ALIKE}
-    error, verdict = math.sqrt(e + f), WORSE
-    if abs(mean) <= _quantile([(e, m), (f, n)]) * error:
-        verdict = ALIKE
-    elif (mean > 0) == more_is_better:
-        verdict = BETTER
+        return Difference(mean=mean, standard_error=None, ratio=None, p_value=None, verdict=ALIKE)
+    error = math.sqrt(e + f)
     ratio = mean / error if error else None
-    return {"mean": mean, "standard_error": error, "ratio": ratio, "verdict": verdict}
+    p_value = float(mean == 0) if ratio is None else _p_value(ratio, [(e, m), (f, n)])
+    verdict = ALIKE if p_value > 1 - LEVEL else _side(mean, more_is_better)
+    return Difference(
+        mean=mean, standard_error=error, ratio=ratio, p_value=p_value, verdict=verdict
+    )
+
+
+def holm(found: Sequence[Difference]) -> list[Difference]:
+    """Differences of one family, of which none is told apart that could be chance among so many:
+    with a probability of LEVEL all that are told apart differ (Holm 1979)."""
+    known = [i for i, each in enumerate(found) if each["p_value"] is not None]
+    adjusted, highest = list(found), 0.0
+    for rank, i in enumerate(sorted(known, key=lambda i: found[i]["p_value"] or 0.0)):
+        highest = max(highest, (len(known) - rank) * (found[i]["p_value"] or 0.0))
+        if highest > 1 - LEVEL:
+            adjusted[i] = Difference(**{**found[i], "verdict": ALIKE})
+    return adjusted
+
+
+def _side(mean: float, more_is_better: bool) -> str:
+    return BETTER if (mean > 0) == more_is_better else WORSE
 
 
 def _squared_error(found: Statistics) -> tuple[float | None, int]:
@@ -67,10 +85,10 @@ def _squared_error(found: Statistics) -> tuple[float | None, int]:
     return None if found["std"] is None else found["std"] ** 2 / count, count
 
 
-def _quantile(errors: list[tuple[float, int]]) -> float:
-    """Of Student's t, with the degrees of freedom by Welch and Satterthwaite."""
-    from scipy.special import stdtrit  # here, for only a report needs it
+def _p_value(ratio: float, errors: list[tuple[float, int]]) -> float:
+    """Two-sided, of Student's t, with the degrees of freedom by Welch and Satterthwaite."""
+    from scipy.special import stdtr  # here, for only a report needs it
 
     parts = sum(error**2 / (count - 1) for error, count in errors if error)
     freedom = sum(error for error, _ in errors) ** 2 / parts if parts else math.inf
-    return float(stdtrit(freedom, (1 + LEVEL) / 2))
+    return float(2 * stdtr(freedom, -abs(ratio)))

@@ -154,6 +154,30 @@ def test_differences_are_from_the_best_cell_of_a_grid():
     assert [cell.split(" ")[0] for cell in column[:3]] == ["-9.5", "-", "-24.0"]
 
 
+def test_ways_to_teach_are_compared_with_plain_distillation_by_pairs():
+    """By pairs of seeds, each verdict as one of several (Holm)."""
+    ways = {"plain": BASELINE, "better": [b - 3 for b in BASELINE], "like": [*reversed(BASELINE)]}
+    ways["better"][0] += 1
+    rows = [row(name, errors) for name, errors in ways.items()]
+    terms = dict(plain=["kl_divergence", "cross_entropy"], better=["dkd"], like=["dist"])
+    stages = {
+        name: {"objective": [{"source": source} for source in sources]}
+        for name, sources in terms.items()
+    }
+    given = dataclasses.replace(
+        a_report(row("labels", STUDENT), *rows), taught=frozenset(terms), config={"stages": stages}
+    )
+    assert given.plain is given.row("plain")
+    found = table(said(given)["Differences"])["fewer errors than plain"]
+    gaps = np.subtract(BASELINE, ways["better"])
+    error = gaps.std(ddof=1) / np.sqrt(len(gaps))
+    assert found[:3] == ["-", "-", f"{gaps.mean():+.1f} ± {error:.1f}, better"]
+    assert found[3].endswith("not told apart")
+    stages["other"] = {"numbers_from": "plain", "objective": []}
+    chosen = dataclasses.replace(given, config={"stages": stages})
+    assert "plain" not in {row.stage for row in chosen.representatives}
+
+
 def test_one_member_tells_no_difference():
     found = table(said(a_report(row("baseline", [24]), row("distilled", STUDENT)))["Differences"])
     assert found["fewer errors than baseline"] == ["-", "-6.0, not told apart"]

@@ -23,7 +23,7 @@ from reports import (
 from kdjax import report
 from kdjax.host import files as host_files
 from kdjax.report import METRICS, page, rows, words
-from kdjax.statistics import summarise
+from kdjax.statistics import Difference, holm, summarise
 
 
 class TestSummarise:
@@ -78,12 +78,32 @@ class TestDifference:
         gap = np.mean(BASELINE) - np.mean(STUDENT)
         assert found["mean"] == pytest.approx(gap / 797)
 
+    def test_the_p_value_is_that_of_scipy(self):
+        a, b = [30, 33, 34, 40], [31, 28, 29, 27, 30]
+        found = a_report(row("a", a), row("b", b)).difference("a", "b")["p_value"]
+        assert found == pytest.approx(scipy.stats.ttest_ind(a, b, equal_var=False).pvalue)
+        both = a_report(row("a", a), row("b", b[:4]))
+        paired = both.difference("a", "b", paired=True)["p_value"]
+        assert paired == pytest.approx(scipy.stats.ttest_rel(a, b[:4]).pvalue)
+
+    def test_many_differences_are_told_apart_by_holm(self):
+        gap = lambda p: Difference(
+            mean=-1.0, standard_error=1.0, ratio=-1.0, p_value=p, verdict="better"
+        )
+        told = lambda *ps: [g["verdict"] == "better" for g in holm([gap(p) for p in ps])]
+        assert told(0.04) == [True] and told(0.04, 0.04) == [False, False]
+        assert told(0.04, 0.02) == [True, True] and told(0.03, 0.01, 0.9) == [False, True, False]
+        assert told(0.02, 0.02, 0.02) == [False, False, False]  # three times 0.02
+        assert holm([]) == []
+
     def test_says_what_it_cannot_say(self):
         single = a_report(row("a", [30]), row("b", [21, 25])).difference("a", "b")
-        nothing = {"standard_error": None, "ratio": None, "verdict": "not told apart"}
+        nothing = {"standard_error": None, "ratio": None, "p_value": None}
+        nothing |= {"verdict": "not told apart"}
         assert single == {"mean": 7.0} | nothing
         same = a_report(row("a", [3, 3]), row("b", [2, 2])).difference("a", "b")
-        assert same == {"mean": 1.0, "standard_error": 0.0, "ratio": None, "verdict": "worse"}
+        sure = {"standard_error": 0.0, "ratio": None, "p_value": 0.0, "verdict": "worse"}
+        assert same == {"mean": 1.0} | sure
         lost = a_report(row("a", [None, None]), row("b", [2, 2])).difference("a", "b")
         assert lost == {"mean": None} | nothing
         assert small().difference("distilled", "teachers", "teacher_kl")["mean"] is None
@@ -247,7 +267,7 @@ class TestWrite:
 
     def test_what_json_cannot_say_is_an_error(self, tmp_path):
         with pytest.raises(TypeError):
-            report.write(a_report(config={"dataset": {1}}), tmp_path)
+            report.write(a_report(config={"name": {1}}), tmp_path)
         assert "report.json" not in files(tmp_path)
 
     def test_all_members_diverged(self, tmp_path):

@@ -106,6 +106,8 @@ class StageSpec:
     mixing: str = rules.field("all", rules.one_of(("all", "one_to_one", "best")))
     #: The stage whose variables the members start from, member by member; "" for none.
     init_from: str | Stage = rules.field("", START)
+    #: An earlier stage over a grid, the numbers of whose best cell by validation errors this takes.
+    numbers_from: str = rules.field("", rules.text())
     #: How numbers of the objective with an end, such as weight_end, move to it over the steps.
     annealing: str = rules.field("linear", rules.one_of(ANNEALINGS))
     #: The temperature of every term that has none of its own.

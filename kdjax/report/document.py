@@ -8,7 +8,7 @@ import numpy as np
 from kdjax.report import table, words
 from kdjax.report.report import Report
 from kdjax.report.rows import AMONG, Row, count_members, swept
-from kdjax.statistics import summarise
+from kdjax.statistics import holm, summarise
 from kdjax.tables import Columns
 
 WORST = 20  # classes that the table of errors by class has, at most
@@ -46,13 +46,18 @@ def contents(report: Report, figures: Collection[str]) -> dict[str, Any]:
 
 
 def _differences(report: Report) -> Columns:
-    """How many fewer errors every row makes than the baseline and than the ensemble of its
-    teachers; nothing where there are none."""
-    base, rows = report.baseline, [row for row in report.rows if not row.is_ensemble and row.n]
+    """How many fewer errors every row makes than the baseline, than plain distillation, where there
+    are several other ways, and than the ensemble of its teachers; nothing where there are none."""
+    rows = [r for r in report.rows if r.n and not r.is_ensemble and r.stage not in report.choosing]
+    base, plain = report.baseline, report.plain
     columns: Columns = [("stage", [row.label for row in rows])]
     if base is not None:
         others = [None if row is base else base for row in rows]
         columns += _saved(report, rows, others, base.label)
+    ways = {row.stage for row in rows if row.stage in report.taught}
+    if plain is not None and len(ways) > 2:
+        others = [plain if row.stage in ways - {plain.stage} else None for row in rows]
+        columns += _saved(report, rows, others, plain.label)
     ensembles = [report.ensemble(row) for row in rows]
     names = {other.label for other in ensembles if other is not None}
     name = "the ensemble" if len(names) > 1 else "".join(names)
@@ -61,18 +66,14 @@ def _differences(report: Report) -> Columns:
 
 
 def _saved(report: Report, rows: list[Row], others: Sequence[Row | None], name: str) -> Columns:
-    """How many fewer errors rows make than others, ± the standard error, and the verdict."""
-
-    def cell(row: Row, other: Row | None) -> str:
-        if other is None:
-            return "-"
-        gap = report.difference(row.label, other.label)
-        error = gap["standard_error"]
-        spread = "" if error is None else f" ± {error:.1f}"
-        return f"{-(gap['mean'] or 0):+.1f}{spread}, {gap['verdict']}"
-
-    found = [cell(*pair) for pair in zip(rows, others, strict=True)]
-    return [(f"fewer errors than {name}", found)] if set(found) - {"-"} else []
+    """How many fewer errors rows make than others, ± the standard error, and the verdict; by pairs
+    of members, where both are students of the same seeds."""
+    pairs = [(row, other) for row, other in zip(rows, others, strict=True) if other is not None]
+    alike = lambda a, b: {a.stage, b.stage} <= report.taught and {*a.seeds} == {*b.seeds}
+    gaps = holm([report.difference(a.label, b.label, paired=alike(a, b)) for a, b in pairs])
+    told = map(words.compared, gaps)
+    found = ["-" if other is None else next(told) for other in others]
+    return [(f"fewer errors than {name}", found)] if gaps else []
 
 
 def _classes(report: Report) -> Columns:

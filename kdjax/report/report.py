@@ -72,8 +72,9 @@ class Report:
 
     @property
     def representatives(self) -> tuple[Row, ...]:
-        """The rows that stand for their stage in a figure; see `rows.representatives`."""
-        return representatives(self.rows)
+        """The rows that stand for their stage in a figure; see `rows.representatives`. Stages of
+        which later ones take their numbers are left out."""
+        return representatives([row for row in self.rows if row.stage not in self.choosing])
 
     @property
     def baseline(self) -> Row | None:
@@ -83,6 +84,20 @@ class Report:
         rows = [r for r in self.representatives if r.stage not in self.taught | teaching]
         rows = [r for r in rows if not r.is_ensemble]
         return next((r for r in rows if r.std("errors") is not None), rows[0] if rows else None)
+
+    @property
+    def choosing(self) -> frozenset[str]:
+        """The stages that are there for the numbers that later ones take of them."""
+        stages = self.config.get("stages", {}).values()
+        return frozenset(stage.get("numbers_from", "") for stage in stages)
+
+    @property
+    def plain(self) -> Row | None:
+        """The first row of plain distillation: of soft targets, and perhaps labels."""
+        stages, soft = self.config.get("stages", {}), {"kl_divergence", "cross_entropy"}
+        terms = lambda row: {part["source"] for part in stages[row.stage]["objective"]}
+        taught = (r for r in self.representatives if r.stage in self.taught & stages.keys())
+        return next((row for row in taught if terms(row) <= soft), None)
 
     def ensemble(self, row: Row) -> Row | None:
         """The row of the teachers of a row's stage, all together."""

@@ -6,7 +6,7 @@ from kdjax import tables
 from kdjax.report import table
 from kdjax.report.report import Report
 from kdjax.report.rows import Row
-from kdjax.statistics import Difference
+from kdjax.statistics import Difference, holm
 
 LEGEND = "± is the s.d. over the n members in the table, the standard error in a difference."
 
@@ -14,17 +14,19 @@ LEGEND = "± is the s.d. over the n members in the table, the standard error in 
 def findings(report: Report) -> list[str]:
     """A sentence for each stage with a teacher, in the cell that stands for it: what it saves
     against the baseline, or against its teachers where there is none, and its size."""
-    taught = [row for row in report.representatives if row.stage in report.taught]
-    return [line for row in taught if (line := _finding(report, row))]
+    pairs = [
+        (row, other)
+        for row in report.representatives
+        if row.stage in report.taught and row.mean("errors") is not None
+        if (other := report.baseline or report.ensemble(row)) is not None
+    ]
+    gaps = holm([report.difference(row.label, other.label) for row, other in pairs])
+    return [_finding(report, *pair, gap) for pair, gap in zip(pairs, gaps, strict=True)]
 
 
-def _finding(report: Report, row: Row) -> str:
-    other = report.baseline or report.ensemble(row)
-    if other is None or row.mean("errors") is None:
-        return ""
-    gap = report.difference(row.label, other.label)
-    compared = f"than {other.label} ({table.mean_errors(other)})"
-    parts = [f"{saved(gap)} {compared}", *_size(report, row)]
+def _finding(report: Report, row: Row, other: Row, gap: Difference) -> str:
+    whom = f"than {other.label} ({table.mean_errors(other)})"
+    parts = [f"{saved(gap)} {whom}", *_size(report, row)]
     return f"{row.label}: {', '.join(parts)}: {gap['verdict']}"
 
 
@@ -33,6 +35,12 @@ def saved(gap: Difference) -> str:
     mean, error = gap["mean"] or 0.0, gap["standard_error"]
     count = f"{abs(mean):.1f}" + ("" if error is None else f" ± {error:.1f}")
     return f"{count} {'fewer' if mean <= 0 else 'more'} errors"
+
+
+def compared(gap: Difference) -> str:
+    """The same in a table: "+3.5 ± 0.9, better"."""
+    mean, error = gap["mean"] or 0.0, gap["standard_error"]
+    return f"{-mean:+.1f}" + ("" if error is None else f" ± {error:.1f}") + f", {gap['verdict']}"
 
 
 def _size(report: Report, row: Row) -> list[str]:
