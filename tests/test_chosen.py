@@ -62,7 +62,7 @@ def test_the_stage_is_the_one_that_is_given_those_numbers(workdir, tmp_path, und
 
 
 def test_another_grid_makes_another_stage(workdir):
-    with refuses("fresh", "seed"):
+    with refuses("grid has other settings (stage.members"):
         kdjax.run(made(members=GRID["members"] | dict(seed=1)), workdir, quiet=True)
 
 
