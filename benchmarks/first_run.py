@@ -39,7 +39,8 @@ Splits = dict[str, tuple[np.ndarray, np.ndarray]]
 def row(data: str, workdir: Path) -> dict[str, str]:
     """A line of the table."""
     name, *fields = data.split(",")
-    dataset = dict(field.split("=", 1) for field in fields)
+    given = dict(field.split("=", 1) for field in fields)
+    dataset = {name: int(value) if value.isdigit() else value for name, value in given.items()}
     config = ensemble_to_one.get_config(dataset=dict(name=name, **dataset))
     started, used = time.monotonic(), time.process_time()
     report = kdjax.run(config, workdir / Path(name).stem)

@@ -1,8 +1,7 @@
 """The stages of a data set of which no more is known than its kind: what is trained, and how long.
 
-The rates, decays and temperature of `columns` were chosen on validation data of three sets, by
-`ensemble_to_one.py:DATA,tune`. Those of the images are starts that no search has chosen yet;
-docs/first_run.md says what is known of them.
+The rates, decays and temperature of `columns`, and the rates of images, were chosen on validation
+data of three sets each; docs/first_run.md has the figures.
 """
 
 from typing import Any

@@ -10,6 +10,7 @@ import numpy as np
 from kdjax import logits_file, nets, parallel
 from kdjax.config.spec import StageSpec, grid, plain
 from kdjax.data import Dataset, difference, fetch, numbered, scan
+from kdjax.data.given import check_columns
 from kdjax.host import memory
 from kdjax.nets.net import Array, Net, Variables
 from kdjax.nets.trees import Form
@@ -47,6 +48,8 @@ def check_fit(
                 f"{says}, whose {what} {there} differs from this data set's {here}; the two must "
                 "be equal"
             )
+    known = opened.meta.get("columns") or ()
+    check_columns(f"{says}, whose inputs", known, dataset.columns, "this data set")
     (low, high), here = accepted(opened.meta), dataset.input_range
     if here and not (low <= here[0] and here[1] <= high):
         raise InputError(

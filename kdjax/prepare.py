@@ -282,7 +282,7 @@ def _fitted(teacher: Teacher, dataset: Dataset, chosen: ClassMap, path: str) -> 
         fit.check_agreement(fitted, dataset, path)
     elif fitted.scope == "batch" and not fitted.stages:
         fitted = fit.traced(fitted, dataset, path)
-        fit.check_unscaled(fitted, dataset, path)
+        fit.check_unscaled(teacher, dataset, path)
     return fitted
 
 

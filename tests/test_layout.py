@@ -102,7 +102,7 @@ def test_a_picture_of_a_train_is_a_class_and_so_are_folders_in_folders(tmp_path)
 def test_a_class_that_the_test_lacks_is_said(tmp_path):
     tree(tmp_path, ("train/cat", "train/dog", "test/dog"))
     dataset = opened(tmp_path)
-    assert dataset.notes == ("the test split has no example of cat",)
+    assert dataset.notes == ("the test split has no example of 'cat'",)
     np.testing.assert_array_equal(dataset.splits["test"].labels, 1)
 
 

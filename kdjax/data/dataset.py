@@ -3,7 +3,7 @@
 NumPy only. Axes: n or N examples of a split, b of a part of it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -109,7 +109,7 @@ def load(
     splits |= _validation(spec, splits, DIGITS_VALIDATION if digits else 0)
     splits, notes = _without_copies(spec, splits)
     _check_trained(splits, raw.class_names, spec.name)
-    notes += tuple(_doubtful(splits, raw.class_names))
+    notes += tuple(_doubtful(splits, raw.class_names, raw.splits))
     for split, examples in splits.items():
         if not len(examples):
             raise InputError(
@@ -182,8 +182,9 @@ def _unscaled(
             "config.dataset.normalize='standard' scales them by what they are"
         )
         return (says,) * (max(-low, high) > scan.LARGE)
-    most = scan.largest(splits.values(), scan.DARK)
-    if most > scan.DARK or high == 1:
+    dark = int(high) // 4
+    most = scan.largest(splits.values(), dark)
+    if most > dark or high == 1:
         return ()
     return (
         f"the inputs reach {most} of {high:.0f}, by which they are divided; "
@@ -216,12 +217,16 @@ def _without_copies(
     return splits | kept, (f"{says}, and are left out", *notes)
 
 
-def _doubtful(splits: dict[str, Split], class_names: tuple[str, ...]) -> Iterator[str]:
-    """What is said of classes that have no training example, or the name of another."""
-    trained = set(splits["train"].labels.tolist())
-    lacking = [n for c, n in enumerate(class_names) if c not in trained]
-    if lacking:
-        yield f"the train split has no example of {listed(lacking)}"
+def _doubtful(
+    splits: dict[str, Split], class_names: tuple[str, ...], own: Collection[str]
+) -> Iterator[str]:
+    """What is said of classes that have no example in the train split, or in a split that the set
+    has of its own, or that have the name of another."""
+    for split in ("train", *(name for name in splits if name in own and name != "train")):
+        there = set(splits[split].labels.tolist())
+        lacking = [n for c, n in enumerate(class_names) if c not in there]
+        if lacking:
+            yield f"the {split} split has no example of {listed(lacking)}"
     yield from alike(class_names)
 
 

@@ -16,6 +16,7 @@ from kdjax.host import files
 from kdjax.rules import InputError
 
 ORIENTATION, TURNED = 0x0112, (5, 6, 7, 8)  # height and width change places; of TIFF, Pillow does
+TIFF_BITS = 258  # the tag of how many bits each channel has
 GREY, COLOURED = ("1", "L", "LA"), ("P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")  # eight bits each
 ONE_PICTURE = ("MPO",)  # of cameras: what comes after the first frame is made from it
 
@@ -124,9 +125,12 @@ def _check_mode(image: Image.Image) -> None:
         raise ValueError(f"its mode is {image.mode}; it must be {', '.join(GREY + COLOURED)}")
     tiles = getattr(image, "tile", ())  # how the file stores it; Pillow drops half of 16 bits
     stored = tiles[0].args if tiles else ""
-    mode = stored if isinstance(stored, str) else str(next(iter(stored), ""))
-    if re.search(r";16\w", mode):  # BGR;16 is of 16 bits in all
-        raise ValueError("it has 16 bits a channel; it must have 8")
+    stored = (stored,) if isinstance(stored, str) else tuple(stored)
+    deep = re.search(r";16\w", str(next(iter(stored), "")))  # BGR;16 is of 16 bits in all
+    bits = getattr(image, "tag_v2", {}).get(TIFF_BITS, ())  # of each channel
+    most = stored[1] if image.format == "PPM" and len(stored) > 1 else 0  # the largest value
+    if deep or max(bits, default=8) > 8 or most > 255:
+        raise ValueError("it has more than 8 bits a channel; it must have 8")
 
 
 def _why(path: Path, error: Exception) -> str:

@@ -136,7 +136,8 @@ def _inputs(says: str, inputs: np.ndarray, copy: bool) -> np.ndarray:
     if inputs.dtype == np.uint8:
         return shaped(inputs.copy() if copy else inputs)
     if not issubdtype(inputs.dtype, np.floating):
-        raise InputError(f"{says} are {inputs.dtype}; they must be uint8 or float")
+        hint = ', as .astype("float32") makes them' * (inputs.dtype.kind in "iub")
+        raise InputError(f"{says} are {inputs.dtype}; they must be uint8 or float{hint}")
     return shaped(finite(says, inputs, copy))
 
 
@@ -210,6 +211,11 @@ def _number(
             raise InputError(f"{says}{told}; all must be integers, or all text")
         return _number_text(says, labels, names)
     train = labels["train"]
+    if names is not None and names != numbered(len(names)) and {*names} == {*numbered(len(names))}:
+        raise InputError(
+            f"{says}train_labels are numbers, and class_names {shown(', '.join(names))} the same "
+            "numbers in another order; the labels must be text, or the names in order"
+        )
     classes = int(train.max()) + 1 if names is None else len(names)
     if names is None and not 2 <= classes <= len(train):
         raise InputError(

@@ -196,9 +196,21 @@ def _check_classes(
 
 
 def _check_no_splits(classes: list[Path], says: str) -> None:
-    """Classes with the same folders in all of them and no images beside are splits of some name."""
+    """Folders that are no classes: with the same folders in all of them and no images beside they
+    are splits of some name, and one with a train and a test folder holds splits."""
     entries = [_entries(path) for path in classes]
     inner = [{path.name for path in within if path.is_dir()} for within in entries]
+    for path, within in zip(classes, inner, strict=True):
+        named = {
+            s: [n for n in sorted(within) if n.casefold() in SPLIT_NAMES[s]] for s in SPLIT_NAMES
+        }
+        if named["train"] and (named["test"] or named["validation"]):
+            both = [names[0] for names in named.values() if names]
+            raise InputError(
+                f"{says}, whose {printable(path.name)} has the folders {' and '.join(both)}, which "
+                "are named as splits; splits must stand above the classes, such as "
+                f"{both[0]}/{printable(path.name)}/"
+            )
     shared = sorted(set.intersection(*inner))
     if len(shared) > 1 and not any(map(_is_image, itertools.chain(*entries))):
         names = ", ".join(printable(path.name) for path in classes[:4])
@@ -243,7 +255,7 @@ def _notes(
     names: list[str],
     beside: list[Path],
 ) -> Iterator[str]:
-    """What is not read, and classes that a split lacks."""
+    """What is not read."""
     read = {path for paths, _ in found.values() for path in paths}
     files = [p for p in walk(root, real(root.parent)) if not p.is_dir() and p not in read]
     kinds = Counter(p.suffix.lower() or "without suffix" for p in files if not _is_image(p))
@@ -257,10 +269,6 @@ def _notes(
     parts += [f"{loose} images in no folder of a class"] * bool(loose)
     if parts:
         yield f"not read: {', '.join(parts)}"
-    for split, (_, labels) in found.items():
-        lacking = [printable(n) for c, n in enumerate(names) if c not in labels]
-        if lacking:
-            yield f"the {split} split has no example of {', '.join(lacking)}"
 
 
 def _is_image(path: Path) -> bool:

@@ -10,9 +10,8 @@ from kdjax.data.sources import Split
 
 BATCH = 1000  # examples in memory at once
 LARGE = 20  # the largest float that is not said to be unscaled
-APART = 100  # how many times the range of a split may be that of another
+APART = 10  # how many times the range of a split may be that of another
 LIMIT = 2**31  # bytes of a set whose copies are counted unasked: a second or two
-DARK = 64  # the largest value of bytes that is said to be small
 
 
 def parts(split: Split) -> Iterator[np.ndarray]:

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 from safetensors.numpy import save
 
+from kdjax.data import one_line
 from kdjax.nets import export
 from kdjax.nets.net import Array, Variables
 from kdjax.raw import accepted
@@ -114,9 +115,8 @@ def run_onnx(data: bytes, says: str) -> Call:
     try:
         session = onnxruntime.InferenceSession(data, options, ["CPUExecutionProvider"])
     except Exception as error:  # whatever the runtime lacks
-        why = " ".join(str(error).split())[:200]
         raise InputError(
-            f"{says} cannot be run as ONNX ({why}); onnx=False leaves that form out"
+            f"{says} cannot be run as ONNX ({one_line(error)}); onnx=False leaves that form out"
         ) from error
     return lambda inputs: session.run(["logits"], {"inputs": inputs})[0]
 
@@ -144,8 +144,9 @@ def largest_difference(ours: Call, other: Call, meta: Mapping[str, Any], says: s
         try:
             here, there = ours(inputs), other(inputs)
         except Exception as error:  # whatever a runtime raises
-            why = " ".join(str(error).split())[:200]
-            raise InputError(f"{says} does not run on {count} examples ({why})") from error
+            raise InputError(
+                f"{says} does not run on {count} examples ({one_line(error)})"
+            ) from error
         if here.shape != there.shape:
             raise InputError(f"{says} gives logits {there.shape}, which must be {here.shape}")
         same = (here == there) | (np.isnan(here) & np.isnan(there))  # masked classes, too
