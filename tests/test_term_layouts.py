@@ -1,4 +1,4 @@
-"""Every term of logits trains on the digits, alike on every layout of devices and in one program."""
+"""Every term of logits trains on the digits, alike on every layout of devices."""
 
 import jax
 import numpy as np
@@ -58,7 +58,7 @@ def test_every_row_is_the_same_on_every_layout(layout, trained, on_one_device):
     other_state, other_loss = trained(layout)
     np.testing.assert_allclose(other_loss, loss, rtol=1e-3, atol=1e-4)
     trees = (jax.tree.leaves(s.params) for s in (other_state, state))
-    for x, y in zip(*trees, strict=True):  # AdamW divides a gradient near 0, and its rounding, by it
+    for x, y in zip(*trees, strict=True):  # AdamW divides a gradient near 0, and its rounding
         np.testing.assert_allclose(x, y, atol=2e-3)
 
 

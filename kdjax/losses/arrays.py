@@ -60,7 +60,7 @@ def relative_entropy(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
 
 
 def log_total(log_p: jax.Array, of: jax.Array) -> jax.Array:
-    """The logarithm of the total probability of some classes: [..., C] and truths [..., C] -> [...].
+    """The logarithm of the total probability of some classes, [..., C] and truths [..., C]: [...].
 
     It is -inf, with a gradient of 0, where those classes have none.
     """

@@ -80,7 +80,8 @@ def skew_kl(
     """T^2 KL(t || a t + (1 - a) s) of teacher t and student s (DistiLLM, arXiv 2402.03898).
 
     With the skew a above 0 it is at most -T^2 log(a), also where the student lacks a class. Its
-    gradient falls with 1 - a, so that the weight must be tuned anew. At a = 0 it is `kl_divergence`.
+    gradient falls with 1 - a, so that the weight must be tuned anew. Without skew it is
+    `kl_divergence`.
 
     Args:
       student_logits, teacher_logits: [..., C].

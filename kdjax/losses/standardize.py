@@ -55,7 +55,9 @@ def standardized(term: Term) -> Term:
     """
     check(Rule("a Term", lambda value: isinstance(value, Term)), "term", term)
     if "targets" not in term.needs:
-        raise InputError(f"term is {term.label!r}, which needs no targets; it must be one that does")
+        raise InputError(
+            f"term is {term.label!r}, which needs no targets; it must be one that does"
+        )
 
     def function(context: Context) -> jax.Array:
         student = context.student._replace(logits=standardize(context.student.logits))

@@ -10,7 +10,6 @@ from kdjax.losses.decoupled import dkd, hard_label, nkd, virtual_teacher
 from kdjax.losses.divergences import (
     jensen_shannon,
     log_softmax_l2,
-    multi_temperature,
     reverse_kl,
     skew_kl,
     top_k_kl,
