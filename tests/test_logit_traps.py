@@ -205,7 +205,9 @@ def test_what_needs_no_targets_is_not_standardised():
 
 def plain_dist(z, v, t, beta, gamma):
     s, p = softmax(z / t), softmax(v / t)
-    correlation = lambda x, y: np.array([np.corrcoef(a, b)[0, 1] for a, b in zip(x, y)])  # noqa: B905
+    correlation = lambda x, y: np.array(
+        [np.corrcoef(a, b)[0, 1] for a, b in zip(x, y, strict=True)]
+    )
     rows, columns = correlation(s, p), correlation(s.T, p.T)
     return t**2 * (beta * (1 - rows.mean()) + gamma * (1 - columns.mean()))
 
