@@ -8,7 +8,7 @@ from kdjax.class_map import ClassMap
 from kdjax.config.spec import ExperimentSpec, StageSpec
 from kdjax.data import DatasetSpec, SubsetSpec
 from kdjax.losses import TERMS, Term
-from kdjax.nets import NETS
+from kdjax.nets import NETS, calls
 from kdjax.optim import OptimizerSpec
 from kdjax.parallel import ExecutionSpec
 from kdjax.views import AugmentSpec
@@ -61,9 +61,12 @@ def _terms() -> str:
     rows = []
     for name, row in TERMS.items():
         if not isinstance(row, Term):
+            for option in calls.parameters(row):
+                shown = f"`{option.default!r}`"
+                rows.append(f"| `{name}` | `{option.name}` | {shown} | fixed for all members |")
             row = row()
         for number, (default, rule) in row.numbers.items():
             shown = "the stage's" if default is None else f"`{default!r}`"
             rows.append(f"| `{name}` | `{number}` | {shown} | {rule.says} |")
-    head = "| term | number | default | allowed |\n| --- | --- | --- | --- |"
+    head = "| term | number or option | default | allowed |\n| --- | --- | --- | --- |"
     return "## `config.stages.NAME.objective`\n\n" + head + "\n" + "\n".join(rows)

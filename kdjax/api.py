@@ -15,7 +15,8 @@ from kdjax.config.parse import mapping
 from kdjax.config.spec import ExperimentSpec, OptimizerSpec, StageSpec, hparam_rules
 from kdjax.data import RawSet
 from kdjax.experiment import run_stages
-from kdjax.losses import Term
+from kdjax.losses import TERMS, Term
+from kdjax.nets import calls
 from kdjax.nets.net import Net
 from kdjax.rules import InputError, check, did_you_mean, shown, text
 from kdjax.stage import Stage
@@ -208,7 +209,8 @@ def _fixed(objective: Objective) -> tuple[Any, dict[str, dict[str, tuple]]]:
         numbers: dict[str, Any] = {"weight": given}
         if isinstance(given, Mapping):
             numbers = dict(given)
-        values = {k: _values(v) for k, v in numbers.items()}
+        row = None if isinstance(term, Term) else TERMS.get(term)
+        values = {k: _values(v) for k, v in numbers.items() if not calls.takes(row, k)}
         swept = {k: v for k, v in values.items() if v and all(map(_is_number, v))}
         axes |= {label: swept} if swept else {}
         rest = {k: v for k, v in numbers.items() if k not in swept}

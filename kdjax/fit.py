@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from kdjax import logits_file, nets, parallel
-from kdjax.config.spec import StageSpec, grid, plain
+from kdjax.config.spec import StageSpec, TermSpec, grid, plain
 from kdjax.data import Dataset, difference, fetch, numbered, scan
 from kdjax.data.given import check_columns
 from kdjax.host import memory
@@ -125,12 +125,20 @@ def check_unscaled(teacher: Teacher, dataset: Dataset, path: str) -> None:
 def check_masked(stage: StageSpec, teachers: tuple[str | Teacher, ...], path: str) -> None:
     """Whether the objective bears teachers without mass on some classes."""
     masked = [t for t in teachers if isinstance(t, Teacher) and t.masked]
-    if masked and any(part.source == "logit_matching" for part in stage.objective):
+    infinite = [part.name for part in stage.objective if _needs_every_class(part, stage)]
+    if masked and infinite:
         raise InputError(
-            f"{path}.objective has logit_matching, which needs the logit of every class, but the "
+            f"{path}.objective has {infinite[0]}, which needs the logit of every class, but the "
             f"teacher {masked[0].name!r} does not know {shown(', '.join(masked[0].masked))}; it "
             "must be another term, such as kl_divergence"
         )
+
+
+def _needs_every_class(part: TermSpec, stage: StageSpec) -> bool:
+    """Whether a row of the table costs infinity where a class has mass in the student alone."""
+    row = dict(part.options).get("term", part.source)
+    reverse = row == "jensen_shannon" and any(m[f"{part.name}.beta"] == 1 for m in grid(stage))
+    return row in ("logit_matching", "log_softmax_l2", "reverse_kl") or reverse
 
 
 def traced(teacher: Teacher, dataset: Dataset, path: str, taps: tuple[str, ...] = ()) -> Teacher:

@@ -189,12 +189,24 @@ def test_a_stage_without_a_teacher_has_no_classes_to_match():
         parse(dict(dataset=DATA, stages=stages))
 
 
-def test_logit_matching_needs_every_class():
+@pytest.mark.parametrize(
+    ("name", "numbers"),
+    [
+        ("logit_matching", {}),
+        ("log_softmax_l2", {}),
+        ("reverse_kl", {}),
+        ("jensen_shannon", dict(beta=1.0)),
+        ("standardized", dict(term="reverse_kl")),
+    ],
+)
+def test_a_term_that_needs_every_class_is_refused(name, numbers):
     few = kdjax.logits(LOGITS["train"][..., :9], class_names=NAMES[:9], against_labels=False)
     given = dict(class_map=dict(missing="zero"))
     assert fits(few, **given).masked == ("9",)
-    with refuses("has logit_matching, which needs the logit of every class", "does not know '9'"):
-        fits(few, objective=dict(logit_matching=1.0), **given)
+    with refuses(f"has {name}, which needs the logit of every class", "does not know '9'"):
+        fits(few, objective={name: dict(weight=1.0, **numbers)}, **given)
+    soft = dict(jensen_shannon=1.0, dkd=1.0, cross_entropy=1.0, standardized=1.0)
+    assert fits(few, objective=soft, **given).masked == ("9",)
 
 
 FEW = dict(steps=3, batch=20, seeds=2, quiet=True)

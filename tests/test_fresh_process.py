@@ -33,7 +33,7 @@ def directory(undrawn, tmp_path_factory):
     shutil.copy(mine.__file__, module)
     fields = dict(
         teacher=f"{MODULE}:machine",
-        objective={"cross_entropy": 1.0, f"{MODULE}:skew_kl": 1.0},
+        objective={"cross_entropy": 1.0, f"{MODULE}:skew_reverse_kl": 1.0},
         steps=6,
         members=dict(seed=2),
     )

@@ -85,8 +85,8 @@ def test_a_batch_is_split_where_no_term_depends_on_the_rest_of_its_part(function
 
 
 def test_the_terms_of_the_table_and_of_the_example_may_be_split():
-    soft = dict(kl_divergence=1.0, soft_cross_entropy=1.0, logit_matching=1.0, cross_entropy=1.0)
-    assert splits(soft | {mine.skew_kl: 1.0, mine.dist: 1.0}, teacher=mine.machine)
+    mine_too = {mine.skew_reverse_kl: 1.0, mine.class_relation: 1.0}
+    assert splits(dict.fromkeys(losses.TERMS, 1.0) | mine_too, teacher=mine.machine)
 
 
 @pytest.mark.slow

@@ -5,32 +5,52 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kdjax.losses import (
-    TERMS,
-    Context,
-    Term,
-    cross_entropy,
-    ensemble_logits,
-    kl_divergence,
-    logit_matching,
-    soft_cross_entropy,
-)
+from kdjax import losses
+from kdjax.losses import TERMS, Context, Term, ensemble_logits
 from kdjax.losses.term import NUMBER, TEMPERATURE, WEIGHT
 from kdjax.nets.net import Outputs
 from kdjax.rules import fraction
 
 K, B, C = 2, 5, 7
 T, E = 4.0, 0.1
-NUMBERS = {"weight": 3.0, "temperature": T, "label_smoothing": E}
+NUMBERS = {
+    "weight": 3.0,
+    "temperature": T,
+    "label_smoothing": E,
+    "correct_probability": 0.9,
+    "alpha": 0.7,
+    "beta": 0.4,
+    "gamma": 2.0,
+    "skew": 0.2,
+}
+ROWS = {name: row if isinstance(row, Term) else row() for name, row in TERMS.items()}
 Z, *TEACHERS = np.random.default_rng(0).normal(size=(1 + K, B, C)).astype(np.float32) * 3
 LABELS = np.array([3, 0, -1, 6, 2], np.int32)
+at = ensemble_logits
+standard = losses.standardize
 EXPECTED = {
-    "cross_entropy": lambda z, v, y: cross_entropy(z, y, E),
-    "soft_cross_entropy": lambda z, v, y: soft_cross_entropy(z, ensemble_logits(v, T), T),
-    "kl_divergence": lambda z, v, y: kl_divergence(z, ensemble_logits(v, T), T),
-    "logit_matching": lambda z, v, y: logit_matching(z, v.mean(axis=0)),
+    "cross_entropy": lambda z, v, y: losses.cross_entropy(z, y, E),
+    "virtual_teacher": lambda z, v, y: losses.virtual_teacher(z, y, T, 0.9),
+    "soft_cross_entropy": lambda z, v, y: losses.soft_cross_entropy(z, at(v, T), T),
+    "kl_divergence": lambda z, v, y: losses.kl_divergence(z, at(v, T), T),
+    "logit_matching": lambda z, v, y: losses.logit_matching(z, v.mean(axis=0)),
+    "reverse_kl": lambda z, v, y: losses.reverse_kl(z, at(v, T), T),
+    "jensen_shannon": lambda z, v, y: losses.jensen_shannon(z, at(v, T), T, 0.4),
+    "skew_kl": lambda z, v, y: losses.skew_kl(z, at(v, T), T, 0.2),
+    "log_softmax_l2": lambda z, v, y: losses.log_softmax_l2(z, at(v, 1.0)),
+    "hard_label": lambda z, v, y: losses.hard_label(z, at(v, 1.0)),
+    "dkd": lambda z, v, y: losses.dkd(z, at(v, T), y, T, 0.7, 0.4),
+    "nkd": lambda z, v, y: losses.nkd(z, at(v, 1.0), y, T, 2.0),
+    "ttm": lambda z, v, y: losses.ttm(z, at(v, 1.0), T),
+    "wttm": lambda z, v, y: losses.wttm(z, at(v, 1.0), T),
+    "dist": lambda z, v, y: losses.dist(z, at(v, T), T, 0.4, 2.0),
+    "top_k_kl": lambda z, v, y: losses.top_k_kl(z, at(v, T), T, k=5),
+    "multi_temperature": lambda z, v, y: sum(
+        losses.kl_divergence(z, at(v, float(t)), float(t)) / 5 for t in (2, 3, 4, 5, 6)
+    ),
+    "standardized": lambda z, v, y: losses.kl_divergence(standard(z), standard(at(v, T)), T),
 }
-every_term = pytest.mark.parametrize("name", TERMS)
+every_term = pytest.mark.parametrize("name", ROWS)
 
 
 def targets_of(teachers):
@@ -61,15 +81,15 @@ def test_every_term_of_the_table_is_tested():
 
 @every_term
 def test_a_term_is_its_loss_of_each_example_without_the_weight(name):
-    term, v, y = TERMS[name], jnp.asarray(np.stack(TEACHERS)), jnp.asarray(LABELS)
+    term, v, y = ROWS[name], jnp.asarray(np.stack(TEACHERS)), jnp.asarray(LABELS)
     actual = term.function(context(term))
-    assert actual.shape == (B,) and actual.dtype == jnp.float32
+    assert actual.shape == (() if name == "dist" else (B,)) and actual.dtype == jnp.float32
     np.testing.assert_allclose(actual, EXPECTED[name](jnp.asarray(Z), v, y), rtol=1e-6)
 
 
 @every_term
 def test_a_term_uses_all_that_it_declares(name):
-    term = TERMS[name]
+    term = ROWS[name]
     value = term.function(context(term))
     other_teachers = term.function(context(term, teachers=TEACHERS[0][None, ::-1]))
     other_labels = term.function(context(term, labels=LABELS[::-1]))
@@ -80,9 +100,9 @@ def test_a_term_uses_all_that_it_declares(name):
             term.function(context(term, without={number}))
 
 
-@pytest.mark.parametrize("name", [n for n, term in TERMS.items() if "targets" in term.needs])
+@pytest.mark.parametrize("name", [n for n, term in ROWS.items() if "targets" in term.needs])
 def test_a_term_lets_no_gradient_into_the_teachers(name):
-    term = TERMS[name]
+    term = ROWS[name]
 
     def loss(teachers):
         here = context(term)
@@ -94,16 +114,16 @@ def test_a_term_lets_no_gradient_into_the_teachers(name):
 
 @every_term
 def test_the_name_in_the_table_is_the_label_of_the_term(name):
-    assert TERMS[name].label == name
+    assert ROWS[name].label == name
 
 
 @every_term
 def test_the_numbers_of_a_term_are_its_weight_and_what_it_declares(name):
-    numbers = TERMS[name].numbers
-    assert list(numbers) == ["weight", *TERMS[name].hparams]
+    numbers = ROWS[name].numbers
+    assert list(numbers) == ["weight", *ROWS[name].hparams]
     default, rule = numbers["weight"]
     assert default == 1.0 and rule is WEIGHT
-    if "temperature" in numbers:
+    if "temperature" in numbers and name != "virtual_teacher":
         assert numbers["temperature"] == (None, TEMPERATURE)  # the stage's
     if "label_smoothing" in numbers:
         default, rule = numbers["label_smoothing"]

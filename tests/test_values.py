@@ -43,7 +43,7 @@ def test_a_net_a_teacher_a_loss_and_data_take_less_than_ten_lines_each():
     for name in ("LinenNet", "NnxNet", "EquinoxNet", "kernel_machine", "_skew"):
         lines = inspect.getsource(getattr(mine, name)).splitlines()
         assert len([line for line in lines if line]) < 10
-    for name in ("digits", "flat", "skew_kl"):  # to the end of the paragraph
+    for name in ("digits", "flat", "skew_reverse_kl"):  # to the end of the paragraph
         assert text.partition(f"\n{name} = ")[2].partition("\n\n")[0].count("\n") < 4
 
 

@@ -24,9 +24,9 @@ def get_config(steps: str = "") -> ConfigDict:
         skewed=stage(
             **of_stage,
             model=dict(name=f"{MINE}:NnxNet"),
-            objective={f"{MINE}:skew_kl": 1.0},
+            objective={f"{MINE}:skew_reverse_kl": 1.0},
             temperature=2.0,
-            members=dict(seed=2, skew_kl=dict(skew=(0.1, 0.5))),
+            members=dict(seed=2, skew_reverse_kl=dict(skew=(0.1, 0.5))),
         ),
         of_function=stage(
             **fields,
@@ -48,7 +48,10 @@ def get_config(steps: str = "") -> ConfigDict:
             **fields,
             model=dict(name=f"{MINE}:EquinoxNet"),
             teacher=f"teachers, {MINE}:machine",
-            objective={"cross_entropy": 1.0, f"{MINE}:dist": dict(weight=1.0, temperature=2.0)},
+            objective={
+                "cross_entropy": 1.0,
+                f"{MINE}:class_relation": dict(weight=0.1, temperature=2.0),
+            },
             members=dict(seed=2),
         ),
     )

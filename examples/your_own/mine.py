@@ -11,7 +11,6 @@ from sklearn.datasets import load_digits
 from sklearn.kernel_ridge import KernelRidge
 
 import kdjax
-from kdjax import losses
 
 # Data: any arrays in memory, [N, ...] and [N]. Here floats from 0 to 1, taken as they are.
 
@@ -73,16 +72,16 @@ machine = kdjax.function(kernel_machine, {"examples": flat, "weights": fitted.du
 
 
 def _skew(context):
-    """KL(t || a t + (1 - a) s), t of the teachers and s of the student (arXiv 2402.03898)."""
+    """KL(s || (1 - a) t + a s), t of the teachers and s of the student (arXiv 2402.03898)."""
     temperature, a = context.hparams["temperature"], context.hparams["skew"]
     targets = context.targets(temperature)
     t, s = (jax.nn.log_softmax(z / temperature) for z in (targets, context.student.logits))
-    mixture = jnp.logaddexp(jnp.log(a) + t, jnp.log1p(-a) + s)
-    return temperature**2 * losses.kl_divergence(mixture, t, 1.0)
+    mixture = jnp.logaddexp(jnp.log1p(-a) + t, jnp.log(a) + s)
+    return temperature**2 * (jnp.exp(s) * (s - mixture)).sum(axis=-1)
 
 
-skew_kl = kdjax.Term(
-    _skew, needs={"targets"}, hparams={"temperature": None, "skew": 0.1}, name="skew_kl"
+skew_reverse_kl = kdjax.Term(
+    _skew, needs={"targets"}, hparams={"temperature": None, "skew": 0.1}, name="skew_reverse_kl"
 )
 
 
@@ -102,20 +101,14 @@ def fitnet(student: str, teacher: str):
     return kdjax.Term(function, needs={"teacher"}, aux=projection, **taps, name="fitnet")
 
 
-def _dist(context):
-    """1 - Pearson's correlation of the rows and of the columns of two [B, C] (arXiv 2205.10536)."""
+def _class_relation(context):
+    """How alike the classes are: the square of S'S - T'T of two [B, C] (Jin et al., CVPR 2023)."""
     temperature = context.hparams["temperature"]
     logits = context.student.logits, context.targets(temperature)
     s, t = (jax.nn.softmax(context.gather(z) / temperature) for z in logits)
-    relation = lambda axis: 1 - _correlation(s, t, axis).mean()
-    return temperature**2 * (relation(1) + context.hparams["intra"] * relation(0))
+    return ((s.T @ s - t.T @ t) ** 2).sum() / s.shape[1]
 
 
-def _correlation(x, y, axis):
-    x, y = (z - z.mean(axis, keepdims=True) for z in (x, y))
-    return (x * y).sum(axis) / jnp.sqrt((x**2).sum(axis) * (y**2).sum(axis) + 1e-12)
-
-
-dist = kdjax.Term(
-    _dist, needs={"targets"}, hparams={"temperature": None, "intra": 1.0}, name="dist"
+class_relation = kdjax.Term(
+    _class_relation, needs={"targets"}, hparams={"temperature": None}, name="class_relation"
 )

@@ -8,11 +8,11 @@ from examples.your_own.mine import (
     EquinoxNet,
     LinenNet,
     NnxNet,
+    class_relation,
     digits,
-    dist,
     fitnet,
     machine,
-    skew_kl,
+    skew_reverse_kl,
 )
 
 
@@ -26,7 +26,7 @@ def main(steps: int = 1500, quiet: bool = False) -> dict[str, kdjax.Stage]:
         teachers,
         digits,
         name="skewed",
-        objective={skew_kl: dict(weight=1.0, skew=(0.1, 0.5))},
+        objective={skew_reverse_kl: dict(weight=1.0, skew=(0.1, 0.5))},
         temperature=2.0,
         seeds=2,
         **fields,
@@ -55,7 +55,7 @@ def main(steps: int = 1500, quiet: bool = False) -> dict[str, kdjax.Stage]:
         (teachers, machine),
         digits,
         name="related",
-        objective={"cross_entropy": 1.0, dist: dict(weight=1.0, temperature=2.0)},
+        objective={"cross_entropy": 1.0, class_relation: dict(weight=0.1, temperature=2.0)},
         seeds=2,
         **fields,
     )

@@ -224,7 +224,8 @@ def _term(path: str, key: Any, given: Any) -> TermSpec:
     else:
         name = str(key).rpartition(":")[2]
         values = _numbers(f"{path}.{name}", given)
-        source = str(values.pop("term", key))
+        names_another = calls.takes(TERMS.get(str(key)), "term")  # it is an option of that row
+        source = str(key if names_another else values.pop("term", key))
         found = _find(TERMS, f"{path}.{name}", source)
     here, options = f"{path}.{name}", {}
     if not isinstance(found, Term):

@@ -1,5 +1,14 @@
 """Losses: pure functions of one example's logits, and the terms of an objective made of them."""
 
+from kdjax.losses.decoupled import dkd, hard_label, nkd, virtual_teacher
+from kdjax.losses.divergences import (
+    jensen_shannon,
+    log_softmax_l2,
+    multi_temperature,
+    reverse_kl,
+    skew_kl,
+    top_k_kl,
+)
 from kdjax.losses.ensembles import MEANS, ensemble_logits
 from kdjax.losses.labels import cross_entropy
 from kdjax.losses.logits import (
@@ -8,6 +17,8 @@ from kdjax.losses.logits import (
     logit_matching,
     soft_cross_entropy,
 )
+from kdjax.losses.matching import dist, ttm, wttm
+from kdjax.losses.standardize import standardize, standardized
 from kdjax.losses.table import TERMS
 from kdjax.losses.term import Context, Term
 
@@ -17,9 +28,24 @@ __all__ = [
     "Context",
     "Term",
     "cross_entropy",
+    "dist",
     "distillation",
+    "dkd",
     "ensemble_logits",
+    "hard_label",
+    "jensen_shannon",
     "kl_divergence",
+    "log_softmax_l2",
     "logit_matching",
+    "multi_temperature",
+    "nkd",
+    "reverse_kl",
+    "skew_kl",
     "soft_cross_entropy",
+    "standardize",
+    "standardized",
+    "top_k_kl",
+    "ttm",
+    "virtual_teacher",
+    "wttm",
 ]

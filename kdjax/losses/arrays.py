@@ -40,6 +40,36 @@ def student_and_teacher(
     return student, jax.lax.stop_gradient(teacher)
 
 
+def relative_entropy(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
+    """KL(p || q) of log-probabilities [..., C], with a gradient into both: [...], in nats.
+
+    Never negative. Infinite where q lacks a class that p has; the gradient is finite there, too.
+    """
+    p, q = jnp.exp(log_p), jnp.exp(log_q)
+    absent = log_q == -jnp.inf
+    r = jnp.where(absent, 0.0, log_p - log_q)
+    # KL = sum(p r - p + q) with r = log(p / q). Each term is non-negative, so nothing cancels as
+    # p nears q, where sum(p r) would lose all its digits; q (r e^r - (e^r - 1)) is that term for
+    # small r, and the other form cannot overflow for large r. Below -100, p is 0.
+    small, large = jnp.clip(r, -100.0, 1.0), jnp.where(r < 1, 0.0, r)
+    near = q * (small * jnp.exp(small) - jnp.expm1(small))
+    far = p * (large - 1) + q
+    each = jnp.where(absent, 0.0, jnp.where(r < 1, near, far))
+    lacking = (absent & (p > 0)).any(axis=-1)
+    return jnp.where(lacking, jnp.inf, jnp.sum(each, axis=-1))
+
+
+def log_total(log_p: jax.Array, of: jax.Array) -> jax.Array:
+    """The logarithm of the total probability of some classes, [..., C] and truths [..., C]: [...].
+
+    It is -inf, with a gradient of 0, where those classes have none.
+    """
+    chosen = jnp.where(of, log_p, -jnp.inf)
+    some = (chosen > -jnp.inf).any(axis=-1, keepdims=True)
+    total = jax.nn.logsumexp(jnp.where(some, chosen, 0.0), axis=-1)
+    return jnp.where(some[..., 0], total, -jnp.inf)
+
+
 def weighted(weight: jax.Array | float, loss: jax.Array) -> jax.Array:
     """The loss times its weight; a weight of 0 leaves it out, also where it is infinite."""
     return jnp.where(weight == 0, 0.0, weight * loss)

@@ -10,7 +10,7 @@ temperature; the factor T^2 that keeps soft gradients comparable across temperat
 import jax
 import jax.numpy as jnp
 
-from kdjax.losses.arrays import student_and_teacher, weighted
+from kdjax.losses.arrays import relative_entropy, student_and_teacher, weighted
 from kdjax.losses.labels import cross_entropy
 
 
@@ -58,15 +58,7 @@ def kl_divergence(
     student_logits, teacher_logits = student_and_teacher(student_logits, teacher_logits)
     log_q = jax.nn.log_softmax(student_logits / temperature)
     log_p = jax.nn.log_softmax(teacher_logits / temperature)
-    # KL = sum(p r - p + q) with r = log(p / q). Each term is non-negative, so nothing cancels as
-    # T grows, where sum(p r) would lose all its digits; q (r e^r - (e^r - 1)) is that term for
-    # small r, and the other form cannot overflow for large r. Below -100, p is 0.
-    nothing = (student_logits == -jnp.inf) & (jnp.exp(log_p) == 0)
-    r = jnp.where(nothing, 0.0, log_p - log_q)
-    small = jnp.clip(r, -100.0, 1.0)
-    near = jnp.exp(log_q) * (small * jnp.exp(small) - jnp.expm1(small))
-    far = jnp.exp(log_p) * (r - 1) + jnp.exp(log_q)
-    return temperature**2 * jnp.sum(jnp.where(r < 1, near, far), axis=-1)
+    return temperature**2 * relative_entropy(log_p, log_q)
 
 
 def logit_matching(student_logits: jax.Array, teacher_logits: jax.Array) -> jax.Array:

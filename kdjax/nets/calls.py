@@ -78,12 +78,12 @@ def arguments(
     return given
 
 
-def takes(call: Callable[..., Any], argument: str) -> inspect.Parameter | None:
-    """The argument of that name, if the call has one."""
+def takes(call: Any, argument: str) -> inspect.Parameter | None:
+    """The argument of that name, if it is a call that has one."""
     return next((p for p in parameters(call) if p.name == argument), None)
 
 
-def parameters(call: Callable[..., Any]) -> list[inspect.Parameter]:
+def parameters(call: Any) -> list[inspect.Parameter]:
     """The arguments of a function or class, their annotations evaluated where that is possible."""
     if isinstance(call, type):  # whose metaclass may hide its arguments
         return parameters(inspect.getattr_static(call, "__init__"))[1:]
