@@ -8,6 +8,7 @@ import functools
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import flax.struct
 import jax
@@ -32,6 +33,7 @@ class State:
     Attributes:
       collections: the net's variables other than its parameters, such as batch statistics.
       aux: {term: its own parameters}.
+      memory: {term: what it keeps from step to step, without a gradient}.
       average: the moving average of the net's variables that teaches it; None without one.
       bad: a loss or a gradient was not finite once; updates have stopped.
     """
@@ -40,6 +42,7 @@ class State:
     params: PyTree
     collections: dict[str, PyTree]
     aux: dict[str, PyTree]
+    memory: dict[str, PyTree]
     opt_state: PyTree
     average: PyTree
     bad: jax.Array
@@ -52,10 +55,12 @@ class State:
 
 @flax.struct.dataclass
 class Batch:
-    """`inputs` [B, ...] float32; `labels` [B], negative where there is none."""
+    """`inputs` [B, ...] float32; `labels` [B], negative where there is none; `index` [B], the number
+    of each example among the stage's, in training."""
 
     inputs: jax.Array
     labels: jax.Array
+    index: jax.Array | None = None
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,7 @@ class Recipe:
       optimizer: the numbers of a member -> its optimizer.
       mean: how a member's teachers are mixed, "arithmetic" or "geometric".
       average: the decay of the member's own average, which then teaches it; None without one.
+      examples: how many the stage trains on.
     """
 
     net: Net
@@ -74,6 +80,7 @@ class Recipe:
     optimizer: Callable[[Hparams], optax.GradientTransformation]
     mean: str = "arithmetic"
     average: float | None = None
+    examples: int = 0
 
     @property
     def taps(self) -> tuple[str, ...]:
@@ -115,19 +122,22 @@ def init(recipe: Recipe, hparams: Hparams, inputs: Array, teacher: Outputs | Non
     variables = recipe.net.init(stream(hparams["seed"], "init"), inputs)
     params = variables["params"]
     collections = {name: tree for name, tree in variables.items() if name != "params"}
-    aux = {}
-    if any(term.aux for term in recipe.objective.values()):
+    aux, memory = {}, {}
+    if any(term.aux or term.memory for term in recipe.objective.values()):
         outputs, _ = recipe.net.apply(variables, inputs, None, recipe.taps)
-        aux = {
-            name: term.aux(stream(hparams["seed"], f"aux {name}"), outputs, teacher)
-            for name, term in recipe.objective.items()
-            if term.aux
-        }
+        key = lambda use, name: stream(hparams["seed"], f"{use} {name}")
+        for name, term in recipe.objective.items():
+            if term.aux:
+                aux[name] = term.aux(key("aux", name), outputs, teacher)
+            if term.memory:
+                count = recipe.examples
+                memory[name] = term.memory(key("memory", name), outputs, teacher, count)
     return State(
         step=jnp.zeros((), jnp.int32),
         params=params,
         collections=collections,
         aux=aux,
+        memory=memory,
         opt_state=recipe.optimizer(hparams).init((params, aux)),
         average=None if recipe.average is None else variables,
         bad=jnp.zeros((), bool),
@@ -157,14 +167,15 @@ def train_step(
     places = shards.number() * len(batch.labels) + jnp.arange(len(batch.labels))
     training = Training(places, stream(hparams["seed"], "dropout", state.step), shards.mean)
 
-    def loss_of(trained: tuple[PyTree, dict[str, PyTree]]) -> tuple[jax.Array, dict[str, PyTree]]:
-        params, aux = trained
-        variables = {"params": params, **state.collections}
-        outputs, collections = recipe.net.apply(variables, batch.inputs, training, recipe.taps)
-        return _objective(recipe, shards, outputs, teacher, batch, hparams, aux), collections
+    def loss_of(trained: tuple[PyTree, dict[str, PyTree]]) -> tuple[jax.Array, Any]:
+        now = state.replace(params=trained[0], aux=trained[1])
+        outputs, collections = recipe.net.apply(now.variables, batch.inputs, training, recipe.taps)
+        loss, memory = _objective(recipe, shards, outputs, teacher, batch, hparams, now)
+        return loss, (collections, memory)
 
     trained = state.params, state.aux
-    (loss, collections), gradient = jax.value_and_grad(loss_of, has_aux=True)(trained)
+    (loss, after), gradient = jax.value_and_grad(loss_of, has_aux=True)(trained)
+    collections, memory = after
     loss, gradient = shards.mean((loss, gradient))
     collections = _floating(shards.mean, collections)
     updates, opt_state = recipe.optimizer(hparams).update(gradient, state.opt_state, trained)
@@ -175,7 +186,7 @@ def train_step(
         now = {"params": params, **collections}
         average = _floating(lambda old, new: decay * old + (1 - decay) * new, average, now)
     bad = state.bad | ~jnp.isfinite(loss) | ~jnp.isfinite(optax.tree.norm(gradient))
-    new = State(state.step, params, dict(collections), aux, opt_state, average, bad)
+    new = State(state.step, params, dict(collections), aux, memory, opt_state, average, bad)
     new = jax.tree.map(lambda before, after: jnp.where(bad, before, after), state, new)
     return new.replace(step=state.step + 1, bad=bad), loss
 
@@ -194,10 +205,11 @@ def _objective(
     teacher: Outputs | None,
     batch: Batch,
     hparams: Hparams,
-    aux: dict[str, PyTree],
-) -> jax.Array:
+    state: State,
+) -> tuple[jax.Array, dict[str, PyTree]]:
     """The weighted sum of the terms, a scalar: the mean over the examples of those that have a loss
-    for each, and those of the whole batch, scalars or a loss for each of its gathered examples."""
+    for each, and those of the whole batch, scalars or a loss for each of its gathered examples; and
+    what the terms keep for the next step."""
     teacher = jax.lax.stop_gradient(teacher)
 
     def targets(temperature: jax.Array | float | None) -> jax.Array:
@@ -208,6 +220,7 @@ def _objective(
 
     each: list[jax.Array] = []
     whole: list[jax.Array] = []
+    memory: dict[str, PyTree] = {}
     for name, term in recipe.objective.items():
         numbers = numbers_of(name, term, hparams)
         trained = functools.partial(_trained, numbers["weight"])
@@ -218,17 +231,23 @@ def _objective(
             inputs=batch.inputs,
             labels=batch.labels,
             hparams=numbers,
-            aux=jax.tree.map(trained, aux.get(name)),
+            aux=jax.tree.map(trained, state.aux.get(name)),
             gather=shards.gather,
+            mixing=hparams["mixing"],
+            index=batch.index,
+            key=stream(hparams["seed"], f"term {name}", state.step),
+            memory=state.memory.get(name),
         )
-        value = jnp.asarray(term.function(term.needed(context)))
-        value = weighted(numbers["weight"], value)
+        value = term.function(term.needed(context))
+        if term.memory:
+            value, memory[name] = value
+        value = weighted(numbers["weight"], jnp.asarray(value))
         if value.shape == batch.labels.shape:
             each.append(value)
         else:
             whole.append(value.mean())
     sums = [functools.reduce(operator.add, each).mean()] if each else []
-    return functools.reduce(operator.add, sums + whole)
+    return functools.reduce(operator.add, sums + whole), jax.lax.stop_gradient(memory)
 
 
 def _trained(weight: jax.Array, x: jax.Array) -> jax.Array:

@@ -153,7 +153,7 @@ def train_chunk(
             key = stream(examples.seed, "view", examples.step)
             raw = data.inputs[examples.row]
             inputs = view(raw, examples.index, key, augment, preprocessing)
-            return Batch(inputs, data.labels[examples.index])
+            return Batch(inputs, data.labels[examples.index], examples.index)
 
         def teach_batch(teach: Teach, examples: Examples) -> Outputs:
             return teach(teachers, batch_of(examples).inputs)

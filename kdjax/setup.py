@@ -64,6 +64,7 @@ def set_up(job: Job, spec: ExperimentSpec, dataset: Dataset, evaluated: Evaluate
         optimizer=lambda h: optim.build(stage.optimizer, stage.steps, h),
         mean=stage.mean,
         average=None if teacher is None else teacher.decay,
+        examples=len(job.positions),
     )
     hparams = population.hparams(members, _mixing(job, evaluated))
     asked_live = stage.taught and scope == "batch" and stage.teacher_logits == "live"

@@ -2,8 +2,12 @@
 
 from collections.abc import Callable
 
+from kdjax.losses.contrastive import crd_row
+from kdjax.losses.features import FEATURES
 from kdjax.losses.labels import cross_entropy
 from kdjax.losses.logits import kl_divergence, logit_matching, soft_cross_entropy
+from kdjax.losses.relations import RELATIONS
+from kdjax.losses.review import review_kd
 from kdjax.losses.term import Context, Term
 from kdjax.rules import fraction
 
@@ -48,3 +52,5 @@ TERMS: dict[str, Term | Callable[..., Term]] = {
         name="logit_matching",
     ),
 }
+
+TERMS |= FEATURES | RELATIONS | {"crd": crd_row, "review_kd": review_kd}
