@@ -55,8 +55,8 @@ class State:
 
 @flax.struct.dataclass
 class Batch:
-    """`inputs` [B, ...] float32; `labels` [B], negative where there is none; `index` [B], the number
-    of each example among the stage's, in training."""
+    """`inputs` [B, ...] float32; `labels` [B], negative where there is none; in training `index`
+    [B], the number of each example among the stage's."""
 
     inputs: jax.Array
     labels: jax.Array

@@ -3,6 +3,7 @@
 Axes: K teachers, B examples of a batch, N examples of the stage.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -73,14 +74,11 @@ def check_objective(
 
 def _check_memory(before: PyTree, after: PyTree, members: int, path: str) -> None:
     """Whether a term's memory keeps its form, and fits for all members."""
-    form = lambda tree: (
-        jax.tree.structure(tree),
-        [(x.shape, x.dtype) for x in jax.tree.leaves(tree)],
-    )
+    form = lambda tree: jax.tree.map(lambda x: f"{x.dtype}{list(x.shape)}", tree)
     if form(before) != form(after):
         raise InputError(
-            f"{path} gives a memory of the form {shown(after)} after a step; it must be that of "
-            f"before, {shown(before)}"
+            f"{path} gives a memory of the form {shown(form(after))} after a step; it must be that "
+            f"of before, {shown(form(before))}"
         )
     sizes = [((members, *x.shape), x.dtype.itemsize) for x in jax.tree.leaves(before)]
     memory.check(f"{path} keeps from step to step", sizes)
@@ -148,20 +146,8 @@ def _call(
         kept: PyTree,
     ) -> tuple[jax.Array, PyTree]:
         targets = lambda temperature: jnp.zeros_like(student.logits)
-        context = Context(
-            student,
-            teacher,
-            targets,
-            inputs,
-            labels,
-            numbers,
-            aux,
-            gather,
-            mixing,
-            index,
-            key,
-            kept,
-        )
+        context = Context(student, teacher, targets, inputs, labels, numbers, aux, gather, mixing)
+        context = dataclasses.replace(context, index=index, key=key, memory=kept)
         found = term.function(term.needed(context))
         if term.memory is None:
             return found, None

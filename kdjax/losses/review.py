@@ -35,8 +35,8 @@ _uniform = jax.nn.initializers.variance_scaling(1.0, "fan_in", "uniform")
 
 
 def hierarchical_context(student: jax.Array, teacher: jax.Array) -> jax.Array:
-    """The mean squared difference of two maps, and of them averaged to 4 x 4, 2 x 2 and 1 x 1 pixels
-    where that is smaller, with weights 1, 1/2, 1/4 and 1/8 that are divided by their sum.
+    """The mean squared difference of two maps, and of both averaged to 4 x 4, 2 x 2 and 1 x 1
+    pixels where that is smaller, with weights 1, 1/2, 1/4 and 1/8 that are divided by their sum.
 
     Args:
       student, teacher: [B, H, W, G].
@@ -85,9 +85,8 @@ def fused(
     found: list[jax.Array] = []
     deeper: jax.Array | None = None
     for x, size, own in reversed(list(zip(maps, sizes, parameters, strict=True))):
-        x = _normalised(
-            jnp.matmul(x, own["within"]["kernel"], precision=EXACT), own["within"], mean
-        )
+        within = own["within"]
+        x = _normalised(jnp.matmul(x, within["kernel"], precision=EXACT), within, mean)
         if deeper is not None:
             y = _nearest(deeper, x.shape[1:3])
             both = jnp.concatenate([x, y], axis=-1)
