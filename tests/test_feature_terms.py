@@ -150,7 +150,7 @@ def test_value_and_gradient_match_the_reference_and_none_reaches_the_teacher(nam
 
 @every_loss
 def test_half_precision_is_the_float32_loss_of_the_rounded_features(name):
-    loss, _, (f, g), parameters = CASES[name]
+    _, _, (f, g), parameters = CASES[name]
     f, g = jnp.asarray(f, jnp.bfloat16), jnp.asarray(g, jnp.bfloat16)
     parameters = jax.tree.map(jnp.float32, parameters)
     wide = compiled(name)(f.astype(jnp.float32), g.astype(jnp.float32), parameters)
@@ -171,7 +171,7 @@ def test_dead_huge_and_tiny_features_have_a_finite_loss_and_gradient(name):
 
 @every_loss
 def test_examples_do_not_mix(name):
-    loss, _, (f, g), parameters = CASES[name]
+    _, _, (f, g), parameters = CASES[name]
     with jax.enable_x64(True):
         value, (gradient, *_) = compiled(name)(f, g, parameters)
         other, (changed, *_) = compiled(name)(np.concatenate([f[:1], f[:0:-1]]), g, parameters)
