@@ -234,16 +234,14 @@ def test_the_scale_of_either_net_does_not_change_the_correlation_of_channels():
 
 def plain_fused(maps, sizes, parameters):
     """By loops over pixels, from the deepest on."""
-    norm = lambda x, p: (
-        (x - x.mean((0, 1, 2))) / np.sqrt(x.var((0, 1, 2)) + 1e-5) * p["scale"] + p["bias"]
-    )
+
+    def norm(x, p):
+        x = (x - x.mean((0, 1, 2))) / np.sqrt(x.var((0, 1, 2)) + 1e-5)
+        return x * p["scale"] + p["bias"]
 
     def nearest(x, size):
-        rows, columns = (
-            [i * old // new for i in range(new)]
-            for new, old in zip(size, x.shape[1:3], strict=True)
-        )
-        return x[:, rows][:, :, columns]
+        places = [np.arange(new) * old // new for new, old in zip(size, x.shape[1:3], strict=True)]
+        return x[:, places[0]][:, :, places[1]]
 
     found, deeper = [], None
     for x, size, p in list(zip(maps, sizes, parameters, strict=True))[::-1]:
