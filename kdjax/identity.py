@@ -146,7 +146,9 @@ def _derivative(
     one = lambda: (first(student, 0), first(teacher, 1))
     aux = term.aux and term.aux(key, *one())
     memory = term.memory and term.memory(key, *one(), examples)
-    given = dict(zip([name for name in STEP if name in term.needs], step, strict=True))
+    given: dict[str, Any] = dict(
+        zip([name for name in STEP if name in term.needs], step, strict=True)
+    )
     # A constant, so that a term that does not read it has the program that it had without.
     mixing = None if teacher is None else np.full(len(teacher.logits), 1 / len(teacher.logits))
     floating = lambda x: jnp.issubdtype(x.dtype, jnp.floating)
@@ -160,8 +162,12 @@ def _derivative(
         context = Context(own, teacher, targets, inputs, labels, numbers, aux, _gather, mixing)
         return term.function(dataclasses.replace(context, memory=memory, **given))
 
-    found, pull, *after = jax.vjp(value, *filter(floating, leaves), has_aux=bool(term.memory))
-    return found, pull(jnp.ones_like(found)), *after
+    trained = list(filter(floating, leaves))
+    if term.memory:
+        found, pull, after = jax.vjp(value, *trained, has_aux=True)
+        return found, pull(jnp.ones_like(found)), after
+    found, pull = jax.vjp(value, *trained)
+    return found, pull(jnp.ones_like(found))
 
 
 @jax.jit

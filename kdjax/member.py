@@ -4,6 +4,7 @@ Nothing here knows of other members or devices: `population.py` adds the members
 the devices. Axes: B batch, K teachers, C classes.
 """
 
+import dataclasses
 import functools
 import operator
 from collections.abc import Callable
@@ -168,7 +169,7 @@ def train_step(
     training = Training(places, stream(hparams["seed"], "dropout", state.step), shards.mean)
 
     def loss_of(trained: tuple[PyTree, dict[str, PyTree]]) -> tuple[jax.Array, Any]:
-        now = state.replace(params=trained[0], aux=trained[1])
+        now = dataclasses.replace(state, params=trained[0], aux=trained[1])
         outputs, collections = recipe.net.apply(now.variables, batch.inputs, training, recipe.taps)
         loss, memory = _objective(recipe, shards, outputs, teacher, batch, hparams, now)
         return loss, (collections, memory)

@@ -119,8 +119,8 @@ def _call(
     if term.aux is not None:
         aux = jax.eval_shape(term.aux, key, student, teacher)
     if term.memory is not None:
-        made = lambda key, *outputs: term.memory(key, *outputs, examples)
-        kept = jax.eval_shape(made, key, student, teacher)
+        made: Any = term.memory
+        kept = jax.eval_shape(lambda *given: made(*given, examples), key, student, teacher)
     mixing = None if teacher is None else np.full(len(teacher.logits), 1 / len(teacher.logits))
     arguments = (
         jax.tree.map(lambda x: widen(x, 0), student),

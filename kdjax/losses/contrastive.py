@@ -158,7 +158,8 @@ def crd_row(
         return {"student": rows(ours), "teacher": rows(theirs), "log_z": log_z}
 
     def function(context: Context) -> tuple[jax.Array, PyTree]:
-        assert context.teacher is not None and context.index is not None
+        assert context.teacher is not None
+        assert context.index is not None and context.key is not None
         temperature, momentum = (context.hparams[n] for n in ("temperature", "momentum"))
         f, g = features(context.student, context.teacher)
         index, examples = context.index, context.memory["student"].shape[1]

@@ -182,7 +182,7 @@ def review_kd(student: Paths = "", teacher: Paths = "", channels: Channels = Non
         mean = lambda x: context.gather(x[None]).mean(axis=0)
 
         def of_teacher(theirs: list[jax.Array], own: PyTree) -> jax.Array:
-            sizes = [g.shape[1:3] for g in theirs]
+            sizes = [(g.shape[1], g.shape[2]) for g in theirs]
             each = zip(fused(ours, sizes, own, mean), theirs, strict=True)
             return jnp.sum(jnp.stack([hierarchical_context(f, g) for f, g in each]), axis=0)
 

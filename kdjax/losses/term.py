@@ -97,7 +97,7 @@ class Term:
       InputError: a field is not of that form.
     """
 
-    function: Callable[[Context], jax.Array]
+    function: Callable[[Context], Any]
     needs: frozenset[str] = frozenset()
     hparams: Mapping[str, float | tuple[float | None, Rule] | None] = field(default_factory=dict)
     aux: Callable[[jax.Array, Outputs, Outputs | None], PyTree] | None = None
