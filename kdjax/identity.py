@@ -146,9 +146,8 @@ def _derivative(
     one = lambda: (first(student, 0), first(teacher, 1))
     aux = term.aux and term.aux(key, *one())
     memory = term.memory and term.memory(key, *one(), examples)
-    given: dict[str, Any] = dict(
-        zip([name for name in STEP if name in term.needs], step, strict=True)
-    )
+    read = (name for name in STEP if name in term.needs)
+    given: dict[str, Any] = dict(zip(read, step, strict=True))
     # A constant, so that a term that does not read it has the program that it had without.
     mixing = None if teacher is None else np.full(len(teacher.logits), 1 / len(teacher.logits))
     floating = lambda x: jnp.issubdtype(x.dtype, jnp.floating)

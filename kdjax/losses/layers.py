@@ -22,9 +22,7 @@ Loss = Callable[..., jax.Array]
 EXACT = jax.lax.Precision.HIGHEST  # of products; a GPU's own default has 10 bits
 
 _is_path = lambda value: isinstance(value, str) and value != ""
-_are_paths = lambda value: (
-    isinstance(value, tuple | list) and len(value) > 0 and all(map(_is_path, value))
-)
+_are_paths = lambda v: isinstance(v, tuple | list) and bool(v) and all(map(_is_path, v))
 PATHS = Rule(
     "the path of a layer, or a tuple of paths", lambda value: _is_path(value) or _are_paths(value)
 )
