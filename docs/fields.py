@@ -8,7 +8,7 @@ from kdjax.class_map import ClassMap
 from kdjax.config.spec import ExperimentSpec, StageSpec
 from kdjax.data import DatasetSpec, SubsetSpec
 from kdjax.losses import TERMS, Term
-from kdjax.nets import NETS
+from kdjax.nets import NETS, calls
 from kdjax.optim import OptimizerSpec
 from kdjax.parallel import ExecutionSpec
 from kdjax.views import AugmentSpec
@@ -61,7 +61,9 @@ def _terms() -> str:
     rows = []
     for name, row in TERMS.items():
         if not isinstance(row, Term):
-            row = row()
+            options = calls.parameters(row)
+            rows += [f"| `{name}` | `{o.name}` | `{o.default!r}` | an option |" for o in options]
+            row = row(**{o.name: "a_layer" for o in options if o.name in ("student", "teacher")})
         for number, (default, rule) in row.numbers.items():
             shown = "the stage's" if default is None else f"`{default!r}`"
             rows.append(f"| `{name}` | `{number}` | {shown} | {rule.says} |")
