@@ -16,7 +16,7 @@ import kdjax
 from examples.your_own import mine
 from kdjax import loop, member
 from kdjax.config import parse
-from kdjax.data import load
+from kdjax.experiment import load
 from kdjax.host import memory
 from kdjax.losses import TERMS, Context
 from kdjax.losses.layers import heard, read
@@ -113,7 +113,7 @@ def test_what_cannot_be_read_or_pooled_is_refused_before_any_compute(objective, 
 
 
 def test_a_layer_that_is_not_there_is_named_with_those_that_are():
-    with refuses("has outputs of: ", "maps", "vector"):
+    with refuses("features can be taken of: ", "maps", "vector"):
         job_of(dict(fitnet=MAPS | dict(student="map")))
 
 
