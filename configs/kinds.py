@@ -20,12 +20,12 @@ from kdjax.config import Facts, stage
 IMAGES = dict(
     large=dict(name="cnn", channels=(16, 32, 64), dense=64, norm="batch", dropout=0.25),
     small=dict(name="cnn", channels=(8, 16, 32), dense=32, norm="batch"),
-    rates=(0.003, 0.005, 0.005),
-    decays=(0.03, 0.1, 0.03),
+    rates=(0.005, 0.01, 0.01),
+    decays=(0.1, 0.1, 0.1),
     temperature=2.0,
     batch=100,
     epochs=30,
-    steps=(600, 1200),
+    steps=(600, 800),
     shift=2,
     seeds=4,
 )
@@ -99,7 +99,7 @@ def stages_of(facts: Facts) -> tuple[dict[str, ConfigDict], dict[str, Any], str]
     scaled = f", scaled to {facts.image_size} pixels" * bool(facts.image_size)
     told = f"{facts.examples:,} examples of {shape} in {facts.classes} classes{scaled}"
     recipe = (
-        f"chosen for {kind} ({told}): "
+        f"defaults for {kind} ({told}): "
         f"{_net(row['large'])} teaches {_net(row['small'])}, rates {row['rates'][0]:g} and "
         f"{row['rates'][1]:g}, {steps} steps of {batch} examples; to change a field: "
         f"--config.stages.baseline.steps={2 * steps}"

@@ -87,18 +87,16 @@ def _examples(job: Job, chunk: Chunk, index: np.ndarray, row: np.ndarray) -> Exa
     start, steps = chunk
     layout = job.layout
     step = np.arange(start, start + steps, dtype=np.int32)
-    if job.stage.order == "shared":
+    own = job.stage.order == "own"
+    place = lambda x: parallel.place_batch(x, layout, axis=1 + own, by_member=own)
+    batches = dict(index=place(index), row=place(row))
+    if job.stage.augment.mixes:  # each example with the next of its batch, the last with the first
+        other = lambda x: place(np.roll(x, -1, axis=-1))
+        batches |= dict(other=other(index), other_row=other(row))
+    if not own:
         seed = np.full(steps, SHARED_SEED, np.int32)
-        return Examples(
-            index=parallel.place_batch(index, layout, axis=1),
-            row=parallel.place_batch(row, layout, axis=1),
-            step=parallel.replicate(step, layout),
-            seed=parallel.replicate(seed, layout),
-        )
+        parts = dict(step=step, seed=seed)
+        return Examples(**batches, **{k: parallel.replicate(v, layout) for k, v in parts.items()})
     seeds = np.array([member["seed"] for member in grid(job.stage)], np.int32)
-    return Examples(
-        index=parallel.place_batch(index, layout, axis=2, by_member=True),
-        row=parallel.place_batch(row, layout, axis=2, by_member=True),
-        step=parallel.place_members(np.tile(step, (len(seeds), 1)), layout),
-        seed=parallel.place_members(np.tile(seeds[:, None], (1, steps)), layout),
-    )
+    parts = dict(step=np.tile(step, (len(seeds), 1)), seed=np.tile(seeds[:, None], (1, steps)))
+    return Examples(**batches, **{k: parallel.place_members(v, layout) for k, v in parts.items()})

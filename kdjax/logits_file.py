@@ -118,6 +118,8 @@ def read(path: str | os.PathLike) -> Logits:
     """
     path = _path(path)
     says = f"the file of logits is {str(path)!r}"
+    if not path.exists():
+        raise InputError(f"{says}, which is not there; kdjax.save_logits writes such a file")
     arrays, about = (_read_npz if path.suffix == ".npz" else _read_safetensors)(path, says)
     if about is None:
         log.warning(

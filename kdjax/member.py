@@ -21,6 +21,7 @@ from kdjax import metrics
 from kdjax.keys import stream
 from kdjax.losses import Context, Term, ensemble_logits
 from kdjax.losses.arrays import weighted
+from kdjax.losses.term import END
 from kdjax.nets.net import Array, Net, Outputs, PyTree, Training
 
 Hparams = dict[str, jax.Array]  # a member's own numbers, and "mixing" [K], which sums to 1
@@ -57,10 +58,13 @@ class State:
 @flax.struct.dataclass
 class Batch:
     """`inputs` [B, ...] float32; `labels` [B], negative where there is none; in training `index`
-    [B], the number of each example among the stage's."""
+    [B], the number of each example among the stage's. Where each example is mixed with another:
+    `others` [B], the labels of those, and `share` [B] of the first."""
 
     inputs: jax.Array
     labels: jax.Array
+    others: jax.Array | None = None
+    share: jax.Array | None = None
     index: jax.Array | None = None
 
 
@@ -72,6 +76,7 @@ class Recipe:
       objective: terms by name.
       optimizer: the numbers of a member -> its optimizer.
       mean: how a member's teachers are mixed, "arithmetic" or "geometric".
+      progress: (step) -> from 0 to 1, how far the numbers that change are on their way.
       average: the decay of the member's own average, which then teaches it; None without one.
       examples: how many the stage trains on.
     """
@@ -80,6 +85,7 @@ class Recipe:
     objective: dict[str, Term]
     optimizer: Callable[[Hparams], optax.GradientTransformation]
     mean: str = "arithmetic"
+    progress: Callable[[jax.Array], jax.Array | float] = lambda step: 0.0
     average: float | None = None
     examples: int = 0
 
@@ -219,11 +225,12 @@ def _objective(
         scale = 1.0 if temperature is None else temperature
         return ensemble_logits(teacher.logits, scale, mean, hparams["mixing"])
 
+    progress = recipe.progress(state.step)
     each: list[jax.Array] = []
     whole: list[jax.Array] = []
     memory: dict[str, PyTree] = {}
     for name, term in recipe.objective.items():
-        numbers = numbers_of(name, term, hparams)
+        numbers = numbers_of(name, term, hparams, progress)
         trained = functools.partial(_trained, numbers["weight"])
         context = Context(
             student=jax.tree.map(trained, student),
@@ -239,10 +246,15 @@ def _objective(
             key=stream(hparams["seed"], f"term {name}", state.step),
             memory=state.memory.get(name),
         )
-        value = term.function(term.needed(context))
+        value, after = _of_term(term, context)
         if term.memory:
-            value, memory[name] = value
-        value = weighted(numbers["weight"], jnp.asarray(value))
+            memory[name] = after
+        if batch.share is not None and batch.others is not None and "labels" in term.needs:
+            other, _ = _of_term(term, dataclasses.replace(context, labels=batch.others))
+            mine = value.shape == batch.share.shape
+            share = batch.share if mine else shards.gather(batch.share)
+            value = share * value + (1 - share) * other
+        value = weighted(numbers["weight"], value)
         if value.shape == batch.labels.shape:
             each.append(value)
         else:
@@ -251,15 +263,28 @@ def _objective(
     return functools.reduce(operator.add, sums + whole), jax.lax.stop_gradient(memory)
 
 
+def _of_term(term: Term, context: Context) -> tuple[jax.Array, PyTree]:
+    """The losses of a term, and its memory after the step, None without one."""
+    found = term.function(term.needed(context))
+    losses, memory = found if term.memory else (found, None)
+    return jnp.asarray(losses), memory
+
+
 def _trained(weight: jax.Array, x: jax.Array) -> jax.Array:
     """`x`, without a gradient where the weight is 0: that of an infinite term is no number."""
     return jnp.where(weight == 0, jax.lax.stop_gradient(x), x)
 
 
-def numbers_of(name: str, term: Term, hparams: Hparams) -> Hparams:
-    """The numbers that a term reads: its own, or the stage's temperature."""
-    own = {h: hparams.get(f"{name}.{h}", hparams.get(h)) for h in ("weight", *term.hparams)}
-    return {h: value for h, value in own.items() if value is not None}
+def numbers_of(name: str, term: Term, hparams: Hparams, progress: jax.Array | float) -> Hparams:
+    """The numbers that a term reads: its own, or the stage's temperature, each as far on its way to
+    its end, where it has one, as `progress` from 0 to 1 says."""
+    found = {}
+    for number in ("weight", *term.hparams):
+        value = hparams.get(f"{name}.{number}", hparams.get(number))
+        end = hparams.get(f"{name}.{number}{END}")
+        if value is not None:
+            found[number] = value if end is None else value + progress * (end - value)
+    return found
 
 
 def predict(net: Net, variables: dict[str, PyTree], inputs: jax.Array) -> jax.Array:

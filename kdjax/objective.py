@@ -66,6 +66,16 @@ def check_objective(
                 f"{here} gives {found} for a batch of {size} examples; it must be floating, one "
                 "number for each example or one for the batch"
             )
+        if stage.augment.mixes and "labels" in part.term.needs and value.shape == ():
+            raise InputError(
+                f"{here} gives one number for a batch, and reads labels; it must give one for each "
+                f"example where the augment is {stage.augment}, for each has two labels then"
+            )
+        if stage.augment.mixes and "index" in part.term.needs:
+            raise InputError(
+                f"{here} reads the number of each example, but the augment is {stage.augment}, "
+                "which mixes two; it must be one that does not"
+            )
         if part.term.memory:
             _check_memory(arguments[-1], after, len(grid(stage)), here)
         splits = splits and _splits(part, *given)

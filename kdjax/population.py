@@ -19,7 +19,7 @@ from kdjax.data.dataset import Preprocessing
 from kdjax.keys import stream
 from kdjax.member import Batch, Hparams, Recipe, Shards, State
 from kdjax.nets.net import Array, Outputs, PyTree
-from kdjax.views import AugmentSpec, view
+from kdjax.views import AugmentSpec, mixed, view
 
 SMALL_BYTES = 2**18  # of one member's state; larger ones are faster one after another
 
@@ -71,12 +71,15 @@ class Data:
 @flax.struct.dataclass
 class Examples:
     """What each step trains on: the number of each example, its row in `Data.inputs`, the step,
-    and the seed of its view. [S, B] and [S]; with own order a leading M."""
+    and the seed of its view; and the number and the row of the one that each is mixed with, or
+    None. [S, B] and [S]; with own order a leading M."""
 
     index: jax.Array
     row: jax.Array
     step: jax.Array
     seed: jax.Array
+    other: jax.Array | None = None
+    other_row: jax.Array | None = None
 
 
 Teach = Callable[[PyTree, jax.Array], Outputs]  # (variables, inputs [B, ...]) -> [K, B, ...]
@@ -151,9 +154,17 @@ def train_chunk(
     ) -> tuple[State, jax.Array]:
         def batch_of(examples: Examples) -> Batch:
             key = stream(examples.seed, "view", examples.step)
-            raw = data.inputs[examples.row]
-            inputs = view(raw, examples.index, key, augment, preprocessing)
-            return Batch(inputs, data.labels[examples.index], examples.index)
+
+            def seen(row: jax.Array, index: jax.Array) -> jax.Array:
+                return view(jnp.asarray(data.inputs)[row], index, key, augment, preprocessing)
+
+            inputs, labels = seen(examples.row, examples.index), data.labels[examples.index]
+            if examples.other is None or examples.other_row is None:
+                return Batch(inputs, labels, index=examples.index)
+            others = seen(examples.other_row, examples.other)
+            key_of_mix = stream(examples.seed, "mix", examples.step)
+            inputs, share = mixed(inputs, others, examples.index, key_of_mix, augment)
+            return Batch(inputs, labels, data.labels[examples.other], share, examples.index)
 
         def teach_batch(teach: Teach, examples: Examples) -> Outputs:
             return teach(teachers, batch_of(examples).inputs)

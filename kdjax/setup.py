@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from kdjax import evaluation, member, optim, population
-from kdjax.config.spec import ExperimentSpec, grid, weighs_labels
+from kdjax.config.spec import ANNEALINGS, ExperimentSpec, grid, weighs_labels
 from kdjax.data import Dataset, fetch, left_out, listed
 from kdjax.evaluation import Evaluated
 from kdjax.feed import Chunk
@@ -63,6 +63,7 @@ def set_up(job: Job, spec: ExperimentSpec, dataset: Dataset, evaluated: Evaluate
         objective={part.name: part.term for part in stage.objective},
         optimizer=lambda h: optim.build(stage.optimizer, stage.steps, h),
         mean=stage.mean,
+        progress=lambda step: ANNEALINGS[stage.annealing](step / stage.steps),
         average=None if teacher is None else teacher.decay,
         examples=len(job.positions),
     )
@@ -140,7 +141,7 @@ def describe(setup: Setup) -> str:
         f"{stage.name}: {nets} of {cost.parameters(setup.one.params):,} parameters, {epochs} of "
         f"{examples:,} examples{some}"
         + f", taught by {', '.join(whom)}" * bool(whom)
-        + ", batches not split over devices" * (not job.splits)
+        + ", each batch on one device" * (not job.splits)
     )
 
 

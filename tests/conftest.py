@@ -13,9 +13,10 @@ from stages import write_stage
 from kdjax import loop, report
 from kdjax.host.machine import use_machine
 
-CACHE = tempfile.TemporaryDirectory()  # gone with the session
+CACHE = tempfile.TemporaryDirectory()  # of this process, and gone with it
 
-os.environ["XDG_CACHE_HOME"] = CACHE.name
+if "PYTEST_XDIST_WORKER" not in os.environ:  # data sets are decoded once for all workers
+    os.environ["XDG_CACHE_HOME"] = CACHE.name
 # To compile takes longer than to run, here and in processes that tests start. XLA's older emitters
 # compile twice as fast, and cannot fuse several outputs, which `use_machine` asks for. XLA ends at
 # a flag that it does not know, so that these are only for versions that were seen to have them.

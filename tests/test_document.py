@@ -98,6 +98,8 @@ def test_run_says_the_command_the_data_the_devices_and_the_seconds():
     found = facts(small())
     assert found["command"] == "`python -m kdjax.main --config=configs/digits.py`"
     assert found["data set"] == "digits: 800 train, 200 validation, 797 test examples"
+    scaled = dataclasses.replace(small(), config={"dataset": {"normalize": "standard"}})
+    assert facts(scaled)["data set"].endswith("797 test examples, inputs normalized: standard")
     assert found["devices"] == "2 x cpu, 2 CPU cores"
     assert found["versions"] == "python 3.11.7, jax 0.10.2"  # of what is installed
     assert found["training"] == "18 seconds, all stages together"  # the ensemble's once

@@ -64,7 +64,9 @@ def test_the_kind_is_told_by_shape_examples_and_classes(shape, examples, classes
     row = kinds.KINDS[kind]
     assert list(stages) == ["teachers", "baseline", "distilled"]
     assert stages["teachers"].model.name == row["large"]["name"]
-    assert recipe.startswith(f"chosen for {kind} ({examples:,} examples of ") and "\n" not in recipe
+    assert (
+        recipe.startswith(f"defaults for {kind} ({examples:,} examples of ") and "\n" not in recipe
+    )
     for each in stages.values():
         assert each.batch <= max(1, examples // 4)
         assert row["steps"][0] <= each.steps <= row["steps"][1]
@@ -97,7 +99,9 @@ def test_digits_and_mnist_are_not_looked_at(tmp_path):
 def test_what_the_config_chose_can_be_overridden(wine):
     config = parse(ensemble_to_one.get_config(wine))
     assert config.dataset.normalize == "standard"
-    assert config.recipe.startswith("chosen for columns (81 examples of 13 columns in 3 classes): ")
+    assert config.recipe.startswith(
+        "defaults for columns (81 examples of 13 columns in 3 classes): "
+    )
     overrides = [
         ("config.dataset.normalize", "unit"),
         ("config.dataset.validation", "9"),
@@ -127,7 +131,7 @@ def test_tune_uses_a_validation_split_that_the_set_has(tmp_path):
 def test_the_data_set_may_be_an_override_or_a_value(wine):
     named = file.read(CONFIG, [("config.dataset.name", wine), ("config.cache_dir", "none")])
     assert named["dataset"]["name"] == wine and named["cache_dir"] == "none"
-    assert named["recipe"].startswith("chosen for columns")
+    assert named["recipe"].startswith("defaults for columns")
     x, y = load_breast_cancer(return_X_y=True)
     data = kdjax.arrays(train=(x[:300], y[:300]), test=(x[300:], y[300:]))
     spec = parse(ensemble_to_one.get_config(dataset=dict(name=data)))

@@ -244,6 +244,11 @@ def test_a_memory_of_a_part_of_the_batch_is_not_split():
     assert not job_of({counted(False): 1.0, **dict(fitnet=MAPS)}).splits
 
 
+def test_an_example_that_is_mixed_with_another_has_no_number():
+    with refuses("objective.crd reads the number of each example", "mixes two"):
+        job_of(dict(crd=CRD), augment=dict(mixup=1.0))
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("undrawn")
 def test_a_contrast_that_was_stopped_goes_on_bit_for_bit(tmp_path, saving):

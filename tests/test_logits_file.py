@@ -102,12 +102,18 @@ def test_splits_of_different_teachers_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["npz", "safetensors"])
-@pytest.mark.parametrize("content", [b"", b"text", b"PK\x03\x04", b"\xff" * 100, None])
+@pytest.mark.parametrize("content", [b"", b"text", b"PK\x03\x04", b"\xff" * 100])
 def test_what_is_no_file_of_logits_is_refused(kind, content, tmp_path):
     path = tmp_path / f"x.{kind}"
-    if content is not None:
-        path.write_bytes(content)
+    path.write_bytes(content)
     with refuses(f"the file of logits is {str(path)!r}, which cannot be read (", "save_logits"):
+        logits_file.read(path)
+
+
+@every_kind
+def test_a_file_that_is_not_there_is_refused(kind, tmp_path):
+    path = tmp_path / f"x.{kind}"
+    with refuses(f"the file of logits is {str(path)!r}, which is not there; kdjax.save_logits"):
         logits_file.read(path)
 
 

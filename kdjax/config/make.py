@@ -6,10 +6,11 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from kdjax import nets
+from kdjax import nets, rules
 from kdjax.config.parse import LABELS, _objective, mapping, no_others
 from kdjax.config.spec import ExperimentSpec, ModelSpec, StageSpec, hparam_rules
 from kdjax.optim import OptimizerSpec
+from kdjax.rules import check
 
 PLAIN = ("model", "objective", "members", "teacher", "name")  # fields of a stage made by hand
 
@@ -54,7 +55,9 @@ def stage(**fields: Any) -> ConfigDict:
     }
     known = [*hparam_rules(OptimizerSpec), *hparam_rules(StageSpec)]
     axes: dict[str, Any] = {k: () for k in known} | {"seed": 1}
-    axes |= {part.name: {k: () for k in part.term.numbers} for part in parts}
+    axes |= {
+        part.name: {k: () for k in {**part.term.numbers, **dict(part.numbers)}} for part in parts
+    }
     no_others("members", members, axes)
     for key, given in members.items():
         if isinstance(axes[key], dict):
@@ -64,6 +67,33 @@ def stage(**fields: Any) -> ConfigDict:
     config["members"] = axes
     config["teacher"] = teacher
     return ConfigDict(config)
+
+
+def generations(count: int, teacher: str = "", **fields: Any) -> dict[str, ConfigDict]:
+    """Born-again nets (arXiv 1805.04770): stages "generation0", "generation1" and so on of one net,
+    each taught by the one before. Every member of a generation has a seed of its own, so that none
+    starts as its teacher did.
+
+        experiment(dict(generations(3, model=dict(name="mlp"), members=dict(seed=5))))
+
+    Args:
+      count: of the generations.
+      teacher: of the first; without, it learns from labels alone.
+      **fields: of every stage, as of `stage`, with `members.seed`, a count. The objective, of those
+        that have a teacher, is that of the labels and the soft targets if none is given.
+    """
+    check(rules.whole(1), "count", count)
+    members = mapping("members", fields.pop("members", {}))
+    seeds = check(rules.whole(1), "members.seed", members.get("seed", 1))
+    objective = fields.pop("objective", dict(kl_divergence=1.0, cross_entropy=1.0))
+    found = {}
+    for number in range(count):
+        own = range(number * seeds, (number + 1) * seeds)
+        taught = dict(teacher=teacher, objective=objective) if teacher else {}
+        name = f"generation{number}"
+        found[name] = stage(**fields, **taught, members=members | dict(seed=tuple(own)))
+        teacher = name
+    return found
 
 
 def complete(config: Mapping[str, Any] | ConfigDict) -> ConfigDict:

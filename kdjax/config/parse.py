@@ -21,6 +21,7 @@ from kdjax.config.spec import (
     TermSpec,
     grid,
     read_hparams,
+    weighs,
     weighs_labels,
 )
 from kdjax.config.teachers import teachers_of
@@ -98,6 +99,11 @@ def _stage(
     check_chosen(stage.class_map, bool(stage.teacher), f"{path}.class_map")
     check_reads(stage, path)
     _check_members(path, stage)
+    if stage.augment.mixes and stage.batch < 2:
+        raise InputError(
+            f"{path}.batch is {stage.batch}, but {path}.augment is {stage.augment}, which mixes "
+            "two examples of a batch; it must be at least 2"
+        )
     if stage.optimizer.warmup_steps > stage.steps:
         raise InputError(
             f"{path}.optimizer.warmup_steps is {stage.optimizer.warmup_steps}; it must be at "
@@ -132,9 +138,8 @@ def _check_references(path: str, stage: StageSpec, earlier: list[StageSpec]) -> 
         stored, remedy = f"{path}.teacher_logits is {stage.teacher_logits!r}", "it must be 'live'"
     if stage.taught and stored and stage.augment != AugmentSpec():
         raise InputError(
-            f"{stored}, but {path}.augment with shift {stage.augment.shift} and flip "
-            f"{stage.augment.flip} changes the view that the student sees; {remedy}, so that the "
-            "teacher sees the same view"
+            f"{stored}, but {path}.augment with {stage.augment} changes the view that the student "
+            f"sees; {remedy}, so that the teacher sees the same view"
         )
     if stage.taught and stored and any(part.term.teacher for part in stage.objective):
         raise InputError(f"{stored}, but a term reads features of the teachers; {remedy}")
@@ -163,10 +168,11 @@ def _check_members(path: str, stage: StageSpec) -> None:
             f"{path}.subset.labelled is {stage.subset.labelled!r}, but the objective has a term of "
             "labels; show some labels, or set its weight to 0"
         )
-    weights = [f"{part.name}.weight" for part in stage.objective]
-    if not all(any(member[w] for w in weights) for member in grid(stage)):
+    terms = [part.name for part in stage.objective]
+    if not all(any(weighs(member, name) for name in terms) for member in grid(stage)):
+        weights = ", ".join(f"{name}.weight" for name in terms)
         raise InputError(
-            f"{path}.objective has the weights {', '.join(weights)}, which are all 0 for a member; "
+            f"{path}.objective has the weights {weights}, which are all 0 for a member; "
             "one must be above 0"
         )
     sizes = [member.get("ensemble_size", 0) for member in grid(stage)]
@@ -228,10 +234,11 @@ def _term(path: str, key: Any, given: Any) -> TermSpec:
     if not isinstance(found, Term):
         raise InputError(f"{here} is {rules.shown(found)}; it must be a Term, or a function of one")
     numbers = {k: v for k, v in values.items() if k not in options}
-    no_others(here, numbers, found.numbers)
+    rules_of = {n: rule for n, (_, rule) in {**found.numbers, **found.ends}.items()}
+    no_others(here, numbers, rules_of)
     known = {n: default for n, (default, _) in found.numbers.items() if default is not None}
     for number, value in numbers.items():
-        check(found.numbers[number][1], f"{here}.{number}", value)
+        check(rules_of[number], f"{here}.{number}", value)
     return TermSpec(
         name,
         found,

@@ -31,6 +31,9 @@ def _unread(stage: StageSpec) -> Iterator[tuple[str, object, object, str]]:
     if not stage.reads_temperature:
         why = f"no term of the objective ({terms}) has it, or each has its own"
         yield "temperature", stage.temperature, StageSpec.temperature, why
+    if not stage.anneals:
+        why = f"no number of the objective ({terms}) has an end, such as weight_end"
+        yield "annealing", stage.annealing, StageSpec.annealing, why
     if not stage.taught:
         why = f"no term of the objective ({terms}) has a teacher"
         for name in ("ensemble_size", "teacher_logits"):

@@ -13,11 +13,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import jax.numpy as jnp
+
 from kdjax import rules
 from kdjax.class_map import ClassMap
 from kdjax.data import DatasetSpec, RawSet, SubsetSpec
 from kdjax.losses import Term
-from kdjax.losses.term import TEMPERATURE
+from kdjax.losses.term import END, TEMPERATURE
 from kdjax.nets.net import Net
 from kdjax.optim import OPTIMIZERS, OptimizerSpec
 from kdjax.parallel import ExecutionSpec
@@ -25,6 +27,10 @@ from kdjax.stage import Stage
 from kdjax.teachers import Teacher
 from kdjax.views import AugmentSpec
 
+ANNEALINGS = {  # from 0 to 1, of the part of the steps that is done
+    "linear": lambda done: done,
+    "cosine": lambda done: 0.5 * (1 - jnp.cos(jnp.pi * done)),
+}
 EVALUATED = ("validation", "test")  # splits that a report may be of
 SEED = rules.whole(0)
 START = rules.Rule(
@@ -100,6 +106,8 @@ class StageSpec:
     mixing: str = rules.field("all", rules.one_of(("all", "one_to_one", "best")))
     #: The stage whose variables the members start from, member by member; "" for none.
     init_from: str | Stage = rules.field("", START)
+    #: How numbers of the objective with an end, such as weight_end, move to it over the steps.
+    annealing: str = rules.field("linear", rules.one_of(ANNEALINGS))
     #: The temperature of every term that has none of its own.
     temperature: float = rules.field(1.0, TEMPERATURE, hparam=True)
     #: How many of the teachers, the first ones, teach a member; 0 is all.
@@ -116,6 +124,12 @@ class StageSpec:
         """The teacher that trains with the stage: its members, or their averages."""
         values = (teacher for teacher in self.teacher if isinstance(teacher, Teacher))
         return next((t for t in values if t.scope in ("population", "member")), None)
+
+    @property
+    def anneals(self) -> bool:
+        """Whether a number of the objective has an end to which it moves."""
+        names = [n for part in self.objective for n in dict(part.numbers)]
+        return any(name.endswith(END) for name in [*names, *dict(self.members)])
 
     @property
     def reads_temperature(self) -> bool:
@@ -168,7 +182,7 @@ def read_hparams(stage: StageSpec) -> dict[str, tuple[float | int, rules.Rule]]:
     axes = dict(stage.members)
     for part in stage.objective:
         numbers = dict(part.numbers)
-        for name, (_, rule) in part.term.numbers.items():
+        for name, (_, rule) in {**part.term.numbers, **part.term.ends}.items():
             key = f"{part.name}.{name}"
             if name in numbers or key in axes:
                 found[key] = numbers.get(name, 0.0), rule
@@ -200,7 +214,12 @@ def cells(stage: StageSpec) -> list[tuple[Numbers, list[int]]]:
 def weighs_labels(stage: StageSpec) -> bool:
     """Whether a term that reads labels has a weight above 0 for any member."""
     labelled = [part.name for part in stage.objective if "labels" in part.term.needs]
-    return any(member[f"{name}.weight"] for name in labelled for member in grid(stage))
+    return any(weighs(member, name) for name in labelled for member in grid(stage))
+
+
+def weighs(member: Numbers, term: str) -> bool:
+    """Whether the weight of a term is above 0 for a member, at any step."""
+    return bool(member[f"{term}.weight"] or member.get(f"{term}.weight{END}"))
 
 
 def plain(spec: Any) -> Any:

@@ -17,6 +17,7 @@ from kdjax.rules import InputError, Rule, check, number, shown, tuple_of
 
 PyTree = Any
 WEIGHT, TEMPERATURE, NUMBER = number(0, 1e6), number(1e-3, 1e4), number(-1e6, 1e6)
+END = "_end"  # of a number: to which it moves over the steps of its stage
 NEEDS = ("labels", "targets", "teacher", "index", "key")
 
 
@@ -83,8 +84,9 @@ class Term:
       needs: of "labels", "targets" (the mixed teachers), "teacher" (each teacher's outputs),
         "index" and "key". The student's outputs and the inputs are always there.
       hparams: {name: default, or (default, rule)} of the numbers that the function reads from
-        `Context.hparams`. "weight" is always there. A "temperature" of None is the stage's, unless
-        the objective gives the term one of its own.
+        `Context.hparams`. "weight" is always there. An objective may give each an end, such as
+        "weight_end", to which it moves over the steps. A "temperature" of None is the stage's,
+        unless the objective gives the term one of its own.
       aux: (key, student Outputs, teacher Outputs or None) -> parameters of the term itself, such as
         a projection; they train with the net and are not part of what is served.
       memory: (key, student Outputs, teacher Outputs or None, number of examples N) -> what the term
@@ -129,6 +131,11 @@ class Term:
         check(paths, f"{says} teacher", self.teacher)
         check(HPARAMS, f"{says} hparams", self.hparams)
         for name, (default, rule) in self.numbers.items():
+            if name.endswith(END):
+                raise InputError(
+                    f"{says} a number is named {name!r}; the end {END!r} is that of the value to "
+                    "which a number moves"
+                )
             if default is not None:
                 check(rule, f"{says} the default of {name}", default)
             elif name != "temperature":
@@ -164,6 +171,11 @@ class Term:
             else:
                 found[name] = given, TEMPERATURE if name == "temperature" else NUMBER
         return found
+
+    @property
+    def ends(self) -> dict[str, tuple[None, Rule]]:
+        """The end of each number, which is None where it does not change, and its rule."""
+        return {f"{name}{END}": (None, rule) for name, (_, rule) in self.numbers.items()}
 
 
 def _no_targets(temperature: jax.Array | float | None) -> jax.Array:

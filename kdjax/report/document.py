@@ -138,7 +138,9 @@ def _facts(report: Report) -> dict[str, str]:
         facts["parts of members x parts of batches"] = "; ".join(
             f"{parts} for {', '.join(names)}" for parts, names in split.items()
         )
-    facts["data set"] = f"{report.dataset}: {splits} examples"
+    scaled = report.config.get("dataset", {}).get("normalize")
+    inputs = f", inputs normalized: {scaled}" if scaled else ""
+    facts["data set"] = f"{report.dataset}: {splits} examples{inputs}"
     if report.config.get("recipe"):
         facts["recipe"] = report.config["recipe"]
     facts["training"] = f"{seconds:,.0f} seconds, all stages together"
