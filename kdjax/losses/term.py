@@ -89,11 +89,11 @@ class Term:
         unless the objective gives the term one of its own.
       aux: (key, student Outputs, teacher Outputs or None) -> parameters of the term itself, such as
         a projection; they train with the net and are not part of what is served.
+      student, teacher: paths of the layers whose outputs the function reads.
+      name: as an objective and a report have it; the function's name if "".
       memory: (key, student Outputs, teacher Outputs or None, number of examples N) -> what the term
         keeps from step to step without a gradient, such as a bank of features: a dict of arrays. It
         is part of a checkpoint, and not of what is served. The outputs are those of one example.
-      student, teacher: paths of the layers whose outputs the function reads.
-      name: as an objective and a report have it; the function's name if "".
 
     Raises:
       InputError: a field is not of that form.
@@ -103,10 +103,10 @@ class Term:
     needs: frozenset[str] = frozenset()
     hparams: Mapping[str, float | tuple[float | None, Rule] | None] = field(default_factory=dict)
     aux: Callable[[jax.Array, Outputs, Outputs | None], PyTree] | None = None
-    memory: Callable[[jax.Array, Outputs, Outputs | None, int], PyTree] | None = None
     student: tuple[str, ...] = ()
     teacher: tuple[str, ...] = ()
     name: str = ""
+    memory: Callable[[jax.Array, Outputs, Outputs | None, int], PyTree] | None = None
 
     def __post_init__(self) -> None:
         if not callable(self.function):
