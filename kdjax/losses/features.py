@@ -128,8 +128,7 @@ def vid(
 
 
 def ickd(student: jax.Array, teacher: jax.Array, projection: jax.Array) -> jax.Array:
-    """Inter-channel correlation (ICCV 2021, Exploring Inter-Channel Correlation for
-    Diversity-preserved Knowledge Distillation): the squared difference of the products of all
+    """Inter-channel correlation (arXiv 2202.03680): the squared difference of the products of all
     channels with each other, each row divided by its length, summed over the G^2 pairs, divided by
     G. Published weight 2.5, with batch normalisation after the projection, which is left out here.
 
