@@ -61,10 +61,11 @@ def _terms() -> str:
     rows = []
     for name, row in TERMS.items():
         if not isinstance(row, Term):
-            for option in calls.parameters(row):
-                shown = f"`{option.default!r}`"
-                rows.append(f"| `{name}` | `{option.name}` | {shown} | fixed for all members |")
-            row = row()
+            options = calls.parameters(row)
+            says = "fixed for all members"
+            default = lambda o: "" if o.default is o.empty else f"`{o.default!r}`"
+            rows += [f"| `{name}` | `{o.name}` | {default(o)} | {says} |" for o in options]
+            row = row(**{o.name: "a_layer" for o in options if o.name in ("student", "teacher")})
         for number, (default, rule) in row.numbers.items():
             shown = "the stage's" if default is None else f"`{default!r}`"
             rows.append(f"| `{name}` | `{number}` | {shown} | {rule.says} |")

@@ -3,6 +3,7 @@
 Axes: K teachers, B examples of a batch.
 """
 
+import dataclasses
 import itertools
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -12,15 +13,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kdjax.config.spec import ExperimentSpec, StageSpec, TermSpec, plain
+from kdjax.config.spec import ExperimentSpec, StageSpec, plain
 from kdjax.data import Dataset, DatasetSpec
 from kdjax.host import checkpoint
-from kdjax.losses import TERMS, Context
+from kdjax.losses import TERMS, Context, Term
 from kdjax.nets import identity
 from kdjax.nets.net import Outputs, PyTree
 from kdjax.rules import InputError, told
 from kdjax.stage import Stage
 from kdjax.teachers import Teacher
+
+STEP = ("index", "key")  # the needs that are another at each step
 
 
 def of_stage(
@@ -78,7 +81,12 @@ def of_data(spec: ExperimentSpec, dataset: Dataset) -> dict[str, Any]:
 
 
 def of_terms(
-    stage: StageSpec, student: Outputs, teacher: Outputs | None, dataset: Dataset, path: str
+    stage: StageSpec,
+    student: Outputs,
+    teacher: Outputs | None,
+    dataset: Dataset,
+    examples: int,
+    path: str,
 ) -> dict[str, dict[str, Any]]:
     """{name: what it declares, and a digest of its program and of its derivative's} of each term
     that is none of kdjax's own, as plain data; nothing is computed.
@@ -86,6 +94,7 @@ def of_terms(
     Args:
       student: shapes of one example [1, ...].
       teacher: the same of the K teachers, [K, 1, ...]; None without a term that reads them.
+      examples: how many the stage trains on.
       path: of the objective, for messages.
 
     Raises:
@@ -108,7 +117,10 @@ def of_terms(
             {name: shape((), np.float32) for name in term.numbers},
         )
         try:
-            program = jax.make_jaxpr(lambda *given, part=part: _derivative(part, *given))(*given)
+            step = shape((size,), np.int32), given[0]  # the examples' numbers, and a key
+            given += tuple(x for x, name in zip(step, STEP, strict=True) if name in term.needs)
+            derivative = lambda *given, term=term: _derivative(term, examples, *given)
+            program = jax.make_jaxpr(derivative)(*given)
         except Exception as error:  # whatever a term of the user's does
             raise InputError(f"{path}.{part.name} has no derivative: {told(error)}") from error
         found[part.name] = {
@@ -122,29 +134,42 @@ def of_terms(
 
 
 def _derivative(
-    part: TermSpec,
+    term: Term,
+    examples: int,
     key: jax.Array,
     student: Outputs,
     teacher: Outputs | None,
     inputs: jax.Array,
     labels: jax.Array,
     numbers: dict[str, jax.Array],
+    *step: jax.Array,
 ) -> PyTree:
-    """A term and its derivative by all that may be trained: the student's outputs, and its aux."""
+    """A term and its derivative by all that may be trained: the student's outputs, and its aux; and
+    what it keeps. `step`: of what is another at each step, what the term reads."""
     first = lambda tree, axis: jax.tree.map(lambda x: x.take(jnp.arange(1), axis), tree)
-    aux = part.term.aux and part.term.aux(key, first(student, 0), first(teacher, 1))
+    one = lambda: (first(student, 0), first(teacher, 1))
+    aux = term.aux and term.aux(key, *one())
+    memory = term.memory and term.memory(key, *one(), examples)
+    read = (name for name in STEP if name in term.needs)
+    given: dict[str, Any] = dict(zip(read, step, strict=True))
+    # A constant, so that a term that does not read it has the program that it had without.
+    mixing = None if teacher is None else np.full(len(teacher.logits), 1 / len(teacher.logits))
     floating = lambda x: jnp.issubdtype(x.dtype, jnp.floating)
     leaves, form = jax.tree.leaves((student, aux)), jax.tree.structure((student, aux))
 
-    def value(*some: jax.Array) -> jax.Array:
-        given = iter(some)
-        all_leaves = [next(given) if floating(x) else x for x in leaves]
+    def value(*some: jax.Array) -> Any:
+        floats = iter(some)
+        all_leaves = [next(floats) if floating(x) else x for x in leaves]
         own, aux = jax.tree.unflatten(form, all_leaves)
         targets = lambda temperature: _targets(own.logits, temperature)
-        context = Context(own, teacher, targets, inputs, labels, numbers, aux, _gather)
-        return part.term.function(context)
+        context = Context(own, teacher, targets, inputs, labels, numbers, aux, _gather, mixing)
+        return term.function(dataclasses.replace(context, memory=memory, **given))
 
-    found, pull = jax.vjp(value, *filter(floating, leaves))
+    trained = list(filter(floating, leaves))
+    if term.memory:
+        found, pull, after = jax.vjp(value, *trained, has_aux=True)
+        return found, pull(jnp.ones_like(found)), after
+    found, pull = jax.vjp(value, *trained)
     return found, pull(jnp.ones_like(found))
 
 

@@ -208,7 +208,7 @@ def _begin(
 def _training(state: State) -> dict[str, Any]:
     """What only the training of a stage needs, beside its variables."""
     found = {"step": state.step, "opt_state": state.opt_state, "bad": state.bad}
-    found |= {"aux": state.aux} if state.aux else {}
+    found |= {name: getattr(state, name) for name in ("aux", "memory") if getattr(state, name)}
     return found | ({} if state.average is None else {"average": state.average})
 
 

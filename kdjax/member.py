@@ -9,6 +9,7 @@ import functools
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import flax.struct
 import jax
@@ -34,6 +35,7 @@ class State:
     Attributes:
       collections: the net's variables other than its parameters, such as batch statistics.
       aux: {term: its own parameters}.
+      memory: {term: what it keeps from step to step, without a gradient}.
       average: the moving average of the net's variables that teaches it; None without one.
       bad: a loss or a gradient was not finite once; updates have stopped.
     """
@@ -42,6 +44,7 @@ class State:
     params: PyTree
     collections: dict[str, PyTree]
     aux: dict[str, PyTree]
+    memory: dict[str, PyTree]
     opt_state: PyTree
     average: PyTree
     bad: jax.Array
@@ -54,13 +57,15 @@ class State:
 
 @flax.struct.dataclass
 class Batch:
-    """`inputs` [B, ...] float32; `labels` [B], negative where there is none. Where each example is
-    mixed with another: `others` [B], the labels of those, and `share` [B] of the first."""
+    """`inputs` [B, ...] float32; `labels` [B], negative where there is none; in training `index`
+    [B], the number of each example among the stage's. Where each example is mixed with another:
+    `others` [B], the labels of those, and `share` [B] of the first."""
 
     inputs: jax.Array
     labels: jax.Array
     others: jax.Array | None = None
     share: jax.Array | None = None
+    index: jax.Array | None = None
 
 
 @dataclass(frozen=True)
@@ -73,6 +78,7 @@ class Recipe:
       mean: how a member's teachers are mixed, "arithmetic" or "geometric".
       progress: (step) -> from 0 to 1, how far the numbers that change are on their way.
       average: the decay of the member's own average, which then teaches it; None without one.
+      examples: how many the stage trains on.
     """
 
     net: Net
@@ -81,6 +87,7 @@ class Recipe:
     mean: str = "arithmetic"
     progress: Callable[[jax.Array], jax.Array | float] = lambda step: 0.0
     average: float | None = None
+    examples: int = 0
 
     @property
     def taps(self) -> tuple[str, ...]:
@@ -122,19 +129,22 @@ def init(recipe: Recipe, hparams: Hparams, inputs: Array, teacher: Outputs | Non
     variables = recipe.net.init(stream(hparams["seed"], "init"), inputs)
     params = variables["params"]
     collections = {name: tree for name, tree in variables.items() if name != "params"}
-    aux = {}
-    if any(term.aux for term in recipe.objective.values()):
+    aux, memory = {}, {}
+    if any(term.aux or term.memory for term in recipe.objective.values()):
         outputs, _ = recipe.net.apply(variables, inputs, None, recipe.taps)
-        aux = {
-            name: term.aux(stream(hparams["seed"], f"aux {name}"), outputs, teacher)
-            for name, term in recipe.objective.items()
-            if term.aux
-        }
+        key = lambda use, name: stream(hparams["seed"], f"{use} {name}")
+        for name, term in recipe.objective.items():
+            if term.aux:
+                aux[name] = term.aux(key("aux", name), outputs, teacher)
+            if term.memory:
+                count = recipe.examples
+                memory[name] = term.memory(key("memory", name), outputs, teacher, count)
     return State(
         step=jnp.zeros((), jnp.int32),
         params=params,
         collections=collections,
         aux=aux,
+        memory=memory,
         opt_state=recipe.optimizer(hparams).init((params, aux)),
         average=None if recipe.average is None else variables,
         bad=jnp.zeros((), bool),
@@ -164,18 +174,15 @@ def train_step(
     places = shards.number() * len(batch.labels) + jnp.arange(len(batch.labels))
     training = Training(places, stream(hparams["seed"], "dropout", state.step), shards.mean)
 
-    progress = recipe.progress(state.step)
-
-    def loss_of(trained: tuple[PyTree, dict[str, PyTree]]) -> tuple[jax.Array, dict[str, PyTree]]:
-        params, aux = trained
-        variables = {"params": params, **state.collections}
-        outputs, collections = recipe.net.apply(variables, batch.inputs, training, recipe.taps)
-        return _objective(
-            recipe, shards, outputs, teacher, batch, hparams, aux, progress
-        ), collections
+    def loss_of(trained: tuple[PyTree, dict[str, PyTree]]) -> tuple[jax.Array, Any]:
+        now = dataclasses.replace(state, params=trained[0], aux=trained[1])
+        outputs, collections = recipe.net.apply(now.variables, batch.inputs, training, recipe.taps)
+        loss, memory = _objective(recipe, shards, outputs, teacher, batch, hparams, now)
+        return loss, (collections, memory)
 
     trained = state.params, state.aux
-    (loss, collections), gradient = jax.value_and_grad(loss_of, has_aux=True)(trained)
+    (loss, after), gradient = jax.value_and_grad(loss_of, has_aux=True)(trained)
+    collections, memory = after
     loss, gradient = shards.mean((loss, gradient))
     collections = _floating(shards.mean, collections)
     updates, opt_state = recipe.optimizer(hparams).update(gradient, state.opt_state, trained)
@@ -186,7 +193,7 @@ def train_step(
         now = {"params": params, **collections}
         average = _floating(lambda old, new: decay * old + (1 - decay) * new, average, now)
     bad = state.bad | ~jnp.isfinite(loss) | ~jnp.isfinite(optax.tree.norm(gradient))
-    new = State(state.step, params, dict(collections), aux, opt_state, average, bad)
+    new = State(state.step, params, dict(collections), aux, memory, opt_state, average, bad)
     new = jax.tree.map(lambda before, after: jnp.where(bad, before, after), state, new)
     return new.replace(step=state.step + 1, bad=bad), loss
 
@@ -205,11 +212,11 @@ def _objective(
     teacher: Outputs | None,
     batch: Batch,
     hparams: Hparams,
-    aux: dict[str, PyTree],
-    progress: jax.Array | float,
-) -> jax.Array:
+    state: State,
+) -> tuple[jax.Array, dict[str, PyTree]]:
     """The weighted sum of the terms, a scalar: the mean over the examples of those that have a loss
-    for each, and those of the whole batch, scalars or a loss for each of its gathered examples."""
+    for each, and those of the whole batch, scalars or a loss for each of its gathered examples; and
+    what the terms keep for the next step."""
     teacher = jax.lax.stop_gradient(teacher)
 
     def targets(temperature: jax.Array | float | None) -> jax.Array:
@@ -218,8 +225,10 @@ def _objective(
         scale = 1.0 if temperature is None else temperature
         return ensemble_logits(teacher.logits, scale, mean, hparams["mixing"])
 
+    progress = recipe.progress(state.step)
     each: list[jax.Array] = []
     whole: list[jax.Array] = []
+    memory: dict[str, PyTree] = {}
     for name, term in recipe.objective.items():
         numbers = numbers_of(name, term, hparams, progress)
         trained = functools.partial(_trained, numbers["weight"])
@@ -230,13 +239,18 @@ def _objective(
             inputs=batch.inputs,
             labels=batch.labels,
             hparams=numbers,
-            aux=jax.tree.map(trained, aux.get(name)),
+            aux=jax.tree.map(trained, state.aux.get(name)),
             gather=shards.gather,
+            mixing=hparams["mixing"],
+            index=batch.index,
+            key=stream(hparams["seed"], f"term {name}", state.step),
+            memory=state.memory.get(name),
         )
-        value = jnp.asarray(term.function(term.needed(context)))
+        value, after = _of_term(term, context)
+        if term.memory:
+            memory[name] = after
         if batch.share is not None and batch.others is not None and "labels" in term.needs:
-            of_others = dataclasses.replace(context, labels=batch.others)
-            other = term.function(term.needed(of_others))
+            other, _ = _of_term(term, dataclasses.replace(context, labels=batch.others))
             mine = value.shape == batch.share.shape
             share = batch.share if mine else shards.gather(batch.share)
             value = share * value + (1 - share) * other
@@ -246,7 +260,14 @@ def _objective(
         else:
             whole.append(value.mean())
     sums = [functools.reduce(operator.add, each).mean()] if each else []
-    return functools.reduce(operator.add, sums + whole)
+    return functools.reduce(operator.add, sums + whole), jax.lax.stop_gradient(memory)
+
+
+def _of_term(term: Term, context: Context) -> tuple[jax.Array, PyTree]:
+    """The losses of a term, and its memory after the step, None without one."""
+    found = term.function(term.needed(context))
+    losses, memory = found if term.memory else (found, None)
+    return jnp.asarray(losses), memory
 
 
 def _trained(weight: jax.Array, x: jax.Array) -> jax.Array:

@@ -160,11 +160,11 @@ def train_chunk(
 
             inputs, labels = seen(examples.row, examples.index), data.labels[examples.index]
             if examples.other is None or examples.other_row is None:
-                return Batch(inputs, labels)
+                return Batch(inputs, labels, index=examples.index)
             others = seen(examples.other_row, examples.other)
             key_of_mix = stream(examples.seed, "mix", examples.step)
             inputs, share = mixed(inputs, others, examples.index, key_of_mix, augment)
-            return Batch(inputs, labels, data.labels[examples.other], share)
+            return Batch(inputs, labels, data.labels[examples.other], share, examples.index)
 
         def teach_batch(teach: Teach, examples: Examples) -> Outputs:
             return teach(teachers, batch_of(examples).inputs)

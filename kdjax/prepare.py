@@ -184,8 +184,8 @@ def _job(
         count = len(grid(earlier[init].stage) if isinstance(init, str) else init.members)
         fit.check_members(count, stage, f"{path}.init_from")
     outputs = _teacher_outputs(stage, net, teachers, earlier, dataset, path)
-    splits = check_objective(stage, found.outputs, outputs, dataset, f"{path}.objective")
-    splits = splits and found.splits
+    given = stage, found.outputs, outputs, dataset, len(positions), f"{path}.objective"
+    splits = check_objective(*given) and found.splits
     count = sum(_count(teacher, earlier) for teacher in teachers)
     if count:
         mixing_matrix(grid(stage), stage.mixing, count, np.zeros(count), path)
@@ -198,7 +198,7 @@ def _job(
     model = plain(net)
     if stage.model.net is not None or stage.model.name not in nets.NETS:
         model |= nets.identified(net, found, f"{path}.model")
-    terms = identity.of_terms(stage, found.outputs, outputs, dataset, f"{path}.objective")
+    terms = identity.of_terms(*given)
     facts = identity.of_stage(
         stage, model, terms, teachers, init, {n: j.identity for n, j in earlier.items()}
     )

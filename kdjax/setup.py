@@ -65,6 +65,7 @@ def set_up(job: Job, spec: ExperimentSpec, dataset: Dataset, evaluated: Evaluate
         mean=stage.mean,
         progress=lambda step: ANNEALINGS[stage.annealing](step / stage.steps),
         average=None if teacher is None else teacher.decay,
+        examples=len(job.positions),
     )
     hparams = population.hparams(members, _mixing(job, evaluated))
     asked_live = stage.taught and scope == "batch" and stage.teacher_logits == "live"

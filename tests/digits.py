@@ -47,6 +47,7 @@ def recipe_of(spec: StageSpec, **fields) -> Recipe:
         objective={part.name: part.term for part in spec.objective},
         optimizer=lambda h: optim.build(spec.optimizer, spec.steps, h),
         mean=spec.mean,
+        examples=N,
         **fields,
     )
 

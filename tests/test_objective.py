@@ -39,7 +39,8 @@ def splits(objective, teacher=()):
     spec = a_stage(objective=objective, teacher=teacher)
     taught = jax.tree.map(lambda x: jax.ShapeDtypeStruct((3, *x.shape), x.dtype), SHAPES)
     dataset = data.load(DatasetSpec(), "")
-    return check_objective(spec, SHAPES, taught if spec.taught else None, dataset, "objective")
+    taught = taught if spec.taught else None
+    return check_objective(spec, SHAPES, taught, dataset, 1000, "objective")
 
 
 @pytest.mark.parametrize(

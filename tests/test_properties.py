@@ -9,18 +9,18 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from logit_rows import OF_LOGITS
 
 from kdjax import metrics
 from kdjax.data import numbered
 from kdjax.data.subset import SubsetSpec, subset
-from kdjax.losses import TERMS, Context, Term, distillation, soft_cross_entropy
+from kdjax.losses import Context, distillation, soft_cross_entropy
 from kdjax.nets import Outputs
 from kdjax.rules import InputError
 
 B, C = 12, 5
 explore = settings(max_examples=30, deadline=None, derandomize=True)
-ROWS = {name: row if isinstance(row, Term) else row() for name, row in TERMS.items()}
-NAMES = [name for name in ROWS if name != "dist"]  # which is one number of the whole batch
+NAMES = [name for name in OF_LOGITS if name != "dist"]  # which is one number of the whole batch
 every_loss = pytest.mark.parametrize("name", [*NAMES, "distillation"])
 logit = st.floats(-50, 50, width=32, allow_subnormal=False)
 any_logits = arrays(np.float32, (B, C), elements=logit)
@@ -50,7 +50,7 @@ def loss_of(name, z, v, y, h):
     if name == "distillation":
         return distillation(z, v, y, h["temperature"], h["soft_weight"], h["hard_weight"])
     context = Context(Outputs(z, {}), Outputs(v[None], {}), lambda _: v, z, y, h)
-    return ROWS[name].function(context)
+    return OF_LOGITS[name].function(context)
 
 
 def same(a, b, scale) -> None:

@@ -4,17 +4,16 @@ import jax
 import numpy as np
 import pytest
 from digits import ONE, a_stage, teacher_logits, train
+from logit_rows import OF_LOGITS
 
 import kdjax
 from examples.your_own import mine
 from kdjax.config.spec import grid
-from kdjax.losses import TERMS, Term
 from kdjax.parallel import Layout
 
 pytestmark = pytest.mark.slow
 
-ROWS = {name: row if isinstance(row, Term) else row() for name, row in TERMS.items()}
-NAMES = [name for name, row in ROWS.items() if row.needs <= {"labels", "targets"}]
+NAMES = [name for name, row in OF_LOGITS.items() if row.needs <= {"labels", "targets"}]
 STEPS = 20
 
 

@@ -4,9 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from logit_rows import OF_LOGITS
 
 from kdjax import losses
-from kdjax.losses import TERMS, Context, Term, ensemble_logits
+from kdjax.losses import Context, Term, ensemble_logits
 from kdjax.losses.term import NUMBER, TEMPERATURE, WEIGHT
 from kdjax.nets.net import Outputs
 from kdjax.rules import fraction
@@ -23,7 +24,6 @@ NUMBERS = {
     "gamma": 2.0,
     "skew": 0.2,
 }
-ROWS = {name: row if isinstance(row, Term) else row() for name, row in TERMS.items()}
 Z, *TEACHERS = np.random.default_rng(0).normal(size=(1 + K, B, C)).astype(np.float32) * 3
 LABELS = np.array([3, 0, -1, 6, 2], np.int32)
 at = ensemble_logits
@@ -50,7 +50,7 @@ EXPECTED = {
     ),
     "standardized": lambda z, v, y: losses.kl_divergence(standard(z), standard(at(v, T)), T),
 }
-every_term = pytest.mark.parametrize("name", ROWS)
+every_term = pytest.mark.parametrize("name", OF_LOGITS)
 
 
 def targets_of(teachers):
@@ -76,12 +76,12 @@ def context(term, z=Z, teachers=TEACHERS, labels=LABELS, without=()):
 
 
 def test_every_term_of_the_table_is_tested():
-    assert EXPECTED.keys() == TERMS.keys()
+    assert EXPECTED.keys() == OF_LOGITS.keys()  # those of layers have tests of their own
 
 
 @every_term
 def test_a_term_is_its_loss_of_each_example_without_the_weight(name):
-    term, v, y = ROWS[name], jnp.asarray(np.stack(TEACHERS)), jnp.asarray(LABELS)
+    term, v, y = OF_LOGITS[name], jnp.asarray(np.stack(TEACHERS)), jnp.asarray(LABELS)
     actual = term.function(context(term))
     assert actual.shape == (() if name == "dist" else (B,)) and actual.dtype == jnp.float32
     np.testing.assert_allclose(actual, EXPECTED[name](jnp.asarray(Z), v, y), rtol=1e-6)
@@ -89,7 +89,7 @@ def test_a_term_is_its_loss_of_each_example_without_the_weight(name):
 
 @every_term
 def test_a_term_uses_all_that_it_declares(name):
-    term = ROWS[name]
+    term = OF_LOGITS[name]
     value = term.function(context(term))
     other_teachers = term.function(context(term, teachers=TEACHERS[0][None, ::-1]))
     other_labels = term.function(context(term, labels=LABELS[::-1]))
@@ -100,9 +100,9 @@ def test_a_term_uses_all_that_it_declares(name):
             term.function(context(term, without={number}))
 
 
-@pytest.mark.parametrize("name", [n for n, term in ROWS.items() if "targets" in term.needs])
+@pytest.mark.parametrize("name", [n for n, term in OF_LOGITS.items() if "targets" in term.needs])
 def test_a_term_lets_no_gradient_into_the_teachers(name):
-    term = ROWS[name]
+    term = OF_LOGITS[name]
 
     def loss(teachers):
         here = context(term)
@@ -114,13 +114,13 @@ def test_a_term_lets_no_gradient_into_the_teachers(name):
 
 @every_term
 def test_the_name_in_the_table_is_the_label_of_the_term(name):
-    assert ROWS[name].label == name
+    assert OF_LOGITS[name].label == name
 
 
 @every_term
 def test_the_numbers_of_a_term_are_its_weight_and_what_it_declares(name):
-    numbers = ROWS[name].numbers
-    assert list(numbers) == ["weight", *ROWS[name].hparams]
+    numbers = OF_LOGITS[name].numbers
+    assert list(numbers) == ["weight", *OF_LOGITS[name].hparams]
     default, rule = numbers["weight"]
     assert default == 1.0 and rule is WEIGHT
     if "temperature" in numbers and name != "virtual_teacher":

@@ -92,7 +92,8 @@ def _stage(
     stage = read(StageSpec, path, rest, name=name, **parts)
     stage = dataclasses.replace(stage, members=_members(f"{path}.members", stage))
     if stage.taught and not stage.teacher:
-        reading = next(p.name for p in objective if p.term.needs - {"labels"} or p.term.teacher)
+        reads = lambda term: term.needs & {"targets", "teacher"} or term.teacher
+        reading = next(part.name for part in objective if reads(part.term))
         raise InputError(f"{path}.teacher is empty; the term {reading!r} needs a teacher")
     _check_references(path, stage, earlier)
     check_chosen(stage.class_map, bool(stage.teacher), f"{path}.class_map")

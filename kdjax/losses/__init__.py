@@ -1,5 +1,7 @@
-"""Losses: pure functions of one example's logits, and the terms of an objective made of them."""
+"""Losses: pure functions of logits, features and relations, and the terms of an objective made of
+them."""
 
+from kdjax.losses.contrastive import crd
 from kdjax.losses.decoupled import dkd, hard_label, nkd, virtual_teacher
 from kdjax.losses.divergences import (
     jensen_shannon,
@@ -10,6 +12,7 @@ from kdjax.losses.divergences import (
     top_k_kl,
 )
 from kdjax.losses.ensembles import MEANS, ensemble_logits
+from kdjax.losses.features import attention_transfer, fitnet, ickd, nst, vid
 from kdjax.losses.labels import cross_entropy
 from kdjax.losses.logits import (
     distillation,
@@ -18,6 +21,14 @@ from kdjax.losses.logits import (
     soft_cross_entropy,
 )
 from kdjax.losses.matching import dist, ttm, wttm
+from kdjax.losses.relations import (
+    correlation_congruence,
+    pkt,
+    rkd_angle,
+    rkd_distance,
+    similarity_preserving,
+)
+from kdjax.losses.review import hierarchical_context
 from kdjax.losses.standardize import standardize, standardized
 from kdjax.losses.table import TERMS
 from kdjax.losses.term import Context, Term
@@ -27,25 +38,37 @@ __all__ = [
     "TERMS",
     "Context",
     "Term",
+    "attention_transfer",
+    "correlation_congruence",
+    "crd",
     "cross_entropy",
     "dist",
     "distillation",
     "dkd",
     "ensemble_logits",
+    "fitnet",
     "hard_label",
+    "hierarchical_context",
+    "ickd",
     "jensen_shannon",
     "kl_divergence",
     "log_softmax_l2",
     "logit_matching",
     "multi_temperature",
     "nkd",
+    "nst",
+    "pkt",
     "reverse_kl",
+    "rkd_angle",
+    "rkd_distance",
+    "similarity_preserving",
     "skew_kl",
     "soft_cross_entropy",
     "standardize",
     "standardized",
     "top_k_kl",
     "ttm",
+    "vid",
     "virtual_teacher",
     "wttm",
 ]

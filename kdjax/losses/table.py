@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 
+from kdjax.losses.contrastive import crd_row
 from kdjax.losses.decoupled import dkd, hard_label, nkd, virtual_teacher
 from kdjax.losses.divergences import (
     jensen_shannon,
@@ -14,9 +15,12 @@ from kdjax.losses.divergences import (
     skew_kl,
     top_k_kl,
 )
+from kdjax.losses.features import FEATURES
 from kdjax.losses.labels import cross_entropy
 from kdjax.losses.logits import kl_divergence, logit_matching, soft_cross_entropy
 from kdjax.losses.matching import dist, ttm, wttm
+from kdjax.losses.relations import RELATIONS
+from kdjax.losses.review import review_kd
 from kdjax.losses.standardize import standardized
 from kdjax.losses.term import TEMPERATURE, WEIGHT, Context, Term
 from kdjax.rules import InputError, Rule, check, choose, fraction, number, tuple_of
@@ -114,4 +118,9 @@ TERMS: dict[str, Term | Callable[..., Term]] = {
     "top_k_kl": _top_k_kl,
     "multi_temperature": _multi_temperature,
     "standardized": _standardized,
+    # Of layers.
+    **FEATURES,
+    **RELATIONS,
+    "crd": crd_row,
+    "review_kd": review_kd,
 }

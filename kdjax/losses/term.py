@@ -1,6 +1,7 @@
 """One term of an objective, for one member.
 
-Axes: K teachers, B examples of the batch or of this device's part of it, C classes.
+Axes: K teachers, B examples of the batch or of this device's part of it, C classes, N examples of
+the stage.
 """
 
 import dataclasses
@@ -9,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import jax
+from jax.typing import ArrayLike
 
 from kdjax.nets.net import Outputs
 from kdjax.rules import InputError, Rule, check, number, shown, tuple_of
@@ -16,7 +18,7 @@ from kdjax.rules import InputError, Rule, check, number, shown, tuple_of
 PyTree = Any
 WEIGHT, TEMPERATURE, NUMBER = number(0, 1e6), number(1e-3, 1e4), number(-1e6, 1e6)
 END = "_end"  # of a number: to which it moves over the steps of its stage
-NEEDS = ("labels", "targets", "teacher")
+NEEDS = ("labels", "targets", "teacher", "index", "key")
 
 
 @dataclass(frozen=True)
@@ -33,8 +35,13 @@ class Context:
       hparams: the term's own numbers by name, such as "weight" and "temperature", scalars.
       aux: the term's own parameters, as its `aux` made them; trained with the net.
       gather: [b, ...] of this device's part of the batch -> [B, ...] of the whole batch.
+      mixing: [K], how much this member hears of each teacher; the sum is 1.
+      index: [B] int32, the number of each example among the stage's N.
+      key: for what the term draws at random: another one at each step, the same on every device.
+      memory: the term's own state, as its `memory` or the step before made it.
 
-    A term is given no `teacher`, `targets` and `labels` that it does not name in its `needs`.
+    A term is given no `teacher`, `targets`, `labels`, `index` and `key` that it does not name in
+    its `needs`.
     """
 
     student: Outputs
@@ -45,6 +52,10 @@ class Context:
     hparams: Mapping[str, jax.Array]
     aux: PyTree = None
     gather: Callable[[jax.Array], jax.Array] = lambda x: x
+    mixing: ArrayLike | None = None
+    index: jax.Array | None = None
+    key: jax.Array | None = None
+    memory: PyTree = None
 
 
 def _are_needs(value: Any) -> bool:
@@ -67,9 +78,11 @@ class Term:
     """One term of an objective, which is the weighted sum of its terms.
 
     Attributes:
-      function: (Context) -> [B], a loss for each example, or a scalar of the whole batch.
-      needs: of "labels", "targets" (the mixed teachers) and "teacher" (each teacher's outputs).
-        The student's outputs and the inputs are always there.
+      function: (Context) -> [B], a loss for each example, or a scalar of the whole batch. With
+        `memory` it returns a pair: that, and the memory after the step, of the same form, which
+        must be the same on every device (`gather` what it is made of).
+      needs: of "labels", "targets" (the mixed teachers), "teacher" (each teacher's outputs),
+        "index" and "key". The student's outputs and the inputs are always there.
       hparams: {name: default, or (default, rule)} of the numbers that the function reads from
         `Context.hparams`. "weight" is always there. An objective may give each an end, such as
         "weight_end", to which it moves over the steps. A "temperature" of None is the stage's,
@@ -78,24 +91,32 @@ class Term:
         a projection; they train with the net and are not part of what is served.
       student, teacher: paths of the layers whose outputs the function reads.
       name: as an objective and a report have it; the function's name if "".
+      memory: (key, student Outputs, teacher Outputs or None, number of examples N) -> what the term
+        keeps from step to step without a gradient, such as a bank of features: a dict of arrays. It
+        is part of a checkpoint, and not of what is served. The outputs are those of one example.
 
     Raises:
       InputError: a field is not of that form.
     """
 
-    function: Callable[[Context], jax.Array]
+    function: Callable[[Context], Any]
     needs: frozenset[str] = frozenset()
     hparams: Mapping[str, float | tuple[float | None, Rule] | None] = field(default_factory=dict)
     aux: Callable[[jax.Array, Outputs, Outputs | None], PyTree] | None = None
     student: tuple[str, ...] = ()
     teacher: tuple[str, ...] = ()
     name: str = ""
+    memory: Callable[[jax.Array, Outputs, Outputs | None, int], PyTree] | None = None
 
     def __post_init__(self) -> None:
         if not callable(self.function):
             raise InputError(f"a Term's function is {shown(self.function)}; it must be a function")
-        if self.aux is not None and not callable(self.aux):
-            raise InputError(f"a Term's aux is {shown(self.aux)}; it must be a function, or None")
+        for field_name in ("aux", "memory"):
+            given = getattr(self, field_name)
+            if given is not None and not callable(given):
+                raise InputError(
+                    f"a Term's {field_name} is {shown(given)}; it must be a function, or None"
+                )
         named = self.label if isinstance(self.name, str) else self.name
         if not isinstance(named, str) or not named.isidentifier():
             raise InputError(
@@ -131,8 +152,9 @@ class Term:
     def needed(self, context: Context) -> Context:
         """The context without what the term does not need."""
         hidden: dict[str, Any] = {}
-        if "labels" not in self.needs:
-            hidden["labels"] = None
+        for name in ("labels", "index", "key"):
+            if name not in self.needs:
+                hidden[name] = None
         if "targets" not in self.needs:
             hidden["targets"] = _no_targets
         if "teacher" not in self.needs and not self.teacher:
