@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from digits import ONE, train
+from logit_rows import OF_LOGITS
 from stages import refuses
 
 import kdjax
@@ -87,7 +88,7 @@ def test_a_batch_is_split_where_no_term_depends_on_the_rest_of_its_part(function
 
 def test_the_terms_of_the_table_and_of_the_example_may_be_split():
     mine_too = {mine.skew_reverse_kl: 1.0, mine.class_relation: 1.0}
-    assert splits(dict.fromkeys(losses.TERMS, 1.0) | mine_too, teacher=mine.machine)
+    assert splits(dict.fromkeys(OF_LOGITS, 1.0) | mine_too, teacher=mine.machine)
 
 
 @pytest.mark.slow
