@@ -30,7 +30,8 @@ every_taught_loss = pytest.mark.parametrize("name", [n for n in CASES if n != "v
 
 def differences(reference, z, v, y, t):
     """The gradient [B, C] of values [B], to the fourth order in the step."""
-    h, gradient = 1e-3 * min(t, 1.0), np.empty((B, C))
+    relative = "standardized" in reference.__name__  # which knows no scale of the logits
+    h, gradient = 1e-3 * min(t, 1.0) * (z.std() if relative else 1.0), np.empty((B, C))
     for c in range(C):
         step = h * np.eye(C)[c]
         e, f, g, i = (reference(z + n * step, v, y, t) for n in (-2, -1, 1, 2))
@@ -76,8 +77,10 @@ def test_logits_of_ten_thousand_match_the_reference(name, t):
     z[:, 1], v[:, 2] = 0, 0
     value, gradient = value_and_gradient(loss, z, v, LABELS, t)
     chex.assert_tree_all_finite((value, gradient))
-    assert_close([value], [reference(z, v, LABELS, t)], rtol=5e-6)
-    assert_close([gradient], [differences(reference, z, v, LABELS, t)], rtol=2e-4)
+    small = "standardized" in name and t > 1  # logits about 1 divided by T: float32 loses digits
+    assert_close([value], [reference(z, v, LABELS, t)], rtol=5e-3 if small else 5e-6)
+    gradients = [gradient], [differences(reference, z, v, LABELS, t)]
+    assert_close(*gradients, rtol=5e-3 if small else 2e-4)
 
 
 @every_loss

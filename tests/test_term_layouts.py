@@ -79,4 +79,4 @@ def test_all_rows_are_one_objective_of_a_stage():
         quiet=True,
     )
     assert [member["standardized.beta"] for member in found.members] == [2.0, 8.0]
-    assert not any(found.diverged) and max(found.metrics["test"]["errors"]) < 200  # of 797
+    assert not any(found.diverged) and max(found.metrics["test"]["errors"]) < 400  # of 797
