@@ -17,8 +17,10 @@ import optax
 
 from kdjax import metrics
 from kdjax.keys import stream
-from kdjax.losses import Context, Term, ensemble_logits
+from kdjax.losses import Context, Term, ensemble_derivatives, ensemble_logits
 from kdjax.losses.arrays import weighted
+from kdjax.losses.term import Derivatives
+from kdjax.nets.derivatives import along
 from kdjax.nets.net import Array, Net, Outputs, PyTree, Training
 
 Hparams = dict[str, jax.Array]  # a member's own numbers, and "mixing" [K], which sums to 1
@@ -52,10 +54,12 @@ class State:
 
 @flax.struct.dataclass
 class Batch:
-    """`inputs` [B, ...] float32; `labels` [B], negative where there is none."""
+    """`inputs` [B, ...] float32; `labels` [B], negative where there is none; `directions` {term:
+    [B, R, ...]} of the inputs, of the terms that have some."""
 
     inputs: jax.Array
     labels: jax.Array
+    directions: dict[str, jax.Array] = flax.struct.field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,10 @@ class Recipe:
     def teacher_taps(self) -> tuple[str, ...]:
         """The same of the teachers' layers."""
         return tuple(dict.fromkeys(p for term in self.objective.values() for p in term.teacher))
+
+    def teacher_directions(self, batch: Batch) -> dict[str, jax.Array]:
+        """The directions of the batch along which the teachers' logits are differentiated."""
+        return {n: d for n, d in batch.directions.items() if self.objective[n].is_taught}
 
 
 @dataclass(frozen=True)
@@ -152,15 +160,15 @@ def train_step(
       keeps the state it had and is marked bad.
     """
     if recipe.average is not None:
-        outputs, _ = recipe.net.apply(state.average, batch.inputs, None, recipe.teacher_taps)
-        teacher = jax.tree.map(lambda x: x[None], outputs)
+        teacher = jax.tree.map(lambda x: x[None], teach(recipe, state.average, batch))
     places = shards.number() * len(batch.labels) + jnp.arange(len(batch.labels))
     training = Training(places, stream(hparams["seed"], "dropout", state.step), shards.mean)
 
     def loss_of(trained: tuple[PyTree, dict[str, PyTree]]) -> tuple[jax.Array, dict[str, PyTree]]:
         params, aux = trained
         variables = {"params": params, **state.collections}
-        outputs, collections = recipe.net.apply(variables, batch.inputs, training, recipe.taps)
+        apply = lambda inputs: recipe.net.apply(variables, inputs, training, recipe.taps)
+        outputs, collections = along(apply, batch.inputs, batch.directions)
         return _objective(recipe, shards, outputs, teacher, batch, hparams, aux), collections
 
     trained = state.params, state.aux
@@ -178,6 +186,12 @@ def train_step(
     new = State(state.step, params, dict(collections), aux, opt_state, average, bad)
     new = jax.tree.map(lambda before, after: jnp.where(bad, before, after), state, new)
     return new.replace(step=state.step + 1, bad=bad), loss
+
+
+def teach(recipe: Recipe, variables: dict[str, PyTree], batch: Batch) -> Outputs:
+    """What a member says of a batch in evaluation, [B, ...], for its own average or its peers."""
+    apply = lambda inputs: recipe.net.apply(variables, inputs, None, recipe.teacher_taps)
+    return along(apply, batch.inputs, recipe.teacher_directions(batch))[0]
 
 
 def _floating(function: Callable[..., jax.Array], *trees: PyTree) -> PyTree:
@@ -200,19 +214,30 @@ def _objective(
     for each, and those of the whole batch, scalars or a loss for each of its gathered examples."""
     teacher = jax.lax.stop_gradient(teacher)
 
-    def targets(temperature: jax.Array | float | None) -> jax.Array:
-        assert teacher is not None
-        mean = "geometric" if temperature is None else recipe.mean  # of the logits themselves
-        scale = 1.0 if temperature is None else temperature
-        return ensemble_logits(teacher.logits, scale, mean, hparams["mixing"])
+    def mixed(mixture: Callable[..., jax.Array], *said: jax.Array) -> Callable:
+        def at(temperature: jax.Array | float | None) -> jax.Array:
+            mean = "geometric" if temperature is None else recipe.mean  # of the logits themselves
+            scale = 1.0 if temperature is None else temperature
+            return mixture(*said, scale, mean, hparams["mixing"])
 
+        return at
+
+    def derivatives(name: str, own: Outputs) -> Derivatives | None:
+        if name not in own.derivatives:
+            return None
+        theirs = None if teacher is None else teacher.derivatives.get(name)
+        said = () if theirs is None else (teacher.logits, theirs)
+        return Derivatives(own.derivatives[name], theirs, mixed(ensemble_derivatives, *said))
+
+    targets = mixed(ensemble_logits, *(() if teacher is None else (teacher.logits,)))
     each: list[jax.Array] = []
     whole: list[jax.Array] = []
     for name, term in recipe.objective.items():
         numbers = numbers_of(name, term, hparams)
         trained = functools.partial(_trained, numbers["weight"])
+        own = jax.tree.map(trained, student)
         context = Context(
-            student=jax.tree.map(trained, student),
+            student=own,
             teacher=teacher,
             targets=targets,
             inputs=batch.inputs,
@@ -220,6 +245,7 @@ def _objective(
             hparams=numbers,
             aux=jax.tree.map(trained, aux.get(name)),
             gather=shards.gather,
+            derivatives=derivatives(name, own),
         )
         value = jnp.asarray(term.function(term.needed(context)))
         value = weighted(numbers["weight"], value)

@@ -18,6 +18,7 @@ from kdjax import member
 from kdjax.data.dataset import Preprocessing
 from kdjax.keys import stream
 from kdjax.member import Batch, Hparams, Recipe, Shards, State
+from kdjax.nets.derivatives import along
 from kdjax.nets.net import Array, Outputs, PyTree
 from kdjax.views import AugmentSpec, view
 
@@ -153,10 +154,13 @@ def train_chunk(
             key = stream(examples.seed, "view", examples.step)
             raw = data.inputs[examples.row]
             inputs = view(raw, examples.index, key, augment, preprocessing)
-            return Batch(inputs, data.labels[examples.index])
+            directions = _directions(recipe, examples, inputs)
+            return Batch(inputs, data.labels[examples.index], directions)
 
         def teach_batch(teach: Teach, examples: Examples) -> Outputs:
-            return teach(teachers, batch_of(examples).inputs)
+            batch = batch_of(examples)
+            apply = lambda inputs: (teach(teachers, inputs), ())
+            return along(apply, batch.inputs, recipe.teacher_directions(batch))[0]
 
         def train_batch(state: State, hparams: Hparams, taught: Taught) -> tuple[State, jax.Array]:
             examples, teacher = taught
@@ -167,8 +171,8 @@ def train_chunk(
         def teach_each_other(
             state: State, hparams: Hparams, examples: Examples
         ) -> tuple[Hparams, Outputs]:
-            inputs = batch_of(examples).inputs
-            outputs = lambda s: recipe.net.apply(s.variables, inputs, None, recipe.teacher_taps)[0]
+            batch = batch_of(examples)
+            outputs = lambda s: member.teach(recipe, s.variables, batch)
             every = shards.members(over_members(outputs, plan.members, (0,))(state))
             some = lambda x: ~(x < jnp.inf).all(axis=(1, 2))  # NaN or inf; -inf is a masked class
             broken = shards.mean(some(every.logits).astype(jnp.float32)) > 0
@@ -185,6 +189,17 @@ def train_chunk(
         return loops(train_batch, plan, own, state, hparams, (examples, outputs))
 
     return chunk
+
+
+def _directions(recipe: Recipe, examples: Examples, inputs: jax.Array) -> dict[str, jax.Array]:
+    """{term: [B, R, ...]}, which depend on the seed of the view, the step and the example alone."""
+    found = {}
+    for name, term in recipe.objective.items():
+        if term.directions is not None:
+            key = stream(examples.seed, f"directions {name}", examples.step)
+            keys = jax.vmap(lambda i, key=key: jax.random.fold_in(key, i))(examples.index)
+            found[name] = jax.vmap(term.directions)(keys, inputs)
+    return found
 
 
 def _heard(hparams: Hparams, bad: jax.Array, outputs: Outputs) -> tuple[Hparams, Outputs]:

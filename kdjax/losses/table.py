@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from kdjax.losses.derivative_terms import jacobian_matching, tangent_propagation
 from kdjax.losses.labels import cross_entropy
 from kdjax.losses.logits import kl_divergence, logit_matching, soft_cross_entropy
 from kdjax.losses.term import Context, Term
@@ -47,4 +48,6 @@ TERMS: dict[str, Term | Callable[..., Term]] = {
         needs=frozenset({"targets"}),
         name="logit_matching",
     ),
+    "jacobian_matching": jacobian_matching,
+    "tangent_propagation": tangent_propagation,
 }

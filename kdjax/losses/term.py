@@ -19,6 +19,21 @@ NEEDS = ("labels", "targets", "teacher")
 
 
 @dataclass(frozen=True)
+class Derivatives:
+    """The derivatives of logits along the R directions of a term, `Term.directions`.
+
+    Attributes:
+      student: [B, R, C].
+      teacher: [K, B, R, C], without a gradient.
+      targets: (temperature or None) -> [B, R, C], those of `Context.targets`.
+    """
+
+    student: jax.Array
+    teacher: jax.Array | None
+    targets: Callable[[jax.Array | float | None], jax.Array]
+
+
+@dataclass(frozen=True)
 class Context:
     """What a term is computed from.
 
@@ -32,6 +47,7 @@ class Context:
       hparams: the term's own numbers by name, such as "weight" and "temperature", scalars.
       aux: the term's own parameters, as its `aux` made them; trained with the net.
       gather: [b, ...] of this device's part of the batch -> [B, ...] of the whole batch.
+      derivatives: of the logits, along the term's own directions; None without.
 
     A term is given no `teacher`, `targets` and `labels` that it does not name in its `needs`.
     """
@@ -44,6 +60,7 @@ class Context:
     hparams: Mapping[str, jax.Array]
     aux: PyTree = None
     gather: Callable[[jax.Array], jax.Array] = lambda x: x
+    derivatives: Derivatives | None = None
 
 
 def _are_needs(value: Any) -> bool:
@@ -75,6 +92,9 @@ class Term:
       aux: (key, student Outputs, teacher Outputs or None) -> parameters of the term itself, such as
         a projection; they train with the net and are not part of what is served.
       student, teacher: paths of the layers whose outputs the function reads.
+      directions: (key, one example as the nets see it) -> [R, ...], directions of that example
+        along which the logits are differentiated for `Context.derivatives`, those of the teachers
+        too if the term needs them. The key is of the step and the example, the same for all nets.
       name: as an objective and a report have it; the function's name if "".
 
     Raises:
@@ -87,6 +107,7 @@ class Term:
     aux: Callable[[jax.Array, Outputs, Outputs | None], PyTree] | None = None
     student: tuple[str, ...] = ()
     teacher: tuple[str, ...] = ()
+    directions: Callable[[jax.Array, jax.Array], jax.Array] | None = None
     name: str = ""
 
     def __post_init__(self) -> None:
@@ -94,6 +115,10 @@ class Term:
             raise InputError(f"a Term's function is {shown(self.function)}; it must be a function")
         if self.aux is not None and not callable(self.aux):
             raise InputError(f"a Term's aux is {shown(self.aux)}; it must be a function, or None")
+        if self.directions is not None and not callable(self.directions):
+            raise InputError(
+                f"a Term's directions is {shown(self.directions)}; it must be a function, or None"
+            )
         named = self.label if isinstance(self.name, str) else self.name
         if not isinstance(named, str) or not named.isidentifier():
             raise InputError(
@@ -126,11 +151,19 @@ class Term:
         hidden: dict[str, Any] = {}
         if "labels" not in self.needs:
             hidden["labels"] = None
+        inner: dict[str, Any] = {}
         if "targets" not in self.needs:
-            hidden["targets"] = _no_targets
+            hidden["targets"] = inner["targets"] = _no_targets
         if "teacher" not in self.needs and not self.teacher:
-            hidden["teacher"] = None
+            hidden["teacher"] = inner["teacher"] = None
+        if context.derivatives is not None:
+            hidden["derivatives"] = dataclasses.replace(context.derivatives, **inner)
         return dataclasses.replace(context, **hidden)
+
+    @property
+    def is_taught(self) -> bool:
+        """Whether it reads the teachers."""
+        return bool(self.needs & {"targets", "teacher"} or self.teacher)
 
     @property
     def numbers(self) -> dict[str, tuple[float | None, Rule]]:
