@@ -19,7 +19,7 @@ from kdjax import metrics
 from kdjax.keys import stream
 from kdjax.losses import Context, Term, ensemble_derivatives, ensemble_logits
 from kdjax.losses.arrays import weighted
-from kdjax.losses.term import Derivatives
+from kdjax.losses.term import derivatives_of
 from kdjax.nets.derivatives import along
 from kdjax.nets.net import Array, Net, Outputs, PyTree, Training
 
@@ -214,22 +214,16 @@ def _objective(
     for each, and those of the whole batch, scalars or a loss for each of its gathered examples."""
     teacher = jax.lax.stop_gradient(teacher)
 
-    def mixed(mixture: Callable[..., jax.Array], *said: jax.Array) -> Callable:
-        def at(temperature: jax.Array | float | None) -> jax.Array:
-            mean = "geometric" if temperature is None else recipe.mean  # of the logits themselves
-            scale = 1.0 if temperature is None else temperature
-            return mixture(*said, scale, mean, hparams["mixing"])
+    def mixed(
+        mixture: Callable[..., jax.Array], temperature: jax.Array | float | None, *said: jax.Array
+    ) -> jax.Array:
+        assert teacher is not None
+        mean = "geometric" if temperature is None else recipe.mean  # of the logits themselves
+        scale = 1.0 if temperature is None else temperature
+        return mixture(teacher.logits, *said, scale, mean, hparams["mixing"])
 
-        return at
-
-    def derivatives(name: str, own: Outputs) -> Derivatives | None:
-        if name not in own.derivatives:
-            return None
-        theirs = None if teacher is None else teacher.derivatives.get(name)
-        said = () if theirs is None else (teacher.logits, theirs)
-        return Derivatives(own.derivatives[name], theirs, mixed(ensemble_derivatives, *said))
-
-    targets = mixed(ensemble_logits, *(() if teacher is None else (teacher.logits,)))
+    targets = lambda temperature: mixed(ensemble_logits, temperature)
+    derivatives = lambda theirs, temperature: mixed(ensemble_derivatives, temperature, theirs)
     each: list[jax.Array] = []
     whole: list[jax.Array] = []
     for name, term in recipe.objective.items():
@@ -245,7 +239,7 @@ def _objective(
             hparams=numbers,
             aux=jax.tree.map(trained, aux.get(name)),
             gather=shards.gather,
-            derivatives=derivatives(name, own),
+            derivatives=derivatives_of(name, own, teacher, derivatives),
         )
         value = jnp.asarray(term.function(term.needed(context)))
         value = weighted(numbers["weight"], value)

@@ -10,6 +10,7 @@ import numpy as np
 from kdjax.config.spec import StageSpec, TermSpec
 from kdjax.data import Dataset
 from kdjax.losses import Context
+from kdjax.losses.term import derivatives_of
 from kdjax.nets import program
 from kdjax.nets.net import Outputs, PyTree
 from kdjax.rules import InputError
@@ -100,7 +101,8 @@ def _call(
         aux: PyTree,
     ) -> jax.Array:
         targets = lambda temperature: jnp.zeros_like(student.logits)
-        context = Context(student, teacher, targets, inputs, labels, numbers, aux, gather)
+        along = derivatives_of(part.name, student, teacher, lambda theirs, temperature: theirs[0])
+        context = Context(student, teacher, targets, inputs, labels, numbers, aux, gather, along)
         return part.term.function(part.term.needed(context))
 
     return value, *arguments

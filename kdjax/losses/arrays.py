@@ -63,7 +63,7 @@ def labels_of(labels: ArrayLike, logits: jax.Array) -> jax.Array:
 
 
 def check_derivatives(derivatives: jax.Array, logits: jax.Array) -> None:
-    """Raises InputError if derivatives [..., R, C] are not of the shape of their logits [..., C]."""
+    """Raises InputError if derivatives [..., R, C] do not have the shape of logits [..., C]."""
     if (*derivatives.shape[:-2], derivatives.shape[-1]) != logits.shape:
         raise InputError(
             f"derivatives has shape {derivatives.shape}; it must be that of the logits "

@@ -33,8 +33,8 @@ def jacobian_matching(directions: int = 1, of: str = "log_probabilities") -> Ter
 
 
 def tangent_propagation(target: str = "teacher", of: str = "log_probabilities") -> Term:
-    """Derivatives along the image's own small translations, per pixel down and to the right (Simard,
-    Victorri, LeCun and Denker 1991).
+    """Derivatives along small translations of the image itself, per pixel down and to the right
+    (Simard, Victorri, LeCun and Denker 1991).
 
     Args:
       target: "teacher" has its derivatives matched; "zero", without a teacher, asks that nothing
@@ -53,9 +53,7 @@ def tangent_propagation(target: str = "teacher", of: str = "log_probabilities") 
         temperature = context.hparams.get("temperature")
         return tangent_penalty(context.student.logits, context.derivatives.student, temperature)
 
-    return Term(
-        penalty, hparams=_numbers(of), directions=translations, name="tangent_propagation"
-    )
+    return Term(penalty, hparams=_numbers(of), directions=translations, name="tangent_propagation")
 
 
 def _matching(name: str, directions: Callable[[jax.Array, jax.Array], jax.Array], of: str) -> Term:

@@ -33,6 +33,21 @@ class Derivatives:
     targets: Callable[[jax.Array | float | None], jax.Array]
 
 
+def derivatives_of(
+    term: str,
+    student: Outputs,
+    teacher: Outputs | None,
+    mixed: Callable[[jax.Array, jax.Array | float | None], jax.Array],
+) -> Derivatives | None:
+    """Those of a term by its name, if it has directions; `mixed`: (those of the teachers [K, B, R,
+    C], temperature or None) -> [B, R, C]."""
+    if term not in student.derivatives:
+        return None
+    theirs = None if teacher is None else teacher.derivatives.get(term)
+    own = student.derivatives[term]
+    return Derivatives(own, theirs, lambda temperature: mixed(theirs, temperature))
+
+
 @dataclass(frozen=True)
 class Context:
     """What a term is computed from.

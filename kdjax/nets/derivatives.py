@@ -6,8 +6,10 @@ Axes: K teachers, B examples, R directions, C classes.
 from collections.abc import Callable, Mapping
 
 import jax
+from jax.custom_derivatives import SymbolicZero
 
-from kdjax.nets.net import Outputs, PyTree
+from kdjax.nets.net import Array, Net, Outputs, PyTree, Variables
+from kdjax.rules import InputError
 
 
 def along(
@@ -37,3 +39,38 @@ def along(
     logits, linear, (outputs, others) = jax.linearize(logits_of, inputs, has_aux=True)
     found = {name: jax.vmap(linear, 1, -2)(each) for name, each in directions.items()}
     return outputs._replace(logits=logits, derivatives=found), others
+
+
+def by_code(
+    program: Callable[[Variables, Array], jax.Array], net: Net | None, where: str
+) -> Callable[[Variables, Array], jax.Array]:
+    """An exported program, which has no derivative, with the derivative by the inputs that the
+    net's own code has.
+
+    Args:
+      program: (variables, inputs) -> the logits of `net` in evaluation.
+      net: None where its code is not at hand.
+      where: the stage that the program is of, for messages.
+
+    Returns:
+      The same program. It raises InputError once it is differentiated without a net, or by the
+      variables.
+    """
+    differentiable = jax.custom_jvp(program)
+
+    def derivative(
+        primals: tuple[Variables, jax.Array], tangents: tuple[PyTree, jax.Array]
+    ) -> tuple[jax.Array, jax.Array]:
+        variables, inputs = primals
+        if net is None:
+            raise InputError(
+                f"{where} is opened without its code, so that its derivatives cannot be taken; it "
+                "must be trained in the same experiment"
+            )
+        if not all(isinstance(x, SymbolicZero) for x in jax.tree.leaves(tangents[0])):
+            raise InputError(f"{where} can be differentiated by its inputs alone")
+        logits = lambda inputs: net.apply(variables, inputs, None, ())[0].logits
+        return jax.jvp(logits, (inputs,), (tangents[1],))
+
+    differentiable.defjvp(derivative, symbolic_zeros=True)
+    return differentiable
