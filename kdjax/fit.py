@@ -122,9 +122,14 @@ def check_unscaled(teacher: Teacher, dataset: Dataset, path: str) -> None:
 def check_masked(stage: StageSpec, teachers: tuple[str | Teacher, ...], path: str) -> None:
     """Whether the objective bears teachers without mass on some classes."""
     masked = [t for t in teachers if isinstance(t, Teacher) and t.masked]
-    if masked and any(part.source == "logit_matching" for part in stage.objective):
+    every = [
+        part.name
+        for part in stage.objective
+        if part.source == "logit_matching" or (part.term.directions and part.term.is_taught)
+    ]
+    if masked and every:
         raise InputError(
-            f"{path}.objective has logit_matching, which needs the logit of every class, but the "
+            f"{path}.objective has {every[0]}, which needs the logit of every class, but the "
             f"teacher {masked[0].name!r} does not know {shown(', '.join(masked[0].masked))}; it "
             "must be another term, such as kl_divergence"
         )

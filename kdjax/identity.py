@@ -150,7 +150,10 @@ def _derivative(
         targets = lambda temperature: _targets(own.logits, temperature)
         mixed = lambda theirs, temperature: _targets(theirs[0], temperature)
         along = derivatives_of(part.name, own, teacher, mixed)
-        context = Context(own, teacher, targets, inputs, labels, numbers, aux, _gather, along)
+        equal = teacher and jnp.full(len(teacher.logits), 1 / len(teacher.logits))
+        context = Context(
+            own, teacher, targets, inputs, labels, numbers, aux, _gather, along, equal
+        )
         return part.term.function(context)
 
     found, pull = jax.vjp(value, *filter(floating, leaves))

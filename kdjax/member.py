@@ -240,6 +240,7 @@ def _objective(
             aux=jax.tree.map(trained, aux.get(name)),
             gather=shards.gather,
             derivatives=derivatives_of(name, own, teacher, derivatives),
+            mixing=hparams["mixing"],
         )
         value = jnp.asarray(term.function(term.needed(context)))
         value = weighted(numbers["weight"], value)

@@ -102,7 +102,10 @@ def _call(
     ) -> jax.Array:
         targets = lambda temperature: jnp.zeros_like(student.logits)
         along = derivatives_of(part.name, student, teacher, lambda theirs, temperature: theirs[0])
-        context = Context(student, teacher, targets, inputs, labels, numbers, aux, gather, along)
+        equal = teacher and jnp.full(len(teacher.logits), 1 / len(teacher.logits))
+        context = Context(
+            student, teacher, targets, inputs, labels, numbers, aux, gather, along, equal
+        )
         return part.term.function(part.term.needed(context))
 
     return value, *arguments

@@ -7,6 +7,7 @@ from kdjax.losses.derivatives import (
     tangent_penalty,
     translations,
 )
+from kdjax.losses.dirichlet import dirichlet_likelihood, per_teacher
 from kdjax.losses.ensembles import MEANS, ensemble_derivatives, ensemble_logits
 from kdjax.losses.labels import cross_entropy
 from kdjax.losses.logits import (
@@ -26,12 +27,14 @@ __all__ = [
     "Term",
     "cross_entropy",
     "derivative_matching",
+    "dirichlet_likelihood",
     "distillation",
     "ensemble_derivatives",
     "ensemble_logits",
     "kl_divergence",
     "log_softmax_derivatives",
     "logit_matching",
+    "per_teacher",
     "random_directions",
     "soft_cross_entropy",
     "tangent_penalty",

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from kdjax.losses.derivative_terms import jacobian_matching, tangent_propagation
+from kdjax.losses.dirichlet import dirichlet_likelihood, per_teacher
 from kdjax.losses.labels import cross_entropy
 from kdjax.losses.logits import kl_divergence, logit_matching, soft_cross_entropy
 from kdjax.losses.term import Context, Term
@@ -22,6 +23,19 @@ def _soft(loss: Callable) -> Callable:
         return loss(context.student.logits, context.targets(temperature), temperature)
 
     return term
+
+
+def _dirichlet(context: Context):
+    assert context.teacher is not None
+    temperature, smoothing = context.hparams["temperature"], context.hparams["smoothing"]
+    logits, said = context.student.logits, context.teacher.logits
+    return dirichlet_likelihood(logits, said, temperature, smoothing, context.mixing)
+
+
+def _per_teacher(context: Context):
+    assert context.teacher is not None
+    heads, said = context.student.features["heads"], context.teacher.logits
+    return per_teacher(heads, said, context.hparams["temperature"], context.mixing)
 
 
 TERMS: dict[str, Term | Callable[..., Term]] = {
@@ -50,4 +64,17 @@ TERMS: dict[str, Term | Callable[..., Term]] = {
     ),
     "jacobian_matching": jacobian_matching,
     "tangent_propagation": tangent_propagation,
+    "dirichlet": Term(
+        _dirichlet,
+        needs=frozenset({"teacher"}),
+        hparams={"temperature": None, "smoothing": (1e-4, fraction())},
+        name="dirichlet",
+    ),
+    "per_teacher": Term(
+        _per_teacher,
+        needs=frozenset({"teacher"}),
+        hparams={"temperature": None},
+        student=("heads",),
+        name="per_teacher",
+    ),
 }

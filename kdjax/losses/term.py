@@ -63,8 +63,10 @@ class Context:
       aux: the term's own parameters, as its `aux` made them; trained with the net.
       gather: [b, ...] of this device's part of the batch -> [B, ...] of the whole batch.
       derivatives: of the logits, along the term's own directions; None without.
+      mixing: [K] how much this member hears of each teacher, with sum 1.
 
-    A term is given no `teacher`, `targets` and `labels` that it does not name in its `needs`.
+    A term is given no `teacher`, `targets` and `labels` that it does not name in its `needs`;
+    `mixing` comes with `teacher`.
     """
 
     student: Outputs
@@ -76,6 +78,7 @@ class Context:
     aux: PyTree = None
     gather: Callable[[jax.Array], jax.Array] = lambda x: x
     derivatives: Derivatives | None = None
+    mixing: jax.Array | None = None
 
 
 def _are_needs(value: Any) -> bool:
@@ -170,7 +173,7 @@ class Term:
         if "targets" not in self.needs:
             hidden["targets"] = inner["targets"] = _no_targets
         if "teacher" not in self.needs and not self.teacher:
-            hidden["teacher"] = inner["teacher"] = None
+            hidden["teacher"] = hidden["mixing"] = inner["teacher"] = None
         if context.derivatives is not None:
             hidden["derivatives"] = dataclasses.replace(context.derivatives, **inner)
         return dataclasses.replace(context, **hidden)
