@@ -192,7 +192,7 @@ def test_the_tangents_of_a_digit_are_what_small_shifts_of_it_change():
 
 
 class Smooth(nn.Module):
-    """Without a ReLU, whose derivative jumps, and with layers that tell training from evaluation."""
+    """Without a ReLU, whose derivative jumps; its layers tell training from evaluation."""
 
     @nn.compact
     def __call__(self, x, training: Training | None = None):
