@@ -40,7 +40,7 @@ def hydra(body: Net, heads: int) -> Net:
                 f"the body has {wide.shape[-1]} outputs; they must be {heads} times the classes"
             )
         said = wide.astype(jnp.promote_types(wide.dtype, jnp.float32))
-        said = said.reshape(len(said), heads, -1)
+        said = said.reshape(said.shape[0], heads, wide.shape[-1] // heads)
         mean = jax.nn.logsumexp(jax.nn.log_softmax(said), axis=1) - jnp.log(heads)
         features = dict(outputs.features) | ({HEADS: said} if {HEADS, EVERY} & set(taps) else {})
         return Outputs(mean, features), others
