@@ -102,7 +102,7 @@ def test_the_best_distribution_is_the_one_that_drew_the_predictions():
     draws = np.random.default_rng(0).dirichlet(a, size=20_000)
     v = jnp.float32(np.log(draws))[:, None]
     at = lambda a: np.asarray(gradient(jnp.float32(np.log(a))[None], v, 1.0, smoothing=0.0))
-    assert np.abs(at(a)).max() < 0.15 < 1.0 < np.abs(at(2 * a)).max()
+    assert np.abs(at(a)).max() < 0.15 < 0.5 < np.abs(at(2 * a)).max()
 
 
 def test_no_gradient_goes_into_the_teachers_and_bfloat16_is_computed_in_float32():

@@ -117,4 +117,4 @@ def per_teacher(
     loss = kl_divergence(heads, jnp.moveaxis(teacher, 0, -2), temperature)
     if weights is None:
         return loss.mean(axis=-1)
-    return jnp.sum(weighted(weights, loss), axis=-1)
+    return jnp.sum(weighted(jnp.broadcast_to(weights, loss.shape), loss), axis=-1)
