@@ -50,7 +50,7 @@ def directions(stage: StageSpec, example: Shape, path: str) -> dict[str, Shape]:
                 f"{told(error)}"
             ) from error
         expected = ", ".join(["R", *map(str, example.shape[1:])])
-        axes = getattr(shape, "shape", ())
+        axes: tuple[int, ...] = getattr(shape, "shape", ())
         fits = len(axes) > 1 and axes[1] > 0 and axes[2:] == example.shape[1:]
         if not fits or shape.dtype != np.float32:
             given = f"{shape.dtype}{list(axes[1:])}" if axes else f"a {type(shape).__name__}"

@@ -4,6 +4,7 @@ Axes: K teachers, B examples of the batch or of this device's part of it, C clas
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -44,8 +45,8 @@ def derivatives_of(
     if term not in student.derivatives:
         return None
     theirs = None if teacher is None else teacher.derivatives.get(term)
-    own = student.derivatives[term]
-    return Derivatives(own, theirs, lambda temperature: mixed(theirs, temperature))
+    targets = _no_targets if theirs is None else functools.partial(mixed, theirs)
+    return Derivatives(student.derivatives[term], theirs, targets)
 
 
 @dataclass(frozen=True)

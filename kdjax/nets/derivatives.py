@@ -42,7 +42,7 @@ def along(
 
 
 def by_code(
-    program: Callable[[Variables, Array], jax.Array], net: Net | None, where: str
+    program: Callable[[Variables, jax.Array], jax.Array], net: Net | None, where: str
 ) -> Callable[[Variables, Array], jax.Array]:
     """An exported program, which has no derivative, with the derivative by the inputs that the
     net's own code has.
