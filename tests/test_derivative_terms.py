@@ -119,12 +119,15 @@ def test_directions_are_of_the_step_and_the_example_and_shared_in_shared_order()
     apply = lambda params, x: x.reshape(len(x), -1) @ params["kernel"]
     net = kdjax.function(apply, {"kernel": WEIGHTS[0]})
     still = dict(name="sgd", learning_rate=1e-9)
-    fields = dict(model=net, objective={seen: 1.0}, optimizer=still, steps=3)
-    spec = a_stage(order="shared", members=dict(seed=2), **fields)
+    fields = dict(model=net, objective={seen: 1.0}, optimizer=still, steps=3, batch=20)
+    made = lambda order: dict(order=order, members=dict(seed=2), **fields)
+    spec, other = (
+        parse(dict(stages=dict(student=made(order)))).stages[0] for order in ("shared", "own")
+    )
     _, shared = train(spec)
     np.testing.assert_array_equal(shared[0], shared[1])
     assert len(set(shared[0].tolist())) == 3
-    _, own = train(a_stage(order="own", members=dict(seed=2), **fields))
+    _, own = train(other)
     assert (own[0] != own[1]).all()
     for layout in (Layout(1, 2), Layout(2, 2)):
         np.testing.assert_allclose(train(spec, layout)[1], shared, rtol=1e-5)
