@@ -254,11 +254,11 @@ def test_directions_that_are_none_of_the_example_are_refused(directions, words):
 def test_a_stage_without_its_code_has_no_derivatives(tmp_path, undrawn):
     teachers = dict(teachers=stage(**NET))
     kdjax.run(experiment(stages=teachers), tmp_path / "first", quiet=True)
-    objective = dict(jacobian_matching=1.0)
-    student = stage(**NET, teacher=str(tmp_path / "first" / "teachers"), objective=objective)
+    fields = NET | dict(objective=dict(jacobian_matching=1.0), members=dict(seed=(7,)))
+    student = stage(**fields, teacher=str(tmp_path / "first" / "teachers"))
     with refuses("opened without its code", "its derivatives cannot be taken"):
         kdjax.run(experiment(stages=dict(student=student)), tmp_path / "second", quiet=True)
-    both = teachers | dict(student=stage(**NET, teacher="teachers", objective=objective))
+    both = teachers | dict(student=stage(**fields, teacher="teachers"))
     report = kdjax.run(experiment(stages=both), tmp_path / "third", quiet=True)
     assert np.isfinite(report.rows[-1].metrics["nll"]["values"]).all()
 
