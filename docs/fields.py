@@ -53,6 +53,10 @@ def _nets() -> str:
         for name, row in NETS.items()
         for argument, rule in row.arguments.items()
     ]
+    rows += [  # of the net that is made of another
+        "| `hydra` | `body` | `'mlp'` | the name of a net, whose arguments stand beside it |",
+        "| `hydra` | `heads` | none | how many heads, a whole number from 1 |",
+    ]
     head = "| `name` | argument | default | allowed |\n| --- | --- | --- | --- |"
     return "## `config.stages.NAME.model`\n\n" + head + "\n" + "\n".join(rows)
 

@@ -138,7 +138,8 @@ def _needs_every_class(part: TermSpec, stage: StageSpec) -> bool:
     """Whether a row of the table costs infinity where a class has mass in the student alone."""
     row = dict(part.options).get("term", part.source)
     reverse = row == "jensen_shannon" and any(m[f"{part.name}.beta"] == 1 for m in grid(stage))
-    return row in ("logit_matching", "log_softmax_l2", "reverse_kl") or reverse
+    derived = part.term.directions is not None and part.term.is_taught
+    return row in ("logit_matching", "log_softmax_l2", "reverse_kl") or reverse or derived
 
 
 def traced(teacher: Teacher, dataset: Dataset, path: str, taps: tuple[str, ...] = ()) -> Teacher:

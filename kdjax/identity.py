@@ -17,6 +17,7 @@ from kdjax.config.spec import ExperimentSpec, StageSpec, plain
 from kdjax.data import Dataset, DatasetSpec
 from kdjax.host import checkpoint
 from kdjax.losses import TERMS, Context, Term
+from kdjax.losses.term import derivatives_of
 from kdjax.nets import identity
 from kdjax.nets.net import Outputs, PyTree
 from kdjax.rules import InputError, told
@@ -108,10 +109,16 @@ def of_terms(
         if part.source in TERMS:
             continue
         term, shape = part.term, jax.ShapeDtypeStruct
+        own = lambda outputs, part=part: (
+            outputs
+            and outputs._replace(
+                derivatives={n: d for n, d in outputs.derivatives.items() if n == part.name}
+            )
+        )
         given = (
             jax.eval_shape(jax.random.key, 0),
-            jax.tree.map(lambda x: wide(x, 0), student),
-            jax.tree.map(lambda x: wide(x, 1), teacher),
+            jax.tree.map(lambda x: wide(x, 0), own(student)),
+            jax.tree.map(lambda x: wide(x, 1), own(teacher)),
             shape((size, *dataset.input_shape), np.float32),
             shape((size,), np.int32),
             {name: shape((), np.float32) for name in term.numbers},
@@ -130,6 +137,10 @@ def of_terms(
             "teacher": list(term.teacher),
             "program": identity.digest(program),
         }
+        if term.directions is not None:
+            example = shape(dataset.input_shape, np.float32)
+            directions = jax.make_jaxpr(term.directions)(given[0], example)
+            found[part.name]["directions"] = identity.digest(directions)
     return found
 
 
@@ -162,8 +173,11 @@ def _derivative(
         all_leaves = [next(floats) if floating(x) else x for x in leaves]
         own, aux = jax.tree.unflatten(form, all_leaves)
         targets = lambda temperature: _targets(own.logits, temperature)
+        mixed = lambda theirs, temperature: _targets(theirs[0], temperature)
+        along = derivatives_of(next(iter(own.derivatives), ""), own, teacher, mixed)
         context = Context(own, teacher, targets, inputs, labels, numbers, aux, _gather, mixing)
-        return term.function(dataclasses.replace(context, memory=memory, **given))
+        context = dataclasses.replace(context, derivatives=along, memory=memory, **given)
+        return term.function(context)
 
     trained = list(filter(floating, leaves))
     if term.memory:

@@ -19,9 +19,10 @@ import optax
 
 from kdjax import metrics
 from kdjax.keys import stream
-from kdjax.losses import Context, Term, ensemble_logits
+from kdjax.losses import Context, Term, ensemble_derivatives, ensemble_logits
 from kdjax.losses.arrays import weighted
-from kdjax.losses.term import END
+from kdjax.losses.term import END, derivatives_of
+from kdjax.nets.derivatives import along
 from kdjax.nets.net import Array, Net, Outputs, PyTree, Training
 
 Hparams = dict[str, jax.Array]  # a member's own numbers, and "mixing" [K], which sums to 1
@@ -58,14 +59,16 @@ class State:
 @flax.struct.dataclass
 class Batch:
     """`inputs` [B, ...] float32; `labels` [B], negative where there is none; in training `index`
-    [B], the number of each example among the stage's. Where each example is mixed with another:
-    `others` [B], the labels of those, and `share` [B] of the first."""
+    [B], the number of each example among the stage's, and `directions` {term: [B, R, ...]} of the
+    inputs, of the terms that have some. Where each example is mixed with another: `others` [B], the
+    labels of those, and `share` [B] of the first."""
 
     inputs: jax.Array
     labels: jax.Array
     others: jax.Array | None = None
     share: jax.Array | None = None
     index: jax.Array | None = None
+    directions: dict[str, jax.Array] = flax.struct.field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,10 @@ class Recipe:
     def teacher_taps(self) -> tuple[str, ...]:
         """The same of the teachers' layers."""
         return tuple(dict.fromkeys(p for term in self.objective.values() for p in term.teacher))
+
+    def teacher_directions(self, batch: Batch) -> dict[str, jax.Array]:
+        """The directions of the batch along which the teachers' logits are differentiated."""
+        return {n: d for n, d in batch.directions.items() if self.objective[n].is_taught}
 
 
 @dataclass(frozen=True)
@@ -169,14 +176,14 @@ def train_step(
       keeps the state it had and is marked bad.
     """
     if recipe.average is not None:
-        outputs, _ = recipe.net.apply(state.average, batch.inputs, None, recipe.teacher_taps)
-        teacher = jax.tree.map(lambda x: x[None], outputs)
+        teacher = jax.tree.map(lambda x: x[None], teach(recipe, state.average, batch))
     places = shards.number() * len(batch.labels) + jnp.arange(len(batch.labels))
     training = Training(places, stream(hparams["seed"], "dropout", state.step), shards.mean)
 
     def loss_of(trained: tuple[PyTree, dict[str, PyTree]]) -> tuple[jax.Array, Any]:
         now = dataclasses.replace(state, params=trained[0], aux=trained[1])
-        outputs, collections = recipe.net.apply(now.variables, batch.inputs, training, recipe.taps)
+        apply = lambda inputs: recipe.net.apply(now.variables, inputs, training, recipe.taps)
+        outputs, collections = along(apply, batch.inputs, batch.directions)
         loss, memory = _objective(recipe, shards, outputs, teacher, batch, hparams, now)
         return loss, (collections, memory)
 
@@ -196,6 +203,12 @@ def train_step(
     new = State(state.step, params, dict(collections), aux, memory, opt_state, average, bad)
     new = jax.tree.map(lambda before, after: jnp.where(bad, before, after), state, new)
     return new.replace(step=state.step + 1, bad=bad), loss
+
+
+def teach(recipe: Recipe, variables: dict[str, PyTree], batch: Batch) -> Outputs:
+    """What a member says of a batch in evaluation, [B, ...], for its own average or its peers."""
+    apply = lambda inputs: recipe.net.apply(variables, inputs, None, recipe.teacher_taps)
+    return along(apply, batch.inputs, recipe.teacher_directions(batch))[0]
 
 
 def _floating(function: Callable[..., jax.Array], *trees: PyTree) -> PyTree:
@@ -219,12 +232,16 @@ def _objective(
     what the terms keep for the next step."""
     teacher = jax.lax.stop_gradient(teacher)
 
-    def targets(temperature: jax.Array | float | None) -> jax.Array:
+    def mixed(
+        mixture: Callable[..., jax.Array], temperature: jax.Array | float | None, *said: jax.Array
+    ) -> jax.Array:
         assert teacher is not None
         mean = "geometric" if temperature is None else recipe.mean  # of the logits themselves
         scale = 1.0 if temperature is None else temperature
-        return ensemble_logits(teacher.logits, scale, mean, hparams["mixing"])
+        return mixture(teacher.logits, *said, scale, mean, hparams["mixing"])
 
+    targets = lambda temperature: mixed(ensemble_logits, temperature)
+    derivatives = lambda theirs, temperature: mixed(ensemble_derivatives, temperature, theirs)
     progress = recipe.progress(state.step)
     each: list[jax.Array] = []
     whole: list[jax.Array] = []
@@ -232,8 +249,9 @@ def _objective(
     for name, term in recipe.objective.items():
         numbers = numbers_of(name, term, hparams, progress)
         trained = functools.partial(_trained, numbers["weight"])
+        own = jax.tree.map(trained, student)
         context = Context(
-            student=jax.tree.map(trained, student),
+            student=own,
             teacher=teacher,
             targets=targets,
             inputs=batch.inputs,
@@ -245,6 +263,7 @@ def _objective(
             index=batch.index,
             key=stream(hparams["seed"], f"term {name}", state.step),
             memory=state.memory.get(name),
+            derivatives=derivatives_of(name, own, teacher, derivatives),
         )
         value, after = _of_term(term, context)
         if term.memory:

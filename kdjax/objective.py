@@ -15,6 +15,7 @@ from kdjax.config.spec import StageSpec, TermSpec, grid
 from kdjax.data import Dataset
 from kdjax.host import memory
 from kdjax.losses import Context
+from kdjax.losses.term import derivatives_of
 from kdjax.nets import program
 from kdjax.nets.net import Outputs, PyTree
 from kdjax.rules import InputError, shown
@@ -156,8 +157,9 @@ def _call(
         kept: PyTree,
     ) -> tuple[jax.Array, PyTree]:
         targets = lambda temperature: jnp.zeros_like(student.logits)
+        along = derivatives_of(part.name, student, teacher, lambda theirs, temperature: theirs[0])
         context = Context(student, teacher, targets, inputs, labels, numbers, aux, gather, mixing)
-        context = dataclasses.replace(context, index=index, key=key, memory=kept)
+        context = dataclasses.replace(context, index=index, key=key, memory=kept, derivatives=along)
         found = term.function(term.needed(context))
         if term.memory is None:
             return found, None

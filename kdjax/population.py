@@ -18,6 +18,7 @@ from kdjax import member
 from kdjax.data.dataset import Preprocessing
 from kdjax.keys import stream
 from kdjax.member import Batch, Hparams, Recipe, Shards, State
+from kdjax.nets.derivatives import along
 from kdjax.nets.net import Array, Outputs, PyTree
 from kdjax.views import AugmentSpec, mixed, view
 
@@ -158,16 +159,21 @@ def train_chunk(
             def seen(row: jax.Array, index: jax.Array) -> jax.Array:
                 return view(jnp.asarray(data.inputs)[row], index, key, augment, preprocessing)
 
-            inputs, labels = seen(examples.row, examples.index), data.labels[examples.index]
-            if examples.other is None or examples.other_row is None:
-                return Batch(inputs, labels, index=examples.index)
-            others = seen(examples.other_row, examples.other)
-            key_of_mix = stream(examples.seed, "mix", examples.step)
-            inputs, share = mixed(inputs, others, examples.index, key_of_mix, augment)
-            return Batch(inputs, labels, data.labels[examples.other], share, examples.index)
+            index = examples.index
+            inputs, labels = seen(examples.row, index), data.labels[index]
+            mixture: dict[str, jax.Array] = {}
+            if examples.other is not None and examples.other_row is not None:
+                others = seen(examples.other_row, examples.other)
+                key_of_mix = stream(examples.seed, "mix", examples.step)
+                inputs, share = mixed(inputs, others, index, key_of_mix, augment)
+                mixture = dict(others=data.labels[examples.other], share=share)
+            directions = _directions(recipe, examples, inputs)
+            return Batch(inputs, labels, index=index, directions=directions, **mixture)
 
         def teach_batch(teach: Teach, examples: Examples) -> Outputs:
-            return teach(teachers, batch_of(examples).inputs)
+            batch = batch_of(examples)
+            apply = lambda inputs: (teach(teachers, inputs), ())
+            return along(apply, batch.inputs, recipe.teacher_directions(batch))[0]
 
         def train_batch(state: State, hparams: Hparams, taught: Taught) -> tuple[State, jax.Array]:
             examples, teacher = taught
@@ -178,8 +184,8 @@ def train_chunk(
         def teach_each_other(
             state: State, hparams: Hparams, examples: Examples
         ) -> tuple[Hparams, Outputs]:
-            inputs = batch_of(examples).inputs
-            outputs = lambda s: recipe.net.apply(s.variables, inputs, None, recipe.teacher_taps)[0]
+            batch = batch_of(examples)
+            outputs = lambda s: member.teach(recipe, s.variables, batch)
             every = shards.members(over_members(outputs, plan.members, (0,))(state))
             some = lambda x: ~(x < jnp.inf).all(axis=(1, 2))  # NaN or inf; -inf is a masked class
             broken = shards.mean(some(every.logits).astype(jnp.float32)) > 0
@@ -196,6 +202,17 @@ def train_chunk(
         return loops(train_batch, plan, own, state, hparams, (examples, outputs))
 
     return chunk
+
+
+def _directions(recipe: Recipe, examples: Examples, inputs: jax.Array) -> dict[str, jax.Array]:
+    """{term: [B, R, ...]}, which depend on the seed of the view, the step and the example alone."""
+    found = {}
+    for name, term in recipe.objective.items():
+        if term.directions is not None:
+            key = stream(examples.seed, f"directions {name}", examples.step)
+            keys = jax.vmap(lambda i, key=key: jax.random.fold_in(key, i))(examples.index)
+            found[name] = jax.vmap(term.directions)(keys, inputs)
+    return found
 
 
 def _heard(hparams: Hparams, bad: jax.Array, outputs: Outputs) -> tuple[Hparams, Outputs]:

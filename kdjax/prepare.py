@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from kdjax import class_map, fit, identity, nets, parallel
+from kdjax import class_map, fit, identity, nets, outputs, parallel
 from kdjax.chosen import check_numbers_from
 from kdjax.class_map import ClassMap
 from kdjax.config.spec import ExperimentSpec, StageSpec, grid, plain, weighs_labels
@@ -183,8 +182,12 @@ def _job(
     if init is not None:
         count = len(grid(earlier[init].stage) if isinstance(init, str) else init.members)
         fit.check_members(count, stage, f"{path}.init_from")
-    outputs = _teacher_outputs(stage, net, teachers, earlier, dataset, path)
-    given = stage, found.outputs, outputs, dataset, len(positions), f"{path}.objective"
+    example = jax.ShapeDtypeStruct((1, *dataset.input_shape), "float32")
+    directions = outputs.directions(stage, example, f"{path}.objective")
+    own = outputs.student(net, found, example, taps, directions, f"{path}.model")
+    before = {name: (job.net, len(grid(job.stage))) for name, job in earlier.items()}
+    taught = outputs.teachers(stage, net, teachers, before, dataset, directions, path)
+    given = stage, own, taught, dataset, len(positions), f"{path}.objective"
     splits = check_objective(*given) and found.splits
     count = sum(_count(teacher, earlier) for teacher in teachers)
     if count:
@@ -219,7 +222,7 @@ def _job(
         labels=labels,
         layout=layout,
         teachers=teachers,
-        taught=outputs,
+        taught=taught,
         init_from=init,
     )
 
@@ -284,47 +287,6 @@ def _fitted(teacher: Teacher, dataset: Dataset, chosen: ClassMap, path: str) -> 
         fitted = fit.traced(fitted, dataset, path)
         fit.check_unscaled(teacher, dataset, path)
     return fitted
-
-
-def _teacher_outputs(
-    stage: StageSpec,
-    net: Net,
-    teachers: tuple[str | Teacher, ...],
-    earlier: dict[str, Job],
-    dataset: Dataset,
-    path: str,
-) -> Outputs | None:
-    """The shapes of what the teachers say of one example, [K, 1, ...]; nothing is computed. None if
-    they only are compared with."""
-    if not stage.taught:
-        return None
-    taps = tuple(dict.fromkeys(tap for part in stage.objective for tap in part.term.teacher))
-    example = jax.ShapeDtypeStruct((1, *dataset.input_shape), "float32")
-    found = []
-
-    def of_members(net: Net, count: int) -> Outputs:
-        facts = nets.checked(net, dataset.input_shape, dataset.classes, f"{path}.teacher", taps)
-        wide = lambda x: jax.ShapeDtypeStruct((count, *x.shape), x.dtype)
-        return jax.tree.map(wide, facts.outputs)
-
-    for teacher in teachers:
-        if isinstance(teacher, str):
-            found.append(of_members(earlier[teacher].net, len(grid(earlier[teacher].stage))))
-        elif teacher.scope == "population":
-            found.append(of_members(net, len(grid(stage))))
-        elif teacher.scope == "member":
-            found.append(of_members(net, 1))
-        elif teacher.scope == "batch":
-            if taps and not teacher.stages:
-                fit.traced(teacher, dataset, f"{path}.teacher", taps)
-            apply = lambda v, x, apply=teacher.apply: apply(v, x, taps)
-            found.append(jax.eval_shape(apply, teacher.variables, example))
-        else:
-            logits: Any = jax.ShapeDtypeStruct((teacher.count, 1, dataset.classes), np.float32)
-            found.append(Outputs(logits, {}))
-    if not found:
-        return None
-    return jax.eval_shape(lambda *each: jax.tree.map(lambda *x: jnp.concatenate(x), *each), *found)
 
 
 def _resolve(

@@ -16,6 +16,7 @@ from kdjax import exported, parallel, raw
 from kdjax.data import Preprocessing, numbered, one_line
 from kdjax.host import checkpoint, files
 from kdjax.nets import cost, export
+from kdjax.nets.derivatives import by_code
 from kdjax.nets.net import Array, Net, Outputs, Variables
 from kdjax.population import choose_plan, over_members
 from kdjax.raw import BATCH
@@ -98,7 +99,7 @@ class Stage:
         the net's own code does where layers are tapped, and where members are vmapped.
 
         Raises:
-          InputError: layers are tapped, and the net's code is not at hand.
+          InputError: layers are tapped, or it is differentiated, and the net's code is not at hand.
         """
         if taps and self.net is None:
             raise InputError(
@@ -112,7 +113,8 @@ class Stage:
             one = lambda v, x: net.apply(v, x, None, taps)[0]
             return over_members(one, plan.members, (0, None))(variables, inputs)
         how = "unroll" if plan.members == "vmap" else plan.members  # it cannot be vmapped
-        exported = lambda v, x: Outputs(self._exported.call(v, x), {})
+        program = by_code(self._exported.call, net, self.where)
+        exported = lambda v, x: Outputs(program(v, x), {})
         return over_members(exported, how, (0, None))(variables, inputs)
 
     def healthy(self) -> "Stage":

@@ -10,7 +10,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 import kdjax
-from configs import ensemble_to_one, mnist, mnist_tune
+from configs import disagreement, ensemble_to_one, mnist, mnist_tune
 from kdjax import report
 from kdjax.config import file, parse
 from kdjax.config.spec import cells
@@ -20,6 +20,7 @@ from kdjax.rules import InputError
 
 CONFIGS = sorted(p.stem for p in (Path(__file__).parents[1] / "configs").glob("[a-z]*.py"))
 MNIST = [name for name in CONFIGS if name.startswith("mnist")]
+OF_MNIST = [*MNIST, "disagreement"]
 
 
 @pytest.mark.slow
@@ -34,7 +35,7 @@ def test_a_locked_config_runs(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     "name",
-    ["ensemble_to_one", *(pytest.param(name, marks=pytest.mark.mnist) for name in MNIST)],
+    ["ensemble_to_one", *(pytest.param(name, marks=pytest.mark.mnist) for name in OF_MNIST)],
 )
 @pytest.mark.parametrize("words", ["", "smoke"])
 def test_nothing_in_a_shipped_config_is_refused(tmp_path, name, words):
@@ -87,7 +88,7 @@ def test_a_config_imports_its_neighbours(tmp_path):
 
 
 def test_every_config_is_tried():
-    assert {*CONFIGS} - {"kinds", "transforms"} == {"ensemble_to_one", *MNIST}
+    assert {*CONFIGS} - {"kinds", "transforms"} == {"ensemble_to_one", *OF_MNIST}
 
 
 @pytest.mark.parametrize("name", MNIST)
@@ -104,6 +105,8 @@ def test_a_wrong_word_is_one_sentence():
         mnist.get_config("cpu,quick")
     with pytest.raises(InputError, match=r"has the words tune; .* beside it smoke$"):
         mnist.get_config("tune")
+    with pytest.raises(InputError, match=r"has the words paper; there may be cpu, quick and smoke"):
+        disagreement.get_config("paper")
     with pytest.raises(InputError, match=r"has the words rates, kinds; there may be one of them"):
         mnist_tune.get_config("rates,kinds")
 

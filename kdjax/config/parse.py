@@ -92,8 +92,7 @@ def _stage(
     stage = read(StageSpec, path, rest, name=name, **parts)
     stage = dataclasses.replace(stage, members=_members(f"{path}.members", stage))
     if stage.taught and not stage.teacher:
-        reads = lambda term: term.needs & {"targets", "teacher"} or term.teacher
-        reading = next(part.name for part in objective if reads(part.term))
+        reading = next(p.name for p in objective if p.term.is_taught)
         raise InputError(f"{path}.teacher is empty; the term {reading!r} needs a teacher")
     _check_references(path, stage, earlier)
     check_chosen(stage.class_map, bool(stage.teacher), f"{path}.class_map")
@@ -143,6 +142,11 @@ def _check_references(path: str, stage: StageSpec, earlier: list[StageSpec]) -> 
         )
     if stage.taught and stored and any(part.term.teacher for part in stage.objective):
         raise InputError(f"{stored}, but a term reads features of the teachers; {remedy}")
+    directed = [p.name for p in stage.objective if p.term.directions and p.term.is_taught]
+    if stored and directed:
+        raise InputError(
+            f"{stored}, but the term {directed[0]!r} reads derivatives of the teachers; {remedy}"
+        )
     inside = scopes & {"population", "member"}
     if inside and len(stage.teacher) > 1:
         raise InputError(

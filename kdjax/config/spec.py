@@ -118,8 +118,7 @@ class StageSpec:
     @property
     def taught(self) -> bool:
         """Whether the objective reads teachers; without, they are compared with."""
-        terms = (part.term for part in self.objective)
-        return any(term.needs & {"targets", "teacher"} or term.teacher for term in terms)
+        return any(part.term.is_taught for part in self.objective)
 
     @property
     def inside(self) -> Teacher | None:

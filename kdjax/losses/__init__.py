@@ -3,6 +3,14 @@ them."""
 
 from kdjax.losses.contrastive import crd
 from kdjax.losses.decoupled import dkd, hard_label, nkd, virtual_teacher
+from kdjax.losses.derivatives import (
+    derivative_matching,
+    log_softmax_derivatives,
+    random_directions,
+    tangent_penalty,
+    translations,
+)
+from kdjax.losses.dirichlet import dirichlet_likelihood, per_teacher
 from kdjax.losses.divergences import (
     jensen_shannon,
     log_softmax_l2,
@@ -11,7 +19,7 @@ from kdjax.losses.divergences import (
     skew_kl,
     top_k_kl,
 )
-from kdjax.losses.ensembles import MEANS, ensemble_logits
+from kdjax.losses.ensembles import MEANS, ensemble_derivatives, ensemble_logits
 from kdjax.losses.features import attention_transfer, fitnet, ickd, nst, vid
 from kdjax.losses.labels import cross_entropy
 from kdjax.losses.logits import (
@@ -31,20 +39,24 @@ from kdjax.losses.relations import (
 from kdjax.losses.review import hierarchical_context
 from kdjax.losses.standardize import standardize, standardized
 from kdjax.losses.table import TERMS
-from kdjax.losses.term import Context, Term
+from kdjax.losses.term import Context, Derivatives, Term
 
 __all__ = [
     "MEANS",
     "TERMS",
     "Context",
+    "Derivatives",
     "Term",
     "attention_transfer",
     "correlation_congruence",
     "crd",
     "cross_entropy",
+    "derivative_matching",
+    "dirichlet_likelihood",
     "dist",
     "distillation",
     "dkd",
+    "ensemble_derivatives",
     "ensemble_logits",
     "fitnet",
     "hard_label",
@@ -52,12 +64,15 @@ __all__ = [
     "ickd",
     "jensen_shannon",
     "kl_divergence",
+    "log_softmax_derivatives",
     "log_softmax_l2",
     "logit_matching",
     "multi_temperature",
     "nkd",
     "nst",
+    "per_teacher",
     "pkt",
+    "random_directions",
     "reverse_kl",
     "rkd_angle",
     "rkd_distance",
@@ -66,7 +81,9 @@ __all__ = [
     "soft_cross_entropy",
     "standardize",
     "standardized",
+    "tangent_penalty",
     "top_k_kl",
+    "translations",
     "ttm",
     "vid",
     "virtual_teacher",

@@ -90,3 +90,12 @@ def labels_of(labels: ArrayLike, logits: jax.Array) -> jax.Array:
             f"classes, {logits.shape[:-1]}"
         )
     return labels
+
+
+def check_derivatives(derivatives: jax.Array, logits: jax.Array) -> None:
+    """Raises InputError if derivatives [..., R, C] do not have the shape of logits [..., C]."""
+    if (*derivatives.shape[:-2], derivatives.shape[-1]) != logits.shape:
+        raise InputError(
+            f"derivatives has shape {derivatives.shape}; it must be that of the logits "
+            f"{logits.shape} with an axis of directions before the last"
+        )

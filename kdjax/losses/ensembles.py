@@ -6,7 +6,7 @@ Axes: K teachers, C classes.
 import jax
 import jax.numpy as jnp
 
-from kdjax.losses.arrays import at_least_float32
+from kdjax.losses.arrays import at_least_float32, check_derivatives
 from kdjax.rules import InputError, check, one_of
 
 MEANS = ("arithmetic", "geometric")
@@ -52,6 +52,35 @@ def ensemble_logits(
         return temperature * _log_mean(log_p, wide)
     used = jnp.where(wide > 0, logits, 0.0)  # not 0 times infinity
     return jnp.tensordot(weights, used, axes=1, precision=jax.lax.Precision.HIGHEST)
+
+
+def ensemble_derivatives(
+    logits: jax.Array,
+    derivatives: jax.Array,
+    temperature: jax.Array | float,
+    mean: str = "arithmetic",
+    weights: jax.Array | None = None,
+) -> jax.Array:
+    """The derivatives of `ensemble_logits` along the R directions along which the teachers' logits
+    have been differentiated.
+
+    Args:
+      logits: [K, ..., C].
+      derivatives: [K, ..., R, C] of those logits.
+      temperature, mean, weights: as of `ensemble_logits`.
+
+    Returns:
+      [..., R, C], at least float32.
+
+    Raises:
+      InputError: as `ensemble_logits` does, or the derivatives are of other logits.
+    """
+    logits = at_least_float32(logits, axes=2)
+    derivatives = at_least_float32(derivatives, "derivatives", axes=3).astype(logits.dtype)
+    check_derivatives(derivatives, logits)
+    mixture = lambda z: ensemble_logits(z, temperature, mean, weights)
+    along = lambda direction: jax.jvp(mixture, (logits,), (direction,))[1]
+    return jax.vmap(along, -2, -2)(derivatives)
 
 
 @jax.custom_jvp

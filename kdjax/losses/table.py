@@ -8,6 +8,8 @@ import jax
 
 from kdjax.losses.contrastive import crd_row
 from kdjax.losses.decoupled import dkd, hard_label, nkd, virtual_teacher
+from kdjax.losses.derivative_terms import jacobian_matching, tangent_propagation
+from kdjax.losses.dirichlet import dirichlet_likelihood, per_teacher
 from kdjax.losses.divergences import (
     jensen_shannon,
     log_softmax_l2,
@@ -88,6 +90,19 @@ def _standardized(term: str = "kl_divergence") -> Term:
     return standardized(row if isinstance(row, Term) else row())
 
 
+def _dirichlet(context: Context):
+    assert context.teacher is not None
+    temperature, smoothing = context.hparams["temperature"], context.hparams["smoothing"]
+    logits, said = context.student.logits, context.teacher.logits
+    return dirichlet_likelihood(logits, said, temperature, smoothing, context.mixing)
+
+
+def _per_teacher(context: Context):
+    assert context.teacher is not None
+    heads, said = context.student.features["heads"], context.teacher.logits
+    return per_teacher(heads, said, context.hparams["temperature"], context.mixing)
+
+
 TERMS: dict[str, Term | Callable[..., Term]] = {
     # Of labels.
     "cross_entropy": _row(cross_entropy, LABELS, {"label_smoothing": (0.0, fraction())}),
@@ -118,6 +133,23 @@ TERMS: dict[str, Term | Callable[..., Term]] = {
     "top_k_kl": _top_k_kl,
     "multi_temperature": _multi_temperature,
     "standardized": _standardized,
+    # Of each teacher's logits.
+    "dirichlet": Term(
+        _dirichlet,
+        needs=frozenset({"teacher"}),
+        hparams={"temperature": None, "smoothing": (1e-4, fraction())},
+        name="dirichlet",
+    ),
+    "per_teacher": Term(
+        _per_teacher,
+        needs=frozenset({"teacher"}),
+        hparams={"temperature": None},
+        student=("heads",),
+        name="per_teacher",
+    ),
+    # Of derivatives.
+    "jacobian_matching": jacobian_matching,
+    "tangent_propagation": tangent_propagation,
     # Of layers.
     **FEATURES,
     **RELATIONS,

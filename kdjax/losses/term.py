@@ -5,6 +5,7 @@ the stage.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +20,36 @@ PyTree = Any
 WEIGHT, TEMPERATURE, NUMBER = number(0, 1e6), number(1e-3, 1e4), number(-1e6, 1e6)
 END = "_end"  # of a number: to which it moves over the steps of its stage
 NEEDS = ("labels", "targets", "teacher", "index", "key")
+
+
+@dataclass(frozen=True)
+class Derivatives:
+    """The derivatives of logits along the R directions of a term, `Term.directions`.
+
+    Attributes:
+      student: [B, R, C].
+      teacher: [K, B, R, C], without a gradient.
+      targets: (temperature or None) -> [B, R, C], those of `Context.targets`.
+    """
+
+    student: jax.Array
+    teacher: jax.Array | None
+    targets: Callable[[jax.Array | float | None], jax.Array]
+
+
+def derivatives_of(
+    term: str,
+    student: Outputs,
+    teacher: Outputs | None,
+    mixed: Callable[[jax.Array, jax.Array | float | None], jax.Array],
+) -> Derivatives | None:
+    """Those of a term by its name, if it has directions; `mixed`: (those of the teachers [K, B, R,
+    C], temperature or None) -> [B, R, C]."""
+    if term not in student.derivatives:
+        return None
+    theirs = None if teacher is None else teacher.derivatives.get(term)
+    targets = _no_targets if theirs is None else functools.partial(mixed, theirs)
+    return Derivatives(student.derivatives[term], theirs, targets)
 
 
 @dataclass(frozen=True)
@@ -39,9 +70,10 @@ class Context:
       index: [B] int32, the number of each example among the stage's N.
       key: for what the term draws at random: another one at each step, the same on every device.
       memory: the term's own state, as its `memory` or the step before made it.
+      derivatives: of the logits, along the term's own directions; None without.
 
     A term is given no `teacher`, `targets`, `labels`, `index` and `key` that it does not name in
-    its `needs`.
+    its `needs`; `mixing` comes with `teacher`.
     """
 
     student: Outputs
@@ -56,6 +88,7 @@ class Context:
     index: jax.Array | None = None
     key: jax.Array | None = None
     memory: PyTree = None
+    derivatives: Derivatives | None = None
 
 
 def _are_needs(value: Any) -> bool:
@@ -90,6 +123,9 @@ class Term:
       aux: (key, student Outputs, teacher Outputs or None) -> parameters of the term itself, such as
         a projection; they train with the net and are not part of what is served.
       student, teacher: paths of the layers whose outputs the function reads.
+      directions: (key, one example as the nets see it) -> [R, ...], directions of that example
+        along which the logits are differentiated for `Context.derivatives`, those of the teachers
+        too if the term needs them. The key is of the step and the example, the same for all nets.
       name: as an objective and a report have it; the function's name if "".
       memory: (key, student Outputs, teacher Outputs or None, number of examples N) -> what the term
         keeps from step to step without a gradient, such as a bank of features: a dict of arrays. It
@@ -105,13 +141,14 @@ class Term:
     aux: Callable[[jax.Array, Outputs, Outputs | None], PyTree] | None = None
     student: tuple[str, ...] = ()
     teacher: tuple[str, ...] = ()
+    directions: Callable[[jax.Array, jax.Array], jax.Array] | None = None
     name: str = ""
     memory: Callable[[jax.Array, Outputs, Outputs | None, int], PyTree] | None = None
 
     def __post_init__(self) -> None:
         if not callable(self.function):
             raise InputError(f"a Term's function is {shown(self.function)}; it must be a function")
-        for field_name in ("aux", "memory"):
+        for field_name in ("aux", "memory", "directions"):
             given = getattr(self, field_name)
             if given is not None and not callable(given):
                 raise InputError(
@@ -155,11 +192,19 @@ class Term:
         for name in ("labels", "index", "key"):
             if name not in self.needs:
                 hidden[name] = None
+        inner: dict[str, Any] = {}
         if "targets" not in self.needs:
-            hidden["targets"] = _no_targets
+            hidden["targets"] = inner["targets"] = _no_targets
         if "teacher" not in self.needs and not self.teacher:
-            hidden["teacher"] = None
+            hidden["teacher"] = hidden["mixing"] = inner["teacher"] = None
+        if context.derivatives is not None:
+            hidden["derivatives"] = dataclasses.replace(context.derivatives, **inner)
         return dataclasses.replace(context, **hidden)
+
+    @property
+    def is_taught(self) -> bool:
+        """Whether it reads the teachers."""
+        return bool(self.needs & {"targets", "teacher"} or self.teacher)
 
     @property
     def numbers(self) -> dict[str, tuple[float | None, Rule]]:

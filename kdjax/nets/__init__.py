@@ -5,6 +5,7 @@ from kdjax.nets.from_equinox import equinox
 from kdjax.nets.from_function import function
 from kdjax.nets.from_linen import linen
 from kdjax.nets.from_nnx import nnx
+from kdjax.nets.hydra import hydra
 from kdjax.nets.net import EVERY, Net, Outputs, Training
 from kdjax.nets.table import NETS, build, checked_arguments, defaults
 
@@ -21,6 +22,7 @@ __all__ = [
     "defaults",
     "equinox",
     "function",
+    "hydra",
     "identified",
     "linen",
     "nnx",

@@ -23,10 +23,13 @@ class Outputs(NamedTuple):
     Attributes:
       logits: [B, C].
       features: {path of a tapped layer: its output [B, ...]}.
+      derivatives: {term: [B, R, C] of the logits along the R directions of a `Term`}; kdjax adds
+        them where a term asks for them.
     """
 
     logits: jax.Array
     features: Mapping[str, jax.Array]
+    derivatives: Mapping[str, jax.Array] = {}
 
 
 @dataclass(frozen=True)

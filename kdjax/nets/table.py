@@ -14,6 +14,7 @@ from kdjax.nets import calls
 from kdjax.nets.from_equinox import equinox
 from kdjax.nets.from_linen import linen
 from kdjax.nets.from_nnx import nnx
+from kdjax.nets.hydra import hydra
 from kdjax.nets.identity import CLASSES, plain
 from kdjax.nets.modules import CNN, MLP, ResNet, WideResNet
 from kdjax.nets.net import Net
@@ -85,6 +86,8 @@ NETS = {
     ),
 }
 
+HYDRA = "hydra"  # a net of this table, or of the user's, with a head for each teacher
+
 
 def build(spec: Mapping[str, Any], classes: int, path: str = "model") -> Net:
     """The net that a config names.
@@ -93,7 +96,8 @@ def build(spec: Mapping[str, Any], classes: int, path: str = "model") -> Net:
       spec: `name`, of a row of `NETS` or `module:attribute`, and the arguments. The attribute is a
         Linen, NNX or Equinox class, a function that returns a Net or a Linen module, or one of
         these itself, which takes no arguments. A class or function is given the number of classes
-        where it takes `classes` or `num_classes`.
+        where it takes `classes` or `num_classes`. "hydra" has `heads`, and `body`, the name of
+        such a net, whose arguments stand beside them.
       classes: how many.
       path: of the spec, for messages.
 
@@ -106,7 +110,10 @@ def build(spec: Mapping[str, Any], classes: int, path: str = "model") -> Net:
     given = dict(spec)
     name = given.pop("name")
     arguments = checked_arguments(name, given, path)
-    if name in NETS:
+    if name == HYDRA:
+        heads = arguments["heads"]
+        net = hydra(build(_body(arguments), classes * heads, path), heads)
+    elif name in NETS:
         net = linen(NETS[name].module(classes=classes, **arguments), name)
     else:
         net = _own(name, classes, arguments, path)
@@ -119,8 +126,10 @@ def defaults(name: str, path: str = "model") -> dict[str, Any]:
     Raises:
       InputError: there is no such net.
     """
+    if name == HYDRA:
+        return {"body": "mlp"} | defaults("mlp")
     if not isinstance(name, str) or (name not in NETS and ":" not in name):
-        rows = ", ".join(NETS)
+        rows = ", ".join((*NETS, HYDRA))
         raise InputError(
             f"{path}.name is {shown(name)}; it must be one of: {rows}, or the module:attribute of "
             "a net of yours"
@@ -140,6 +149,11 @@ def checked_arguments(name: str, given: Mapping[str, Any], path: str) -> dict[st
     Raises:
       InputError: there is no such net, or an argument is unknown, missing or not allowed.
     """
+    if name == HYDRA:
+        heads = check(whole(1), f"{path}.heads", given.get("heads"))
+        body = _body({"body": "mlp"} | dict(given))
+        found = checked_arguments(body.pop("name"), body, path)
+        return {"body": given.get("body", "mlp"), "heads": heads} | found
     arguments = defaults(name, path) | dict(given)
     if name in NETS:
         allowed, open_to_others = list(NETS[name].arguments), False
@@ -204,3 +218,9 @@ def _made(thing: Any, arguments: dict[str, Any], name: str) -> Net:
         f"it is or makes {shown(made)}; it must be a Linen, NNX or Equinox class, a function that "
         "returns a Net or a Linen module, or one of these"
     )
+
+
+def _body(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The spec of the body of a hydra, by the arguments of the whole."""
+    others = {k: v for k, v in arguments.items() if k not in ("body", "heads")}
+    return {"name": arguments["body"], **others}
