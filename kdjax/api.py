@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from kdjax.config.parse import mapping
+from kdjax.config.plain import mapping
 from kdjax.config.spec import ExperimentSpec, OptimizerSpec, StageSpec, hparam_rules
 from kdjax.data import RawSet
 from kdjax.experiment import run_stages

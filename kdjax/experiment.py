@@ -10,7 +10,7 @@ import numpy as np
 
 from kdjax import chosen, data, evaluation, findings, report
 from kdjax.config import parse
-from kdjax.config.parse import mapping
+from kdjax.config.plain import mapping
 from kdjax.config.spec import ExperimentSpec, plain
 from kdjax.host import files, ownership, processes, progress, versions
 from kdjax.host.progress import Displays, Progress, TensorBoard

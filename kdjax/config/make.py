@@ -7,7 +7,8 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from kdjax import nets, rules
-from kdjax.config.parse import LABELS, _objective, mapping, no_others
+from kdjax.config.objective import LABELS, objective_of
+from kdjax.config.plain import mapping, no_others
 from kdjax.config.spec import ExperimentSpec, ModelSpec, StageSpec, hparam_rules
 from kdjax.optim import OptimizerSpec
 from kdjax.rules import check
@@ -46,7 +47,7 @@ def stage(**fields: Any) -> ConfigDict:
     name = model.get("name", ModelSpec.name)
     values = nets.checked_arguments(name, {k: v for k, v in model.items() if k != "name"}, "model")
     config["model"] = {"name": name} | values
-    parts = _objective("objective", objective)
+    parts = objective_of("objective", objective)
     config["objective"] = {
         part.name: ({"term": part.source} if part.source not in ("", part.name) else {})
         | {k: list(v) if isinstance(v, tuple) else v for k, v in part.options}

@@ -45,9 +45,9 @@ def similarity_preserving(student: ArrayLike, teacher: ArrayLike) -> jax.Array:
 def correlation_congruence(
     student: ArrayLike, teacher: ArrayLike, gamma: jax.Array | float = 0.4, order: int = 2
 ) -> jax.Array:
-    """The mean squared difference of the kernels exp(-gamma |x - y|^2) of all pairs of examples,
-    each divided by its length, by the Taylor series of exp(2 gamma x . y) up to `order` (arXiv
-    1904.01802). RepDistiller's loss of this name is another one, a product of neighbours in the
+    """The mean squared difference of the kernels `exp(-gamma |x - y|^2)` of all pairs of
+    examples, each divided by its length, by the Taylor series of exp(2 gamma x . y) up to `order`
+    (arXiv 1904.01802). RepDistiller's loss of this name is another one, a product of neighbours in the
     batch, and so is its weight of 0.02.
 
     Args:
