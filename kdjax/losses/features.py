@@ -54,8 +54,9 @@ def fitnet(student: jax.Array, teacher: jax.Array, projection: jax.Array) -> jax
 
 def attention_transfer(student: jax.Array, teacher: jax.Array, power: int = 2) -> jax.Array:
     """The mean squared difference of two attention maps: the mean over channels of
-    `|feature|^power`, divided by its length over the pixels (arXiv 1612.03928). Published weight 1000, which is for
-    this mean over pixels; the paper has the length of the difference, not its mean square.
+    `|feature|^power`, divided by its length over the pixels (arXiv 1612.03928). The published
+    weight of 1000 is for this mean over pixels; the paper has the length of the difference, and not
+    its mean square.
 
     Args:
       student: [B, H, W, F].

@@ -47,8 +47,8 @@ def correlation_congruence(
 ) -> jax.Array:
     """The mean squared difference of the kernels `exp(-gamma |x - y|^2)` of all pairs of
     examples, each divided by its length, by the Taylor series of exp(2 gamma x . y) up to `order`
-    (arXiv 1904.01802). RepDistiller's loss of this name is another one, a product of neighbours in the
-    batch, and so is its weight of 0.02.
+    (arXiv 1904.01802). RepDistiller's loss of this name is another one, a product of neighbours in
+    the batch, and so is its weight of 0.02.
 
     Args:
       student: [B, F].
