@@ -111,7 +111,7 @@ def test_a_config_imports_its_neighbours(tmp_path):
 
 
 def test_every_config_is_tried():
-    assert {*CONFIGS} - {"kinds", "transforms"} == {"ensemble_to_one", *OF_MNIST}
+    assert {*CONFIGS} - {"kinds", "transforms"} == {"ensemble_to_one", "methods", *OF_MNIST}
 
 
 @pytest.mark.parametrize("name", MNIST)
