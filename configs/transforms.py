@@ -8,7 +8,8 @@ def smoke(config: ConfigDict, examples: float = 1.0) -> None:
     for each in config.stages.values():
         each.update(steps=4, chunk=2, batch=20)
         each.optimizer.warmup_steps = 0
-        each.members.seed = 2
+        seeds = each.members.seed
+        each.members.seed = 2 if isinstance(seeds, int) else seeds[:2]
         if each.members.ensemble_size:
             each.members.ensemble_size = (1, 2)
         if examples != 1:

@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from runs import NET, config, values
 from stages import refuses
 
 import kdjax
@@ -10,7 +11,6 @@ from kdjax.config import experiment, generations, parse, stage
 from kdjax.config.spec import ANNEALINGS, grid
 from kdjax.losses import TERMS
 from kdjax.member import numbers_of
-from runs import NET, config, values
 
 DISTILLED = NET | dict(teacher="teachers", members=dict(seed=2))
 

@@ -4,12 +4,12 @@ import dataclasses
 
 import numpy as np
 import pytest
+from runs import NET, config, values
 from stages import refuses
 
 import kdjax
 from kdjax.chosen import best_numbers
 from kdjax.config import parse, stage
-from runs import NET, config, values
 
 TAUGHT = NET | dict(teacher="teachers", objective=dict(kl_divergence=1.0, cross_entropy=0.1))
 AXES = dict(temperature=(1.0, 8.0), learning_rate=(1e-5, 1e-2))

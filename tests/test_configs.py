@@ -10,11 +10,12 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 import kdjax
-from configs import disagreement, ensemble_to_one, mnist, mnist_tune
+from configs import disagreement, ensemble_to_one, methods, mnist, mnist_tune
 from kdjax import report
 from kdjax.config import file, parse
 from kdjax.config.spec import cells
 from kdjax.experiment import load
+from kdjax.losses import TERMS
 from kdjax.prepare import prepare
 from kdjax.rules import InputError
 
@@ -42,6 +43,28 @@ def test_nothing_in_a_shipped_config_is_refused(tmp_path, name, words):
     spec = parse(importlib.import_module(f"configs.{name}").get_config(words))
     jobs = prepare(spec, load(spec), tmp_path)
     assert [job.status for job in jobs] == ["new"] * len(spec.stages)
+
+
+def test_every_way_to_teach_is_chosen_by_the_same_rule():
+    """All terms of the table that need no net of their own have a way, five weights and two seeds
+    to choose from, and the same seeds afterwards."""
+    own_nets = {"dirichlet", "per_teacher"}
+    same = {"soft_cross_entropy", "cross_entropy", "tangent_propagation"}
+    ways = {fields.get("term", name) for name, fields in methods.WAYS.items()}
+    assert ways | own_nets | same == TERMS.keys() | {"cross_entropy"}
+    for words in ("", "gpu", "quick", "smoke", "dkd,crd"):
+        spec = parse(methods.get_config(words))
+        stages = {stage.name: stage for stage in spec.stages}
+        chosen = [stage for stage in spec.stages if stage.numbers_from]
+        assert len(stages) == 2 + 2 * len(chosen) and stages["labels"].members == chosen[0].members
+        for stage in chosen:
+            assert stage.numbers_from == f"choose_{stage.name}"
+            grid = stages[stage.numbers_from]
+            assert len(cells(grid)) == 5 and grid.objective == stage.objective
+            seeds = dict(grid.members)["seed"], dict(stage.members)["seed"]
+            assert len(seeds[0]) == 2 and not {*seeds[0]} & {*seeds[1]}
+    with pytest.raises(InputError, match="has the words fitnets; there may be cpu, quick, gpu"):
+        methods.get_config("fitnets")
 
 
 @pytest.mark.slow
@@ -88,7 +111,7 @@ def test_a_config_imports_its_neighbours(tmp_path):
 
 
 def test_every_config_is_tried():
-    assert {*CONFIGS} - {"kinds", "transforms"} == {"ensemble_to_one", *OF_MNIST}
+    assert {*CONFIGS} - {"kinds", "transforms"} == {"ensemble_to_one", "methods", *OF_MNIST}
 
 
 @pytest.mark.parametrize("name", MNIST)

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from digits import ONE, VMAP, a_stage, arrays, recipe_of, train
+from runs import NET, config
 from stages import refuses
 
 import kdjax
@@ -17,7 +18,6 @@ from kdjax.losses.term import Derivatives
 from kdjax.nets.net import Outputs
 from kdjax.parallel import Layout
 from kdjax.population import Plan
-from runs import NET, config
 
 K, B, R, C, T = 2, 5, 3, 7, 2.0
 FEW = dict(steps=4, batch=20, quiet=True)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from runs import NET, config, values
 from sklearn.datasets import load_digits
 from stages import refuses
 
@@ -13,7 +14,6 @@ import kdjax
 from kdjax.config import stage
 from kdjax.data import Preprocessing
 from kdjax.views import AugmentSpec, check_augment, mixed, view
-from runs import NET, config, values
 
 IMAGES = load_digits().images[..., None].astype(np.float32)[:400]
 INDEX = np.arange(400, dtype=np.int32)
