@@ -23,7 +23,7 @@ TRAIN, VALIDATION, BATCH = 55_000, 5_000, 250  # examples
 EPOCH = TRAIN // BATCH
 NETS = 5  # teachers, and seeds of every student
 EPOCHS = {"cpu": (12, 30), "quick": (2, 5)}  # of the teachers and of the students
-BODY = dict(name="mlp", hidden=(800, 800))
+TEACHER, BODY = dict(name="mlp", hidden=(800, 800)), dict(name="mlp", hidden=(400, 400))
 STUDENTS = {
     "mean": dict(model=BODY, objective=dict(kl_divergence=1.0), temperature=2.0),
     "dirichlet": dict(model=BODY, objective=dict(dirichlet=1.0)),
@@ -44,7 +44,7 @@ def get_config(argument: str = "") -> ConfigDict:
             "smoke"
         )
     teacher_epochs, epochs = EPOCHS["quick" if "quick" in words else "cpu"]
-    stages = {"teachers": _stage(teacher_epochs, model=BODY, objective=dict(cross_entropy=1.0))}
+    stages = {"teachers": _stage(teacher_epochs, model=TEACHER, objective=dict(cross_entropy=1.0))}
     for name, fields in STUDENTS.items():
         stages[name] = _stage(epochs, teacher="teachers", teacher_logits="cached", **fields)
     config = experiment(dataset=dict(name="mnist", validation=VALIDATION), stages=stages)
