@@ -71,12 +71,12 @@ def view(
       [B, ...] float32, preprocessed. What is shifted in from outside repeats the image's edge.
     """
     chex.assert_equal_shape_prefix([inputs, index], 1)
-    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(index)
+    own = jax.vmap(lambda i: jax.random.fold_in(key, i))
     if augment.shift or augment.flip:
-        inputs = jax.vmap(lambda image, key: _moved(image, key, augment))(inputs, keys)
+        inputs = jax.vmap(lambda image, key: _moved(image, key, augment))(inputs, own(index))
     inputs = preprocess(inputs, preprocessing)
     if augment.crop < 1:
-        keys = jax.vmap(jax.random.fold_in, (0, None))(keys, CROP)
+        keys = jax.vmap(jax.random.fold_in, (0, None))(own(index), CROP)
         inputs = jax.vmap(lambda image, key: _cropped(image, key, augment.crop))(inputs, keys)
     return inputs
 

@@ -92,9 +92,9 @@ def test_members_views_and_steps_views_are_those_of_their_keys():
 def test_an_impossible_augmentation_is_an_error():
     check_augment(AugmentSpec(), (64,), "a")
     check_augment(AugmentSpec(shift=7, flip=True), (8, 8, 1), "a")
-    with pytest.raises(InputError, match=r"^a is shift=1, flip=False; .* the shape \(64,\)$"):
+    with pytest.raises(InputError, match=r"^a is shift 1; .* the shape \(64,\)$"):
         check_augment(AugmentSpec(shift=1), (64,), "a")
-    with pytest.raises(InputError, match=r"^a is shift=0, flip=True; .* the shape \(8, 8\)$"):
+    with pytest.raises(InputError, match=r"^a is flip True; .* the shape \(8, 8\)$"):
         check_augment(AugmentSpec(flip=True), (8, 8), "a")
     with pytest.raises(InputError, match=r"^a\.shift is 8; .* less than the sides .* 8 and 9$"):
         check_augment(AugmentSpec(shift=8), (8, 9, 1), "a")

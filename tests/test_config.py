@@ -75,7 +75,7 @@ REFUSED = [
     (lambda: students(init_from="nobody"), r"init_from is 'nobody'; it must be an earlier stage"),
     (
         lambda: students(**KD, teacher_logits="cached", augment=dict(shift=1)),
-        r"teacher_logits is 'cached', but .*augment with shift 1 and flip False changes the "
+        r"teacher_logits is 'cached', but .*augment with shift 1 changes the "
         r"view that the student sees; it must be 'live', so that the teacher sees the same view",
     ),
     (

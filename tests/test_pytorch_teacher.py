@@ -25,7 +25,7 @@ def _as_users_write():
 
 def test_the_student_needs_the_file_of_logits(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with refuses("the file of logits is 'runs/pytorch_teacher/teachers.npz', which cannot be read"):
+    with refuses("the file of logits is 'runs/pytorch_teacher/teachers.npz', which is not there"):
         parse(config.get_config())
 
 
