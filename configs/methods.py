@@ -6,7 +6,8 @@ A word is one of
 
     cpu    the default: tiny nets on images of 16 pixels, an hour on two CPU cores
     quick  the same for a few ways to teach, ten minutes
-    gpu    the nets and the schedule of RepDistiller (arXiv 1910.10699): 240 epochs
+    gpu    ResNet-56 teaches ResNet-20 for 240 epochs, as in RepDistiller (arXiv 1910.10699), but
+           with a cosine schedule; not run yet
     smoke  a few steps of some of it
 
 or the names of some ways to teach, such as `dkd,crd`.
@@ -27,41 +28,40 @@ from kdjax.rules import InputError
 from .transforms import smoke
 
 FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)  # of the published weight
-LAST = dict(student="block2", teacher="block2")
-EVERY = dict(student=("block0", "block1", "block2"), teacher=("block0", "block1", "block2"))
+LAST, EVERY = (2,), (0, 1, 2)  # groups of blocks, of which a term reads the ends
 PLAIN = "kl_divergence"
-# The term of each way, its published weight, and its own numbers; beside it stands cross_entropy of
-# weight 1. Temperatures are those of the sources for CIFAR.
+# The term of each, its weight, and its own numbers; cross_entropy of weight 1 stands beside it. The
+# weights are those of the sources divided by that of the labels there, so 9 for 0.9 beside 0.1.
+# Terms of relations have the map of the last group where RepDistiller has its mean over pixels.
 WAYS: dict[str, dict[str, Any]] = {
-    PLAIN: dict(weight=1.0, temperature=4.0),
+    PLAIN: dict(weight=9.0, temperature=4.0),
     "reverse_kl": dict(weight=1.0, temperature=4.0),
     "jensen_shannon": dict(weight=1.0, temperature=4.0),
     "skew_kl": dict(weight=1.0, temperature=4.0),
     "logit_matching": dict(weight=0.1),
     "log_softmax_l2": dict(weight=0.1),
     "hard_label": dict(weight=1.0),
-    "label_smoothing": dict(term="cross_entropy", weight=1.0, label_smoothing=0.1),
     "virtual_teacher": dict(weight=1.0),
     "dkd": dict(weight=1.0, temperature=4.0),
-    "nkd": dict(weight=1.0, temperature=1.0),
+    "nkd": dict(weight=1.0, temperature=3.0, gamma=3.5),
     "ttm": dict(weight=45.0, temperature=10.0),
     "wttm": dict(weight=4.0, temperature=5.0),
     "dist": dict(weight=1.0, temperature=4.0),
     "top_k_kl": dict(weight=1.0, temperature=4.0, k=3),
-    "multi_temperature": dict(weight=1.0),
-    "standardized": dict(weight=9.0, temperature=2.0),
-    "fitnet": dict(weight=100.0, **LAST),
-    "attention_transfer": dict(weight=1000.0, **EVERY),
-    "nst": dict(weight=50.0, **LAST),
-    "vid": dict(weight=1.0, **EVERY),
-    "ickd": dict(weight=2.5, **LAST),
-    "review_kd": dict(weight=1.0, **EVERY),
-    "similarity_preserving": dict(weight=3000.0, **LAST),
-    "correlation_congruence": dict(weight=1.0, **LAST),
-    "rkd_distance": dict(weight=25.0, **LAST),
-    "rkd_angle": dict(weight=50.0, **LAST),
-    "pkt": dict(weight=30000.0, **LAST),
-    "crd": dict(weight=0.8, negatives=1024, **LAST),
+    "multi_temperature": dict(weight=5.0),
+    "standardized": dict(weight=90.0, temperature=2.0),
+    "fitnet": dict(weight=100.0, groups=LAST),
+    "attention_transfer": dict(weight=1000.0, groups=EVERY),
+    "nst": dict(weight=50.0, groups=LAST),
+    "vid": dict(weight=1.0, groups=EVERY),
+    "ickd": dict(weight=2.5, groups=LAST),
+    "review_kd": dict(weight=1.0, groups=EVERY),
+    "similarity_preserving": dict(weight=3000.0, groups=LAST),
+    "correlation_congruence": dict(weight=1.0, groups=LAST),
+    "rkd_distance": dict(weight=25.0, groups=LAST),
+    "rkd_angle": dict(weight=50.0, groups=LAST),
+    "pkt": dict(weight=30000.0, groups=LAST),
+    "crd": dict(weight=0.8, negatives=1024, groups=LAST),
     "jacobian_matching": dict(weight=1.0, temperature=4.0),
 }
 # Views of two images, with no label: function matching (arXiv 2106.05237), longer is better there.
@@ -70,6 +70,8 @@ SMALL = dict(name="resnet", blocks=1, stem=8, channels=(8, 16, 32))
 LARGE = dict(name="resnet", blocks=1, stem=16, channels=(16, 32, 64))
 QUICK = (PLAIN, "dkd", "standardized", "attention_transfer", "similarity_preserving", MATCHING)
 VIEW = dict(shift=2, flip=True)
+NETS = dict(student="small", teacher="large")
+TEMPERATURES = (1.0, 2.0, 4.0, 8.0, 16.0)  # of function matching
 TEACHERS, CHOOSING, FRESH = 3, 2, 5  # nets of each stage
 CPU = dict(batch=100, chunk=300, order="shared")
 SMALL_SET = dict(size=10_000.0)
@@ -110,20 +112,31 @@ def _stages(names: list[str], fields: dict[str, dict[str, Any]]) -> dict[str, Co
         "teachers": stage(**fields["large"], members=dict(seed=TEACHERS)),
         "labels": stage(**fields["small"], teacher="teachers", members=dict(seed=fresh)),
     }
+    blocks = {net: fields[size]["model"]["blocks"] for net, size in NETS.items()}
     for name in names:
-        way = dict(teacher="teachers", **fields["small"])
-        if name == MATCHING:
-            way["augment"] = way["augment"] | dict(mixup=1.0)
-            objective, term = {PLAIN: dict(WAYS[PLAIN])}, PLAIN
+        given = dict(fields["small"], teacher="teachers")
+        if name == MATCHING:  # the only term, whose weight AdamW does not feel
+            given["augment"] = given["augment"] | dict(mixup=1.0)
+            given["objective"] = {PLAIN: 1.0}
+            axis: dict[str, Any] = dict(temperature=TEMPERATURES)
         else:
-            objective, term = {name: dict(WAYS[name]), "cross_entropy": 1.0}, name
-        weights = tuple(factor * objective[term]["weight"] for factor in FACTORS)
-        members = {"seed": CHOOSING, term: dict(weight=weights)}
-        stages[f"choose_{name}"] = stage(**way, objective=objective, members=members)
-        stages[name] = stage(
-            **way, objective=objective, members=dict(seed=fresh), numbers_from=f"choose_{name}"
-        )
+            numbers = _with_layers(WAYS[name], blocks)
+            given["objective"] = {name: numbers, "cross_entropy": 1.0}
+            axis = {name: dict(weight=tuple(factor * numbers["weight"] for factor in FACTORS))}
+        choice = f"choose_{name}"
+        stages[choice] = stage(**given, members=dict(seed=CHOOSING, **axis))
+        stages[name] = stage(**given, members=dict(seed=fresh), numbers_from=choice)
     return stages
+
+
+def _with_layers(numbers: dict[str, Any], blocks: dict[str, int]) -> dict[str, Any]:
+    """The numbers of a term, with the paths of the last blocks of its groups in both nets."""
+    numbers = dict(numbers)
+    groups = numbers.pop("groups", ())
+    for net in NETS if groups else ():
+        paths = tuple(f"block{(group + 1) * blocks[net] - 1}" for group in groups)
+        numbers[net] = paths[0] if len(paths) == 1 else paths
+    return numbers
 
 
 def _of_cpu() -> dict[str, dict[str, Any]]:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from kdjax.config.spec import Numbers, StageSpec, TermSpec, cells, read_hparams
-from kdjax.rules import InputError
+from kdjax.rules import InputError, shown
 from kdjax.stage import Stage
 
 
@@ -18,7 +18,7 @@ def check_numbers_from(stage: StageSpec, earlier: dict[str, StageSpec], path: st
     """
     if not stage.numbers_from:
         return
-    says = f"{path}.numbers_from is {stage.numbers_from!r}"
+    says = f"{path}.numbers_from is {shown(stage.numbers_from)}"
     if stage.numbers_from not in earlier:
         known = ", ".join(earlier) or "there is none"
         raise InputError(f"{says}; it must be an earlier stage ({known})")

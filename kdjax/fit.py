@@ -134,6 +134,19 @@ def check_masked(stage: StageSpec, teachers: tuple[str | Teacher, ...], path: st
         )
 
 
+def check_heads(stage: StageSpec, path: str) -> None:
+    """Whether every teacher teaches every member, where each has a head of its own."""
+    if not any(part.source == "per_teacher" for part in stage.objective):
+        return
+    sizes = [member.get("ensemble_size", 0) for member in grid(stage)]
+    if stage.mixing != "all" or any(sizes) or stage.inside:
+        raise InputError(
+            f"{path}.objective has per_teacher, but mixing is {stage.mixing!r}, ensemble_size is "
+            f"{max(sizes)}, and the teachers are {', '.join(map(str, stage.teacher))}; all teachers "
+            "must teach every member, or heads that nobody teaches would be averaged"
+        )
+
+
 def _needs_every_class(part: TermSpec, stage: StageSpec) -> bool:
     """Whether a row of the table costs infinity where a class has mass in the student alone."""
     row = dict(part.options).get("term", part.source)

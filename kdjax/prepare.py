@@ -164,6 +164,7 @@ def _job(
         for t in stage.teacher
     )
     fit.check_masked(stage, teachers, path)
+    fit.check_heads(stage, path)
     if stage.taught and not stage.init_from and net.variables is None:
         for teacher in teachers:
             for start in _starts(teacher, earlier):

@@ -50,8 +50,13 @@ def test_every_way_to_teach_is_chosen_by_the_same_rule():
     to choose from, and the same seeds afterwards."""
     own_nets = {"dirichlet", "per_teacher"}
     same = {"soft_cross_entropy", "cross_entropy", "tangent_propagation"}
-    ways = {fields.get("term", name) for name, fields in methods.WAYS.items()}
-    assert ways | own_nets | same == TERMS.keys() | {"cross_entropy"}
+    assert methods.WAYS.keys() | own_nets | same == TERMS.keys()
+    paths = {}
+    for words, ends in (("", (0, 1, 2)), ("gpu", (8, 17, 26))):
+        vid = methods.get_config(words).stages.vid.objective.vid
+        paths[words] = vid.student, vid.teacher
+        assert [*vid.teacher] == [f"block{n}" for n in ends]
+    assert [*paths["gpu"][0]] == ["block2", "block5", "block8"] and paths[""][0] == paths[""][1]
     for words in ("", "gpu", "quick", "smoke", "dkd,crd"):
         spec = parse(methods.get_config(words))
         stages = {stage.name: stage for stage in spec.stages}

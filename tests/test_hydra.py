@@ -60,7 +60,7 @@ def test_each_head_learns_from_its_own_teacher():
         train(one, logits=teacher_logits())
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.mnist
 def test_the_table_of_disagreement_has_a_row_for_each_kind_of_net(tmp_path, undrawn):
     config = disagreement.config_file.get_config("smoke")

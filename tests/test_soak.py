@@ -73,7 +73,7 @@ def test_nothing_grows_over_two_hundred_chunks(tmp_path, monkeypatch):
     check(seen, MEMBER, 150)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_nothing_grows_over_fifteen_stages(tmp_path, monkeypatch):
     seen = watch(monkeypatch, "counted", (0,))
     fields = WIDE | dict(steps=1, members=dict(seed=12))

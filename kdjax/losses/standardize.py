@@ -54,9 +54,9 @@ def standardized(term: Term) -> Term:
       InputError: it is no Term, or does not need targets.
     """
     check(Rule("a Term", lambda value: isinstance(value, Term)), "term", term)
-    if "targets" not in term.needs:
+    if "targets" not in term.needs or term.directions is not None:
         raise InputError(
-            f"term is {term.label!r}, which needs no targets; it must be one that does"
+            f"term is {term.label!r}; it must be one that needs targets and no derivatives"
         )
 
     def function(context: Context) -> jax.Array:

@@ -54,10 +54,12 @@ def _differences(report: Report) -> Columns:
     if base is not None:
         others = [None if row is base else base for row in rows]
         columns += _saved(report, rows, others, base.label)
-    ways = {row.stage for row in rows if row.stage in report.taught}
-    if plain is not None and len(ways) > 2:
-        others = [plain if row.stage in ways - {plain.stage} else None for row in rows]
-        columns += _saved(report, rows, others, plain.label)
+    if plain is not None:
+        left_out = {name for names in report.teachers.values() for name in names} | {plain.stage}
+        left_out |= {base.stage} if base is not None else set()
+        others = [None if row.stage in left_out else plain for row in rows]
+        if len({r.stage for r, other in zip(rows, others, strict=True) if other is not None}) > 1:
+            columns += _saved(report, rows, others, plain.label, paired=True)
     ensembles = [report.ensemble(row) for row in rows]
     names = {other.label for other in ensembles if other is not None}
     name = "the ensemble" if len(names) > 1 else "".join(names)
@@ -65,13 +67,25 @@ def _differences(report: Report) -> Columns:
     return columns if len(columns) > 1 else []
 
 
-def _saved(report: Report, rows: list[Row], others: Sequence[Row | None], name: str) -> Columns:
-    """How many fewer errors rows make than others, ± the standard error, and the verdict; by pairs
-    of members, where both are students of the same seeds."""
+def _saved(
+    report: Report,
+    rows: list[Row],
+    others: Sequence[Row | None],
+    name: str,
+    paired: bool = False,
+) -> Columns:
+    """How many fewer errors rows make than others, ± the standard error; and the verdict of those
+    that stand for their stage.
+
+    Args:
+      paired: by pairs of members, where both have the same seeds.
+    """
     pairs = [(row, other) for row, other in zip(rows, others, strict=True) if other is not None]
-    alike = lambda a, b: {a.stage, b.stage} <= report.taught and {*a.seeds} == {*b.seeds}
-    gaps = holm([report.difference(a.label, b.label, paired=alike(a, b)) for a, b in pairs])
-    told = map(words.compared, gaps)
+    alike = lambda a, b: paired and {*a.seeds} == {*b.seeds}
+    gaps = [report.difference(a.label, b.label, paired=alike(a, b)) for a, b in pairs]
+    judged = [i for i, (row, _) in enumerate(pairs) if row in report.representatives]
+    verdicts = dict(zip(judged, holm([gaps[i] for i in judged]), strict=True))
+    told = (words.compared(verdicts.get(i, gap), i in verdicts) for i, gap in enumerate(gaps))
     found = ["-" if other is None else next(told) for other in others]
     return [(f"fewer errors than {name}", found)] if gaps else []
 

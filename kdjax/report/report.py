@@ -173,7 +173,8 @@ class Report:
         Returns:
           `mean` of a minus b, its `standard_error`, and `ratio`, the one over the other. None
           for what cannot be said: no spread from fewer than two members, no ratio over zero.
-          `verdict`: a is "better", "worse" or "not told apart" from b, by Welch's t at 95 %.
+          `verdict`: a is "better", "worse" or "not told apart" from b, by Student's t at 95 %
+          (Welch's, where the members are not paired).
         """
         rows = self.row(stage_a), self.row(stage_b)
         given = lambda row: statistics.exact(row.mean(metric))

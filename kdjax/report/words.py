@@ -37,10 +37,11 @@ def saved(gap: Difference) -> str:
     return f"{count} {'fewer' if mean <= 0 else 'more'} errors"
 
 
-def compared(gap: Difference) -> str:
-    """The same in a table: "+3.5 ± 0.9, better"."""
+def compared(gap: Difference, judged: bool) -> str:
+    """The same in a table, with the verdict or without: "+3.5 ± 0.9, better"."""
     mean, error = gap["mean"] or 0.0, gap["standard_error"]
-    return f"{-mean:+.1f}" + ("" if error is None else f" ± {error:.1f}") + f", {gap['verdict']}"
+    told = f"{-mean:+.1f}" + ("" if error is None else f" ± {error:.1f}")
+    return told + f", {gap['verdict']}" * judged
 
 
 def _size(report: Report, row: Row) -> list[str]:
