@@ -139,11 +139,12 @@ def check_heads(stage: StageSpec, path: str) -> None:
     if not any(part.source == "per_teacher" for part in stage.objective):
         return
     sizes = [member.get("ensemble_size", 0) for member in grid(stage)]
-    if stage.mixing != "all" or any(sizes) or stage.inside:
+    inside = f" and the teacher is {stage.inside.name!r}" if stage.inside else ""
+    if stage.mixing != "all" or any(sizes) or inside:
         raise InputError(
             f"{path}.objective has per_teacher, but mixing is {stage.mixing!r}, ensemble_size is "
-            f"{max(sizes)}, and the teachers are {', '.join(map(str, stage.teacher))}; all teachers "
-            "must teach every member, or heads that nobody teaches would be averaged"
+            f"{max(sizes)}{inside}; all teachers must teach every member, or heads that nobody "
+            "teaches would be averaged"
         )
 
 

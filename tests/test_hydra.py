@@ -5,12 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from digits import a_stage, teacher_logits, train
+from runs import NET, config
 from scipy.special import softmax
 from stages import refuses
 
 import kdjax
 from benchmarks import disagreement
 from kdjax import nets
+from kdjax.config import stage
 from kdjax.keys import stream
 from kdjax.nets import EVERY, build
 
@@ -46,6 +48,19 @@ def test_heads_and_their_body_are_named_and_refused_in_one_sentence():
     own = nets.hydra(build(dict(name="mlp", hidden=(16,)), 31), 3)
     with refuses("the body has 31 outputs; they must be 3 times the classes"):
         own.apply(own.init(stream(0, "init"), X[:1]), X, None, ())
+
+
+def test_heads_that_a_teacher_may_not_teach_are_refused(tmp_path):
+    def made(**fields):
+        fields = dict(NET, model=MODEL, objective=dict(per_teacher=1.0)) | fields
+        return config(students=dict(heads=stage(teacher="teachers", **fields)))
+
+    for fields, words in (
+        (dict(ensemble_size=2), "ensemble_size is 2"),
+        (dict(mixing="best"), "mixing is 'best'"),
+    ):
+        with refuses("heads.objective has per_teacher, but", words, "all teachers must teach every"):
+            kdjax.run(made(**fields), tmp_path, quiet=True)
 
 
 def test_each_head_learns_from_its_own_teacher():

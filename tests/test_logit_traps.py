@@ -194,7 +194,7 @@ def test_constant_logits_have_a_deviation_of_0_and_a_finite_gradient():
 
 def test_what_needs_no_targets_is_not_standardised():
     for term in (losses.TERMS["cross_entropy"], losses.TERMS["virtual_teacher"]):
-        with pytest.raises(InputError, match="which needs no targets; it must be one that does"):
+        with pytest.raises(InputError, match="which needs no targets, or derivatives"):
             losses.standardized(term)
     with pytest.raises(InputError, match="term is 'kl_divergence'; it must be a Term"):
         losses.standardized("kl_divergence")

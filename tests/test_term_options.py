@@ -60,6 +60,7 @@ def test_a_term_by_another_name_is_still_a_row():
     ("objective", "words"),
     [
         (dict(standardized=dict(term="cross_entropy")), "'cross_entropy', which needs no targets"),
+        (dict(standardized=dict(term="jacobian_matching")), "or derivatives beside them"),
         (dict(standardized=dict(term="kl")), "term is 'kl'; it must be one of: cross_entropy"),
         (dict(standardized=dict(term="standardized")), "term is 'standardized'; it must be one of"),
         (dict(multi_temperature=dict(temperatures=())), "temperatures is (); there must be at"),
