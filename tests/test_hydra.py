@@ -59,7 +59,7 @@ def test_heads_that_a_teacher_may_not_teach_are_refused(tmp_path):
         (dict(ensemble_size=2), "ensemble_size is 2"),
         (dict(mixing="best"), "mixing is 'best'"),
     ):
-        with refuses("heads.objective has per_teacher, but", words, "all teachers must teach every"):
+        with refuses("heads.objective has per_teacher, but", words, "all teachers must"):
             kdjax.run(made(**fields), tmp_path, quiet=True)
 
 

@@ -56,8 +56,8 @@ def standardized(term: Term) -> Term:
     check(Rule("a Term", lambda value: isinstance(value, Term)), "term", term)
     if "targets" not in term.needs or term.directions is not None:
         raise InputError(
-            f"term is {term.label!r}, which needs no targets, or derivatives beside them; it must be "
-            "one of logits and targets"
+            f"term is {term.label!r}, which needs no targets, or derivatives beside them; it must "
+            "be one of logits and targets"
         )
 
     def function(context: Context) -> jax.Array:
