@@ -11,7 +11,7 @@ pytestmark = pytest.mark.usefixtures("undrawn")
 TINY = dict(steps=2, chunk=2, batch=4, model=dict(name="cnn", channels=(4, 8), dense=8))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_convolutional_nets_teach_each_other(tmp_path):
     wider = TINY | dict(model=dict(name="cnn", channels=(8, 8), dense=8))
     taught = STUDENT | TINY

@@ -139,7 +139,7 @@ NETS = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("net", "order", "mean"), [("mlp", "own", "geometric"), ("cnn", "shared", "arithmetic")]
 )

@@ -11,7 +11,7 @@ from kdjax.teachers import Asked, stages
 
 
 @pytest.mark.usefixtures("undrawn")
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_grid_has_a_row_for_each_cell_and_trains_in_one_program(tmp_path, capsys):
     grid = dict(seed=2, temperature=(1.0, 4.0), ensemble_size=(1, 3))
     students = dict(

@@ -181,7 +181,7 @@ def test_a_folder_that_is_not_there_is_one_sentence(tmp_path):
 
 
 @pytest.mark.mnist
-@pytest.mark.slow
+@pytest.mark.long
 def test_sets_of_tfds_are_scaled(tmp_path):
     data_dir = os.environ["TFDS_DATA_DIR"]
     spec = DatasetSpec("omniglot", train_splits="small1")

@@ -149,7 +149,7 @@ def on_one_device():
     return trained(OBJECTIVE, (1, 1))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("layout", [(2, 2)])
 def test_terms_are_the_same_under_every_layout_and_serve_none_of_their_own(layout, on_one_device):
     loss, variables = on_one_device

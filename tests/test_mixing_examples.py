@@ -82,7 +82,7 @@ def test_a_crop_is_a_part_of_the_image_at_its_size():
     np.testing.assert_array_equal(still, images[:5])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("order", ["own"])
 def test_mixed_examples_teach_alike_on_every_layout(order, tmp_path, undrawn):
     student = NET | dict(

@@ -215,7 +215,7 @@ def test_mnists_pixels_labels_and_splits():
 
 
 @pytest.mark.mnist
-@pytest.mark.slow
+@pytest.mark.long
 def test_mnist_from_the_cache_is_mnist_bit_for_bit(tmp_path):
     prepared(tmp_path, ["train", "validation", "test"])
     spec, cache_dir = DatasetSpec(name="mnist", normalize="standard"), str(tmp_path / "cache")
