@@ -2,7 +2,7 @@
 
     python -m benchmarks.disagreement [WORD[,WORD ...]]
 
-    cpu    the default: five nets of everything, half an hour on two CPU cores
+    cpu    the default: five nets of everything; not run in full yet
     quick  the same for a sixth of the steps
     smoke  a few steps of everything
 

@@ -4,8 +4,8 @@
 
 A word is one of
 
-    cpu    the default: tiny nets on images of 16 pixels, an hour on two CPU cores
-    quick  the same for a few ways to teach, ten minutes
+    cpu    the default: tiny nets on images of 16 pixels, meant for an hour on two CPU cores
+    quick  the same for a few ways to teach; neither has been run in full yet
     gpu    ResNet-56 teaches ResNet-20 for 240 epochs, as in RepDistiller (arXiv 1910.10699), but
            with a cosine schedule; not run yet
     smoke  a few steps of some of it

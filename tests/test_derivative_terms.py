@@ -140,9 +140,9 @@ NETS = {
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(
-    ("net", "order", "mean"), [("mlp", "own", "geometric"), ("cnn", "shared", "arithmetic")]
-)
+@pytest.mark.parametrize("net", NETS)
+@pytest.mark.parametrize("order", ["own", "shared"])
+@pytest.mark.parametrize("mean", ["arithmetic", "geometric"])
 def test_no_layout_and_no_plan_changes_what_is_learned(net, order, mean):
     spec = taught(model=NETS[net], order=order, mean=mean, members=dict(seed=2), steps=3)
     one = train(spec, teach=bent)

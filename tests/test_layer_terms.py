@@ -150,7 +150,7 @@ def on_one_device():
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("layout", [(2, 2)])
+@pytest.mark.parametrize("layout", [(2, 1), (1, 2), (2, 2)])
 def test_terms_are_the_same_under_every_layout_and_serve_none_of_their_own(layout, on_one_device):
     loss, variables = on_one_device
     other_loss, other = trained(OBJECTIVE, layout)

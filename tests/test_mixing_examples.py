@@ -83,7 +83,7 @@ def test_a_crop_is_a_part_of_the_image_at_its_size():
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("order", ["own"])
+@pytest.mark.parametrize("order", ["own", "shared"])
 def test_mixed_examples_teach_alike_on_every_layout(order, tmp_path, undrawn):
     student = NET | dict(
         teacher="teachers",
