@@ -68,6 +68,18 @@ def test_large_and_small_concentrations_lose_no_digits_in_float32(shift):
     np.testing.assert_allclose(steep, slope, rtol=1e-3, atol=1e-4 * np.abs(slope).max())
 
 
+def test_nets_that_agree_lose_no_digits_at_concentrations_of_a_hundred_million():
+    """Where the distance of the mean from the teachers is 1e-6 and is multiplied by the sum of all
+    concentrations."""
+    v = (V[:1] + 1e-3 * draw(K, B, C, seed=2)).astype(np.float32).astype(np.float64)
+    z = (log_mean(v, 1.0) + 1e-3 * draw(B, C, seed=3) + 18).astype(np.float32).astype(np.float64)
+    value, slope = plain(z, v, 1.0)
+    found = dirichlet_likelihood(jnp.float32(z), jnp.float32(v), 1.0)
+    np.testing.assert_allclose(found, value, rtol=1e-2)
+    steep = gradient(jnp.float32(z), jnp.float32(v), 1.0)
+    np.testing.assert_allclose(steep, slope, atol=1e-2 * np.abs(slope).max())
+
+
 def test_a_thousand_classes_lose_no_digits():
     z, v = draw(4, 1000), draw(K, 4, 1000, seed=1)
     value, slope = plain(z, v, 1.0)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from kdjax.losses.arrays import at_least_float32, weighted
+from kdjax.losses.arrays import at_least_float32, relative_entropy, weighted
 from kdjax.losses.logits import kl_divergence
 from kdjax.rules import InputError
 
@@ -55,16 +55,16 @@ def dirichlet_likelihood(
     weights = jnp.full(count, 1 / count, teacher.dtype) if weights is None else jnp.asarray(weights)
     smoothed = (1 - smoothing) * jax.nn.softmax(teacher / temperature) + smoothing / classes
     wide = weights.reshape(-1, *(1,) * student.ndim)
-    log_m = jnp.sum(jnp.where(wide > 0, wide * jnp.log(smoothed), 0.0), axis=0)  # geometric mean
+    log_t = jnp.log(smoothed)
+    log_m = jnp.sum(jnp.where(wide > 0, wide * log_t, 0.0), axis=0)  # geometric mean
 
-    # With log Gamma(a) = (a - 1/2) log a - a + log(2 pi) / 2 + rest(a) the large terms are a sum
-    # that is never negative, of the mean p against m: A sum(p log(p / m)), A the sum of all a.
+    # With log Gamma(a) = (a - 1/2) log a - a + log(2 pi) / 2 + rest(a) the large terms are
+    # A sum(p log(p / m)), p the mean and A the sum of all a. That is a sum of terms that are never
+    # negative: sum(p log(p / m) - p + m), and 1 - sum(m), where m is the geometric mean.
     log_a = student / temperature
     log_total = jax.nn.logsumexp(log_a, axis=-1)
-    log_p = log_a - log_total[..., None]
-    p, r = jnp.exp(log_p), log_p - log_m
-    apart = p * r - p + jnp.exp(log_m)
-    distance = jnp.sum(apart, axis=-1) + (1 - jnp.sum(jnp.exp(log_m), axis=-1))
+    log_p = jax.nn.log_softmax(log_a)
+    distance = relative_entropy(log_p, log_m) + _lacking(log_t, log_m, wide)
     value = (
         jnp.exp(log_total) * distance
         + 0.5 * (log_total - log_a.sum(axis=-1))
@@ -74,6 +74,19 @@ def dirichlet_likelihood(
         + log_m.sum(axis=-1)
     )
     return temperature**2 * value
+
+
+def _lacking(log_t: jax.Array, log_m: jax.Array, weights: jax.Array) -> jax.Array:
+    """1 - sum(m) of the geometric mean m of distributions t, [K, ..., C] and [..., C]: [...].
+
+    As sum over k and classes of w m (t / m - 1 - log(t / m)), of which nothing cancels.
+    """
+    log_m = log_m[None]
+    some = log_m > -jnp.inf
+    apart = jnp.where(some, log_t - jnp.where(some, log_m, 0.0), 0.0)
+    each = jnp.exp(log_m) * (jnp.expm1(apart) - apart)
+    each = jnp.where(weights > 0, weights * jnp.where(some, each, jnp.exp(log_t)), 0.0)
+    return jnp.sum(each, axis=(0, -1))
 
 
 def _rest(log_a: jax.Array) -> jax.Array:
