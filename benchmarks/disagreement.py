@@ -95,9 +95,9 @@ def uncertainties(
         found.setdefault(kind, {})[name] = measures
 
     for name, inputs in images.items():
-        said = teachers.predict(inputs)
-        note("the ensemble", name, [of_nets(said)])
-        note("one teacher", name, [alone(z) for z in said])
+        logits = teachers.predict(inputs)
+        note("the ensemble", name, [of_nets(logits)])
+        note("one teacher", name, [alone(z) for z in logits])
         note("student of the mean", name, [alone(z) for z in mean.predict(inputs)])
         note("Dirichlet student", name, [of_dirichlet(z) for z in dirichlet.predict(inputs)])
         each = by_head(heads, inputs)

@@ -52,7 +52,7 @@ def row(data: str, workdir: Path) -> dict[str, str]:
     chance = len(labels) - np.bincount(labels, minlength=loaded.classes).max()
     plain = np.array(_plain(spec, splits, loaded.classes))
     errors = {r.stage: r for r in report.rows}
-    told = {
+    of_stages = {
         stage: f"{errors[stage].mean('errors'):.1f} ± {errors[stage].std('errors'):.1f}"
         for stage in ("teachers", "baseline", "distilled")
     }
@@ -61,7 +61,7 @@ def row(data: str, workdir: Path) -> dict[str, str]:
         "of": f"{len(labels):,}",
         "chance": str(chance),
         "n": str(errors["baseline"].members),
-        **told,
+        **of_stages,
         "plain net": f"{plain.mean():.1f} ± {plain.std(ddof=1):.1f}",
         "seconds": f"{seconds:.0f}",
         "CPU seconds": f"{cpu:.0f}",

@@ -158,6 +158,6 @@ def run(
     )
     code, began, seconds, peak = json.loads(done.stdout)
     if code:
-        said = done.stderr.strip().splitlines() or ["nothing"]
-        raise RuntimeError(f"{shlex.join(command)} has failed: {said[-1]}")
+        lines = done.stderr.strip().splitlines() or ["nothing"]
+        raise RuntimeError(f"{shlex.join(command)} has failed: {lines[-1]}")
     return Ran(began, seconds, peak * 1024, done.stderr)  # Linux counts memory in KiB

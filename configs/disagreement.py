@@ -9,7 +9,7 @@
 Five nets teach three kinds of students: one that learns their mean, one whose logits are a
 Dirichlet distribution over their predictions, and one with a head for each of them. The command
 trains them and prints how well the uncertainty of each tells MNIST's test images from those of
-other sets. The temperatures are to be chosen on validation data.
+other sets. No temperature was tuned.
 """
 
 from ml_collections import ConfigDict
@@ -24,9 +24,10 @@ EPOCH = TRAIN // BATCH
 NETS = 5  # teachers, and seeds of every student
 EPOCHS = {"cpu": (12, 30), "quick": (2, 5)}  # of the teachers and of the students
 TEACHER, BODY = dict(name="mlp", hidden=(800, 800)), dict(name="mlp", hidden=(400, 400))
+ANNEALED = dict(weight=1.0, temperature=2.5, temperature_end=1.0)
 STUDENTS = {
     "mean": dict(model=BODY, objective=dict(kl_divergence=1.0), temperature=2.0),
-    "dirichlet": dict(model=BODY, objective=dict(dirichlet=1.0)),
+    "dirichlet": dict(model=BODY, objective=dict(dirichlet=ANNEALED)),
     "heads": dict(
         model=BODY | dict(name="hydra", body="mlp", heads=NETS),
         objective=dict(per_teacher=1.0),

@@ -96,9 +96,9 @@ def stages_of(facts: Facts) -> tuple[dict[str, ConfigDict], dict[str, Any], str]
     )
     shape = "x".join(map(str, facts.input_shape)) + " columns" * (len(facts.input_shape) == 1)
     scaled = f", scaled to {facts.image_size} pixels" * bool(facts.image_size)
-    told = f"{facts.examples:,} examples of {shape} in {facts.classes} classes{scaled}"
+    described = f"{facts.examples:,} examples of {shape} in {facts.classes} classes{scaled}"
     recipe = (
-        f"defaults for {kind} ({told}): "
+        f"defaults for {kind} ({described}): "
         f"{_net(row['large'])} teaches {_net(row['small'])}, rates {row['rates'][0]:g} and "
         f"{row['rates'][1]:g}, {steps} steps of {batch} examples; to change a field: "
         f"--config.stages.baseline.steps={2 * steps}"

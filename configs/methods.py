@@ -1,18 +1,18 @@
-"""Every way to teach, each tuned alike, on CIFAR-10: the table of docs/methods.md.
+"""Every method, each tuned alike, on CIFAR-10: the table of docs/methods.md.
 
     python -m kdjax.main --config configs/methods.py[:WORD[,WORD ...]]
 
 A word is one of
 
     cpu    the default: tiny nets on images of 16 pixels, meant for an hour on two CPU cores
-    quick  the same for a few ways to teach; neither has been run in full yet
+    quick  the same for a few methods; neither has been run in full yet
     gpu    ResNet-56 teaches ResNet-20 for 240 epochs, as in RepDistiller (arXiv 1910.10699), but
            with a cosine schedule; not run yet
     smoke  a few steps of some of it
 
-or the names of some ways to teach, such as `dkd,crd`.
+or the names of some methods, such as `dkd,crd`.
 
-Every way has two stages. The first is a grid: its published weight, two smaller and two larger
+Every method has two stages. The first is a grid: its published weight, two smaller and two larger
 ones, times two seeds. The second takes the weight with the fewest validation errors, with other
 seeds. The report compares the second stages, each with the labels alone and with plain
 distillation.
@@ -28,12 +28,12 @@ from kdjax.rules import InputError
 from .transforms import smoke
 
 FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)  # of the published weight
-LAST, EVERY = (2,), (0, 1, 2)  # groups of blocks, of which a term reads the ends
+# What a term reads: the ends of groups of blocks, or the mean over the pixels of the last one.
+LAST, EVERY, POOLED = (2,), (0, 1, 2), ("pooled",)
 PLAIN = "kl_divergence"
 # The term of each, its weight, and its own numbers; cross_entropy of weight 1 stands beside it. The
 # weights are those of the sources divided by that of the labels there, so 9 for 0.9 beside 0.1.
-# Terms of relations have the map of the last group where RepDistiller has its mean over pixels.
-WAYS: dict[str, dict[str, Any]] = {
+METHODS: dict[str, dict[str, Any]] = {
     PLAIN: dict(weight=9.0, temperature=4.0),
     "reverse_kl": dict(weight=1.0, temperature=4.0),
     "jensen_shannon": dict(weight=1.0, temperature=4.0),
@@ -50,18 +50,18 @@ WAYS: dict[str, dict[str, Any]] = {
     "top_k_kl": dict(weight=1.0, temperature=4.0, k=3),
     "multi_temperature": dict(weight=5.0),
     "standardized": dict(weight=90.0, temperature=2.0),
-    "fitnet": dict(weight=100.0, groups=LAST),
-    "attention_transfer": dict(weight=1000.0, groups=EVERY),
-    "nst": dict(weight=50.0, groups=LAST),
-    "vid": dict(weight=1.0, groups=EVERY),
-    "ickd": dict(weight=2.5, groups=LAST),
-    "review_kd": dict(weight=1.0, groups=EVERY),
-    "similarity_preserving": dict(weight=3000.0, groups=LAST),
-    "correlation_congruence": dict(weight=1.0, groups=LAST),
-    "rkd_distance": dict(weight=25.0, groups=LAST),
-    "rkd_angle": dict(weight=50.0, groups=LAST),
-    "pkt": dict(weight=30000.0, groups=LAST),
-    "crd": dict(weight=0.8, negatives=1024, groups=LAST),
+    "fitnet": dict(weight=100.0, layers=LAST),
+    "attention_transfer": dict(weight=1000.0, layers=EVERY),
+    "nst": dict(weight=50.0, layers=LAST),
+    "vid": dict(weight=1.0, layers=EVERY),
+    "ickd": dict(weight=2.5, layers=LAST),
+    "review_kd": dict(weight=1.0, layers=EVERY),
+    "similarity_preserving": dict(weight=3000.0, layers=LAST),
+    "correlation_congruence": dict(weight=1.0, layers=POOLED),
+    "rkd_distance": dict(weight=25.0, layers=POOLED),
+    "rkd_angle": dict(weight=50.0, layers=POOLED),
+    "pkt": dict(weight=30000.0, layers=POOLED),
+    "crd": dict(weight=0.8, negatives=1024, layers=POOLED),
     "jacobian_matching": dict(weight=1.0, temperature=4.0),
 }
 # Views of two images, with no label: function matching (arXiv 2106.05237), longer is better there.
@@ -79,12 +79,12 @@ SMALL_SET = dict(size=10_000.0)
 
 def get_config(argument: str = "") -> ConfigDict:
     words = [word for word in argument.split(",") if word]
-    names = [*WAYS, MATCHING]
+    names = [*METHODS, MATCHING]
     unknown = [w for w in words if w not in (*names, "cpu", "quick", "gpu", "smoke")]
     if unknown:
         raise InputError(
             f"--config has the words {', '.join(unknown)}; there may be cpu, quick, gpu, smoke and "
-            f"ways to teach: {', '.join(names)}"
+            f"methods: {', '.join(names)}"
         )
     asked = [word for word in words if word in names]
     if not asked:
@@ -120,7 +120,7 @@ def _stages(names: list[str], fields: dict[str, dict[str, Any]]) -> dict[str, Co
             given["objective"] = {PLAIN: 1.0}
             axis: dict[str, Any] = dict(temperature=TEMPERATURES)
         else:
-            numbers = _with_layers(WAYS[name], blocks)
+            numbers = _with_layers(METHODS[name], blocks)
             given["objective"] = {name: numbers, "cross_entropy": 1.0}
             axis = {name: dict(weight=tuple(factor * numbers["weight"] for factor in FACTORS))}
         choice = f"choose_{name}"
@@ -130,11 +130,12 @@ def _stages(names: list[str], fields: dict[str, dict[str, Any]]) -> dict[str, Co
 
 
 def _with_layers(numbers: dict[str, Any], blocks: dict[str, int]) -> dict[str, Any]:
-    """The numbers of a term, with the paths of the last blocks of its groups in both nets."""
+    """The numbers of a term, with the paths in both nets of the layers that it reads."""
     numbers = dict(numbers)
-    groups = numbers.pop("groups", ())
-    for net in NETS if groups else ():
-        paths = tuple(f"block{(group + 1) * blocks[net] - 1}" for group in groups)
+    layers = numbers.pop("layers", ())
+    for net in NETS if layers else ():
+        last = lambda group, net=net: f"block{(group + 1) * blocks[net] - 1}"
+        paths = tuple(last(layer) if isinstance(layer, int) else layer for layer in layers)
         numbers[net] = paths[0] if len(paths) == 1 else paths
     return numbers
 

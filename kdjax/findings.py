@@ -70,14 +70,14 @@ def report_of(
     rows: list[Row] = []
     calibration: list[dict[str, Any]] = []
     class_errors: dict[str, list[list[int]]] = {}
-    told: dict[Evaluated, str] = {}  # whose ensembles have their rows, by their names
+    names: dict[Evaluated, str] = {}  # whose ensembles have their rows, by their names
     for found in stages:
         seen = found.evaluated
-        if seen.ensemble and split in seen.ensemble["metrics"] and seen not in told:
+        if seen.ensemble and split in seen.ensemble["metrics"] and seen not in names:
             assert seen.teacher is not None
-            told[seen] = another(seen.teacher.name, told.values())
+            names[seen] = another(seen.teacher.name, names.values())
             alike = [other.job for other in stages if other.evaluated is seen]
-            ensembles = _ensembles(seen, told[seen], alike, dataset, split)
+            ensembles = _ensembles(seen, names[seen], alike, dataset, split)
             calibration += _ensembles_calibration(ensembles, seen.splits[split])
             rows += ensembles
         rows += found.rows
@@ -111,9 +111,9 @@ def report_of(
             if job.teachers
         },
         ensembles={
-            found.job.stage.name: told[found.evaluated] + ENSEMBLE
+            found.job.stage.name: names[found.evaluated] + ENSEMBLE
             for found in stages
-            if found.evaluated in told
+            if found.evaluated in names
         },
         mixtures={job.stage.name: job.stage.mean for job in jobs if job.teachers},
         curves={label: curve for found in stages for label, curve in _curves(found).items()},

@@ -94,8 +94,8 @@ def check_agreement(teacher: Teacher, dataset: Dataset, path: str) -> None:
     labels = labels[labelled]
     asked = lambda part: Asked("train", part, np.empty((0,)), dataset.preprocessing)
     places = np.split(labelled, np.arange(READ, len(labelled), READ))
-    said: Any = [teacher.predict(asked(part)) for part in places]
-    predicted = np.concatenate([z.argmax(axis=2) for z in said], axis=1)
+    logits: Any = [teacher.predict(asked(part)) for part in places]
+    predicted = np.concatenate([z.argmax(axis=2) for z in logits], axis=1)
     share = lambda x: np.bincount(x, minlength=dataset.classes) / len(x)
     count = len(labels)
     for number, its in enumerate(predicted):
@@ -114,8 +114,8 @@ def check_agreement(teacher: Teacher, dataset: Dataset, path: str) -> None:
 def check_unscaled(teacher: Teacher, dataset: Dataset, path: str) -> None:
     """Whether a teacher from elsewhere gives logits, and not probabilities, of a few examples."""
     inputs = fetch(dataset.splits["train"], np.arange(min(FEW, len(dataset.splits["train"]))))
-    said = teacher.predict(Asked("train", np.arange(len(inputs)), inputs, dataset.preprocessing))
-    if said is not None and logits_file.are_probabilities(said):
+    logits = teacher.predict(Asked("train", np.arange(len(inputs)), inputs, dataset.preprocessing))
+    if logits is not None and logits_file.are_probabilities(logits):
         raise InputError(
             f"{path} is {teacher.name!r}, whose outputs are probabilities, none below 0 and the "
             "sum of each row 1; they must be what the softmax is taken of"

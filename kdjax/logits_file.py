@@ -1,4 +1,4 @@
-"""Files of logits: what nets of any framework said of a data set's examples.
+"""Files of logits: the predictions of nets of any framework for a data set's examples.
 
 A file has the logits [K, N, C] of one or more splits (`train_logits`, ...) and a JSON text,
 `about`: the names of the classes, the SHA-256 of the inputs of each split, and that of all content,
@@ -300,13 +300,13 @@ def _as_saved(arrays: Mapping[str, np.ndarray], about: str) -> Logits:
     Raises:
       ValueError, and others: it is not.
     """
-    told = json.loads(about)
-    if told["format"] != FORMAT:
-        raise ValueError(f"the format is {shown(told['format'])}, not {FORMAT!r}")
+    header = json.loads(about)
+    if header["format"] != FORMAT:
+        raise ValueError(f"the format is {shown(header['format'])}, not {FORMAT!r}")
     arrays = {ENTRIES[entry]: z for entry, z in arrays.items()}
-    if any(z.dtype != np.float32 for z in arrays.values()) or set(arrays) != set(told["inputs"]):
+    if any(z.dtype != np.float32 for z in arrays.values()) or set(arrays) != set(header["inputs"]):
         raise ValueError("arrays are missing, or are not float32")
-    found = Logits(arrays, tuple(told["class_names"]), told["inputs"])
-    if found.digest != told["sha256"]:
+    found = Logits(arrays, tuple(header["class_names"]), header["inputs"])
+    if found.digest != header["sha256"]:
         raise ValueError("the content has another digest")
     return checked(arrays, found.class_names, found.inputs)

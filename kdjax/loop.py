@@ -157,9 +157,9 @@ def _stop_if_all_bad(job: Job, bad: np.ndarray, row: Row) -> None:
     if len(bad) and bad.all():
         losses = ["not finite" if v is None or v != v else f"{v:.3g}" for v in row["loss"]]
         more = ", ..." * (len(losses) > LISTED)
-        told = f" (losses: {', '.join(losses[:LISTED])}{more})" * bool(losses)
+        found = f" (losses: {', '.join(losses[:LISTED])}{more})" * bool(losses)
         raise Diverged(
-            f"{job.path}: all {len(bad)} members have diverged by step {row['step']}{told}; "
+            f"{job.path}: all {len(bad)} members have diverged by step {row['step']}{found}; "
             + f"delete {job.directory} and " * job.kept
             + "try a smaller learning_rate"
             f"{' or temperature' * job.stage.reads_temperature}, warmup_steps or clip_norm"

@@ -233,12 +233,14 @@ def _objective(
     teacher = jax.lax.stop_gradient(teacher)
 
     def mixed(
-        mixture: Callable[..., jax.Array], temperature: jax.Array | float | None, *said: jax.Array
+        mixture: Callable[..., jax.Array],
+        temperature: jax.Array | float | None,
+        *derivatives: jax.Array,
     ) -> jax.Array:
         assert teacher is not None
         mean = "geometric" if temperature is None else recipe.mean  # of the logits themselves
         scale = 1.0 if temperature is None else temperature
-        return mixture(teacher.logits, *said, scale, mean, hparams["mixing"])
+        return mixture(teacher.logits, *derivatives, scale, mean, hparams["mixing"])
 
     targets = lambda temperature: mixed(ensemble_logits, temperature)
     derivatives = lambda theirs, temperature: mixed(ensemble_derivatives, temperature, theirs)

@@ -20,10 +20,10 @@ def unlearned(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
       logits: [M, N, C].
       labels: [N].
     """
-    said, count, classes = logits.argmax(axis=2), len(labels), logits.shape[2]
-    right = (said == labels[None]).mean(axis=1)
+    answers, count, classes = logits.argmax(axis=2), len(labels), logits.shape[2]
+    right = (answers == labels[None]).mean(axis=1)
     shares = np.bincount(labels, minlength=classes) / count
-    answers = np.array([np.bincount(s, minlength=classes) for s in said]) / count
+    answers = np.array([np.bincount(s, minlength=classes) for s in answers]) / count
     chance = answers @ shares
     margin = np.maximum(2 * np.sqrt(chance * (1 - chance) / count), LEAST * (1 - chance))
     return (right <= shares.max()) | (right <= chance + margin)
@@ -46,8 +46,8 @@ def pictured(
       logits: [M, N, C].
       labels: [N].
     """
-    said = logits.argmax(axis=2)
-    wrong = said != labels[None]
+    answers = logits.argmax(axis=2)
+    wrong = answers != labels[None]
     counts = wrong.sum(axis=0)
     shown = np.argsort(-counts, kind="stable")[: min(PICTURED, np.count_nonzero(counts))]
     if images.ndim != 4 or not len(shown):
@@ -55,7 +55,7 @@ def pictured(
     return {
         "images": images[shown],
         "labels": labels[shown].tolist(),
-        "said": [int(np.bincount(said[wrong[:, i], i]).argmax()) for i in shown],
+        "answers": [int(np.bincount(answers[wrong[:, i], i]).argmax()) for i in shown],
         "counts": counts[shown].tolist(),
         "members": len(logits),
         "class_names": classes,

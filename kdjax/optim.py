@@ -15,6 +15,7 @@ import optax
 from kdjax import rules
 
 Numbers = Mapping[str, Any]  # of one member, by name
+PyTree = Any
 
 SCHEDULES = {
     "constant": lambda steps: optax.constant_schedule(1.0),
@@ -28,33 +29,28 @@ SCHEDULES = {
 
 @dataclass(frozen=True)
 class Optimizer:
-    """An entry of `OPTIMIZERS`: `direction(hparams, steps)` and the per-member numbers it reads."""
+    """An entry of `OPTIMIZERS`: `direction(hparams, steps, decay)`, `decay` the transformation that
+    adds the weight decay, and the per-member numbers it reads."""
 
-    direction: Callable[[Numbers, int], optax.GradientTransformation]
+    direction: Callable[[Numbers, int, optax.GradientTransformation], optax.GradientTransformation]
     hparams: tuple[str, ...]
 
 
 OPTIMIZERS = {
     "sgd": Optimizer(
-        lambda h, _: optax.chain(
-            _decay(h["weight_decay"]), optax.trace(h["momentum"], nesterov=False)
-        ),
+        lambda h, _, decay: optax.chain(decay, optax.trace(h["momentum"], nesterov=False)),
         hparams=("learning_rate", "weight_decay", "momentum"),
     ),
     "nesterov": Optimizer(
-        lambda h, _: optax.chain(
-            _decay(h["weight_decay"]), optax.trace(h["momentum"], nesterov=True)
-        ),
+        lambda h, _, decay: optax.chain(decay, optax.trace(h["momentum"], nesterov=True)),
         hparams=("learning_rate", "weight_decay", "momentum"),
     ),
     "rising_momentum": Optimizer(
-        lambda h, steps: optax.chain(
-            _decay(h["weight_decay"]), rising_momentum(h["momentum"], steps)
-        ),
+        lambda h, steps, decay: optax.chain(decay, rising_momentum(h["momentum"], steps)),
         hparams=("learning_rate", "weight_decay", "momentum"),
     ),
     "adamw": Optimizer(
-        lambda h, _: optax.chain(optax.scale_by_adam(), _decay(h["weight_decay"])),
+        lambda h, _, decay: optax.chain(optax.scale_by_adam(), decay),
         hparams=("learning_rate", "weight_decay"),
     ),
 }
@@ -74,47 +70,66 @@ class OptimizerSpec:
     max_squared_norm: float = rules.field(0.0, rules.number(0, 1e6))
     #: The learning rate, at its highest.
     learning_rate: float = rules.field(1e-3, rules.number(0, 1e3, above=True), hparam=True)
-    #: Decoupled for adamw, added to the gradient for the others; biases have none.
+    #: Decoupled for adamw, added to the gradient for the others; biases, and what is a
+    #: term's own, have none.
     weight_decay: float = rules.field(0.0, rules.number(0, 1e6), hparam=True)
     #: The momentum of sgd, nesterov and rising_momentum.
     momentum: float = rules.field(0.9, rules.fraction(), hparam=True)
 
 
-def build(spec: OptimizerSpec, steps: int, hparams: Numbers) -> optax.GradientTransformation:
+def matrices(params: PyTree) -> PyTree:
+    """Which leaves are weights, with two axes or more, and not biases: a tree of truths."""
+    return jax.tree.map(lambda p: p.ndim > 1, params)
+
+
+def build(
+    spec: OptimizerSpec,
+    steps: int,
+    hparams: Numbers,
+    weights: Callable[[PyTree], PyTree] = matrices,
+) -> optax.GradientTransformation:
     """The optimizer of one member.
 
     Args:
       spec: the stage's `OptimizerSpec`.
       steps: the stage's number of steps, over which the schedule runs.
       hparams: one member's numbers, possibly traced.
+      weights: params -> a tree of truths, which leaves decay and have a limit on their norms.
     """
     clip = optax.clip_by_global_norm(spec.clip_norm) if spec.clip_norm else optax.identity()
-    decay = SCHEDULES[spec.schedule](max(steps - spec.warmup_steps, 1))
+    fall = SCHEDULES[spec.schedule](max(steps - spec.warmup_steps, 1))
     warmup = optax.linear_schedule(1 / (spec.warmup_steps + 1), 1.0, spec.warmup_steps)
-    multiplier = optax.join_schedules([warmup, decay], [spec.warmup_steps])
+    multiplier = optax.join_schedules([warmup, fall], [spec.warmup_steps])
+    limit = spec.max_squared_norm
     return optax.chain(
         clip,
-        OPTIMIZERS[spec.name].direction(hparams, steps),
+        OPTIMIZERS[spec.name].direction(
+            hparams, steps, optax.add_decayed_weights(hparams["weight_decay"], mask=weights)
+        ),
         optax.scale_by_schedule(lambda step: -hparams["learning_rate"] * multiplier(step)),
-        max_norm(spec.max_squared_norm) if spec.max_squared_norm else optax.identity(),
+        max_norm(limit, weights) if limit else optax.identity(),
     )
 
 
-def max_norm(limit: float) -> optax.GradientTransformation:
+def max_norm(
+    limit: float, weights: Callable[[PyTree], PyTree] = matrices
+) -> optax.GradientTransformation:
     """Shrinks what would become too long: the last transformation of a chain (arXiv 1207.0580).
 
     After the update, the squared length of each unit's incoming weights (a kernel's entries for
-    one place of its last axis) is at most `limit`, up to rounding. Biases are left alone.
+    one place of its last axis) is at most `limit`, up to rounding. The other leaves are left alone.
     """
 
-    def project(update: jax.Array, old: jax.Array) -> jax.Array:
-        if old.ndim < 2:
+    def project(is_weight: bool, update: jax.Array, old: jax.Array) -> jax.Array:
+        if not is_weight:
             return update
         new = old + update
         squared = jnp.sum(new**2, axis=tuple(range(new.ndim - 1)), keepdims=True)
         return new * jax.lax.rsqrt(jnp.maximum(squared / limit, 1.0)) - old
 
-    return optax.stateless(lambda updates, params: jax.tree.map(project, updates, params))
+    return optax.stateless(
+        lambda updates, params: jax.tree.map(project, weights(params), updates, params)
+    )
 
 
 class RisingMomentumState(NamedTuple):
@@ -139,10 +154,3 @@ def rising_momentum(final: jax.Array | float, steps: int) -> optax.GradientTrans
         return trace, RisingMomentumState(state.step + 1, trace)
 
     return optax.GradientTransformation(init, update)
-
-
-def _decay(weight_decay: jax.Array | float) -> optax.GradientTransformation:
-    """Weight decay of matrices and kernels; biases are left alone."""
-    return optax.add_decayed_weights(
-        weight_decay, mask=lambda params: jax.tree.map(lambda p: p.ndim > 1, params)
-    )

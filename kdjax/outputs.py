@@ -15,7 +15,7 @@ from kdjax import fit, nets
 from kdjax.config.spec import StageSpec, grid
 from kdjax.data import Dataset
 from kdjax.nets import calls
-from kdjax.nets.check import said
+from kdjax.nets.check import name_of
 from kdjax.nets.derivatives import along
 from kdjax.nets.net import Net, Outputs, PyTree, Training, Variables
 from kdjax.rules import InputError, told
@@ -79,7 +79,7 @@ def student(
     apply = lambda v, x: net.apply(v, x, training(), taps)[0]
     if not directions:
         return facts.outputs
-    return _differentiated(apply, facts.variables, example, directions, f"{path} is {said(net)}")
+    return _differentiated(apply, facts.variables, example, directions, f"{path} is {name_of(net)}")
 
 
 def teachers(
@@ -112,7 +112,7 @@ def teachers(
         one = facts.outputs
         if directions:
             apply = lambda v, x: net.apply(v, x, None, taps)[0]
-            says = f"{path}.teacher is {said(net)}"
+            says = f"{path}.teacher is {name_of(net)}"
             one = _differentiated(apply, facts.variables, example, directions, says)
         return jax.tree.map(lambda x: Shape((count, *x.shape), x.dtype), one)
 

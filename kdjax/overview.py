@@ -116,8 +116,8 @@ def inspect(
     found, notes = _load(spec, data_dir, cache_dir, value)
     labels = {split: its.labels for split, its in found.splits.items()}
     counts = {s: np.bincount(y[y >= 0], minlength=found.classes) for s, y in labels.items()}
-    said = (f"in a config, the name of this folder is {name}, with the / at its end",) * slash
-    notes = (*found.notes, *notes, *said)
+    hint = (f"in a config, the name of this folder is {name}, with the / at its end",) * slash
+    notes = (*found.notes, *notes, *hint)
     return Overview(found, counts, int((labels["train"] < 0).sum()), notes)
 
 

@@ -66,7 +66,7 @@ def soft_targets(
 def mistakes(
     images: np.ndarray,
     labels: Sequence[int],
-    said: Sequence[int],
+    answers: Sequence[int],
     counts: Sequence[int],
     members: int,
     class_names: Sequence[str],
@@ -76,14 +76,16 @@ def mistakes(
 
     Args:
       images: [E, H, W, channels].
-      labels, said: [E] classes: the true one, and the commonest wrong answer.
+      labels, answers: [E] classes: the true one, and the commonest wrong answer.
       counts: [E] how many of the `members` are wrong.
       class_names: [C].
       label: of the row.
     """
     figure, each = drawing.panels(len(labels), columns=6, height=1.45)
     name = lambda c: textwrap.shorten(drawing.short(class_names[c], str(c)), 16, placeholder="…")
-    for axes, image, truth, answer, count in zip(each, images, labels, said, counts, strict=True):
+    for axes, image, truth, answer, count in zip(
+        each, images, labels, answers, counts, strict=True
+    ):
         drawing.picture(axes, np.asarray(image))
         wrong = f"\n{count} of {members}" * (members > 1)
         axes.set_title(f"{name(truth)}\nnot {name(answer)}{wrong}", fontsize=8)

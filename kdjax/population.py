@@ -217,15 +217,15 @@ def _directions(recipe: Recipe, examples: Examples, inputs: jax.Array) -> dict[s
 
 def _heard(hparams: Hparams, bad: jax.Array, outputs: Outputs) -> tuple[Hparams, Outputs]:
     """Peers without those that are bad [M]: the others take their part of the mixing [m, M]. A
-    member without a healthy peer hears itself, which costs nothing."""
-    silent = lambda x: jnp.where(bad.reshape(-1, *(1,) * (x.ndim - 1)), 0.0, x)
+    member without a healthy peer learns from itself, which costs nothing."""
+    kept = lambda x: jnp.where(bad.reshape(-1, *(1,) * (x.ndim - 1)), 0.0, x)
     mixing = hparams["mixing"]
     healthy = jnp.where(bad[None], 0.0, mixing)
     total = healthy.sum(axis=1, keepdims=True)
     itself = (mixing == 0).astype(mixing.dtype)  # of `peers_matrix`
     left = jnp.where(total > 0, healthy / jnp.where(total > 0, total, 1.0), itself)
     mixing = jnp.where(bad.any(), left, mixing)
-    return hparams | {"mixing": mixing}, jax.tree.map(silent, outputs)
+    return hparams | {"mixing": mixing}, jax.tree.map(kept, outputs)
 
 
 def _teach(
@@ -254,8 +254,8 @@ def _members_inside_steps(
     together: Callable[[State, Hparams, Examples], tuple[Hparams, Outputs]] | None = None,
 ) -> tuple[State, jax.Array]:
     """Each step trains all members; `taught` [S, ...], or [M, S, ...] in own order. `together`:
-    (state [M, ...], numbers, examples) -> the numbers, with who is heard, and the outputs of all
-    members, which then teach."""
+    (state [M, ...], numbers, examples) -> the numbers, with the weights of the peers, and the outputs
+    of all members, which then teach."""
     if own:
         taught = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), taught)
     all_members = over_members(train_batch, plan.members, (0, 0, 0 if own else None))

@@ -14,7 +14,7 @@ from kdjax.host import processes
 from kdjax.member import Hparams, Recipe, State
 from kdjax.mixing import mixing_matrix, peers_matrix
 from kdjax.nets import cost, export
-from kdjax.nets.net import Outputs
+from kdjax.nets.net import Outputs, PyTree
 from kdjax.population import Plan
 from kdjax.prepare import Job
 from kdjax.rules import InputError
@@ -53,6 +53,12 @@ class Setup:
     program: bytes
 
 
+def _weights(trained: tuple[PyTree, PyTree]) -> tuple[PyTree, PyTree]:
+    """Of a net's and its terms' parameters: only the net's weights decay and have a limit."""
+    params, aux = trained
+    return optim.matrices(params), jax.tree.map(lambda _: False, aux)
+
+
 def set_up(job: Job, spec: ExperimentSpec, dataset: Dataset, evaluated: Evaluated) -> Setup:
     """Who learns from whom, by which plan."""
     stage, teacher = job.stage, evaluated.teacher
@@ -61,7 +67,7 @@ def set_up(job: Job, spec: ExperimentSpec, dataset: Dataset, evaluated: Evaluate
     recipe = Recipe(
         net=job.net,
         objective={part.name: part.term for part in stage.objective},
-        optimizer=lambda h: optim.build(stage.optimizer, stage.steps, h),
+        optimizer=lambda h: optim.build(stage.optimizer, stage.steps, h, _weights),
         mean=stage.mean,
         progress=lambda step: ANNEALINGS[stage.annealing](step / stage.steps),
         average=None if teacher is None else teacher.decay,
@@ -101,7 +107,7 @@ def set_up(job: Job, spec: ExperimentSpec, dataset: Dataset, evaluated: Evaluate
 
 
 def _mixing(job: Job, evaluated: Evaluated) -> np.ndarray:
-    """[M, K]: how much each member hears of each teacher."""
+    """[M, K]: how each member mixes its teachers."""
     teacher, members = evaluated.teacher, grid(job.stage)
     if teacher is not None and teacher.scope == "population":
         return peers_matrix(len(members))

@@ -97,7 +97,7 @@ def small():
 def a_mistake():
     """The arguments of `figures.mistakes`, of three digits."""
     images, labels = load_digits().images[:3, ..., None], [0, 1, 2]
-    found = {"images": images, "labels": labels, "said": [8, 7, 1], "counts": [4, 3, 1]}
+    found = {"images": images, "labels": labels, "answers": [8, 7, 1], "counts": [4, 3, 1]}
     return found | {"members": 4, "class_names": tuple("0123456789"), "label": "students"}
 
 

@@ -45,12 +45,12 @@ def test_nothing_in_a_shipped_config_is_refused(tmp_path, name, words):
     assert [job.status for job in jobs] == ["new"] * len(spec.stages)
 
 
-def test_every_way_to_teach_is_chosen_by_the_same_rule():
-    """All terms of the table that need no net of their own have a way, five weights and two seeds
-    to choose from, and the same seeds afterwards."""
+def test_every_method_is_chosen_by_the_same_rule():
+    """All terms of the table that need no net of their own have a method, five weights and two
+    seeds to choose from, and the same seeds afterwards."""
     own_nets = {"dirichlet", "per_teacher"}
     same = {"soft_cross_entropy", "cross_entropy", "tangent_propagation"}
-    assert methods.WAYS.keys() | own_nets | same == TERMS.keys()
+    assert methods.METHODS.keys() | own_nets | same == TERMS.keys()
     paths = {}
     for words, ends in (("", (0, 1, 2)), ("gpu", (8, 17, 26))):
         vid = methods.get_config(words).stages.vid.objective.vid

@@ -19,7 +19,7 @@ from kdjax.config import parse
 from kdjax.experiment import load
 from kdjax.host import memory
 from kdjax.losses import TERMS, Context
-from kdjax.losses.layers import heard, read
+from kdjax.losses.layers import over_teachers, read
 from kdjax.nets.net import Outputs
 from kdjax.prepare import prepare
 from kdjax.rules import Preempted
@@ -129,9 +129,9 @@ def test_a_teacher_that_a_member_does_not_hear_is_left_out():
     """As with `mixing`, `ensemble_size` and peers; also where its loss is no number."""
     context = lambda mixing: Context(None, None, None, None, None, {}, mixing=mixing)
     losses = jnp.array([[1.0, 2.0], [3.0, jnp.nan]])
-    np.testing.assert_array_equal(heard(context(jnp.array([1.0, 0.0])), losses), [1.0, 2.0])
-    np.testing.assert_array_equal(heard(context(jnp.array([0.25, 0.75])), losses)[0], 2.5)
-    np.testing.assert_array_equal(heard(context(None), losses)[0], 2.0)
+    np.testing.assert_array_equal(over_teachers(context(jnp.array([1.0, 0.0])), losses), [1.0, 2.0])
+    np.testing.assert_array_equal(over_teachers(context(jnp.array([0.25, 0.75])), losses)[0], 2.5)
+    np.testing.assert_array_equal(over_teachers(context(None), losses)[0], 2.0)
 
 
 def trained(objective, layout, **fields):

@@ -8,9 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from digits import arrays
+from jax import lax
+from jax.test_util import check_grads
 
 from kdjax.nets import cost
-from kdjax.nets.layers import BatchNorm, Dropout, Training, max_pool
+from kdjax.nets.layers import BatchNorm, Dropout, Training, convolve_few_channels, max_pool
 from kdjax.nets.modules import CNN, MLP, ResNet, WideResNet
 
 
@@ -78,10 +80,33 @@ def test_max_pool_is_that_of_flax(size):
     np.testing.assert_array_equal(ours, their)
 
 
-def test_equals_share_the_gradient_of_max_pool():
+def test_equals_share_the_gradient_of_max_pool_evenly():
     x = jnp.array([[1.0, 1.0], [1.0, 0.0]]).reshape(1, 2, 2, 1)
     gradient = jax.grad(lambda x: max_pool(x).sum())(x)[0, ..., 0]
-    np.testing.assert_array_equal(gradient, [[0.25, 0.5], [0.25, 0.0]])
+    np.testing.assert_allclose(gradient, [[1 / 3, 1 / 3], [1 / 3, 0.0]])
+
+
+def test_max_pool_has_derivatives_of_both_modes_and_of_second_order():
+    x = jnp.float32(np.random.default_rng(0).normal(size=(2, 5, 4, 3)))
+    check_grads(lambda x: max_pool(x) ** 3, (x,), order=2, eps=1e-3, rtol=1e-2)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("channels", [1, 3, 5])
+def test_a_convolution_of_few_channels_is_that_of_lax(channels, dtype):
+    random = np.random.default_rng(0)
+    x = jnp.asarray(random.normal(size=(4, 9, 6, channels)), dtype)
+    kernel = jnp.asarray(random.normal(size=(3, 3, channels, 8)), dtype)
+    form = dict(dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+    def both(convolve):
+        return jax.vjp(lambda x, k: convolve(x, k, (1, 1), "SAME", **form), x, kernel)
+
+    (ours, pull), (theirs, their_pull) = both(convolve_few_channels), both(lax.conv_general_dilated)
+    rtol = 1e-5 if dtype == "float32" else 2e-2
+    assert ours.dtype == theirs.dtype
+    for a, b in zip((ours, *pull(ours)), (theirs, *their_pull(ours)), strict=True):
+        np.testing.assert_allclose(*map(np.float32, (a, b)), rtol, atol=10 * rtol)
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ def test_the_examples_that_most_members_get_wrong_are_pictured_with_what_they_sa
     images = np.arange(16, dtype=np.uint8).reshape(4, 2, 2, 1)
     found = mistakes.pictured(images, logits, labels, ("a", "b", "c"))
     assert found["images"].tolist() == images[[1, 2, 3]].tolist()
-    assert (found["labels"], found["said"]) == ([1, 2, 0], [0, 1, 1])
+    assert (found["labels"], found["answers"]) == ([1, 2, 0], [0, 1, 1])
     assert (found["counts"], found["members"]) == ([3, 3, 1], 3)
     assert mistakes.pictured(images.reshape(4, 4), logits, labels, ("a", "b", "c")) is None
     right = np.stack([logits_of(labels, 3)])

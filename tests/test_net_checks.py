@@ -76,6 +76,7 @@ def test_paths_are_in_the_order_of_the_calls_with_the_shape_of_one_example():
     found = paths(net, IMAGE)
     assert list(found)[:3] == ["Conv_0", "BatchNorm_0", "block0/Conv_0"]
     assert found["block0"] == (8, 8, 4) and found["block1"] == (4, 4, 8)
+    assert found["pooled"] == (8,)  # the mean over pixels, which the last layer reads
     assert paths(nnx(own_nets.NNXTiny), (FEATURES,)) == {"first": (16,), "second": (CLASSES,)}
 
 

@@ -98,3 +98,21 @@ class TestRisingMomentum:
             p = 0.5 + (0.99 - 0.5) * min(step / (STEPS // 6), 1)
             velocity = p * velocity + (1 - p) * gradient
             np.testing.assert_allclose(updates["w"], velocity, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_only_the_named_weights_decay_and_have_a_limit(name):
+    """As in a stage, where a term's own parameters stand beside those of the net."""
+    spec = OptimizerSpec(name=name, max_squared_norm=0.1)
+    trained = parameters(), {"projection": 3 * jnp.ones((2, 7, 5)), "bias": jnp.ones((2, 5))}
+    weights = lambda trained: (
+        optim.matrices(trained[0]),
+        jax.tree.map(lambda _: False, trained[1]),
+    )
+    rule = optim.build(spec, STEPS, hparams(weight_decay=0.5), weights)
+    nothing = jax.tree.map(jnp.zeros_like, trained)
+    updates, _ = rule.update(nothing, rule.init(trained), trained)
+    (net, own), (_, before) = optax.apply_updates(trained, updates), trained
+    assert squared_lengths(net["kernel"]).max() <= 0.1 * (1 + 1e-5)
+    np.testing.assert_array_equal(own["projection"], before["projection"])
+    np.testing.assert_array_equal(own["bias"], before["bias"])

@@ -156,7 +156,7 @@ class ExperimentSpec:
     evaluate: str = rules.field("test", rules.one_of(EVALUATED))
     #: Write the curves for TensorBoard, too.
     tensorboard: bool = rules.field(False, rules.truth())
-    #: How the config was chosen: it is told, and changes nothing.
+    #: How the config was chosen: it is printed, and changes nothing.
     recipe: str = rules.field("", rules.text())
     arrays: RawSet | None = None  # the data themselves, in place of a name
 

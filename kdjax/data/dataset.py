@@ -117,8 +117,8 @@ def load(
                 "must have one or more"
             )
     example = fetch(splits["train"], np.arange(1))
-    (low, high), said = ((0.0, 16.0), ()) if digits else _range(splits, example.dtype)
-    notes += said
+    (low, high), range_notes = ((0.0, 16.0), ()) if digits else _range(splits, example.dtype)
+    notes += range_notes
     scale = 1.0 if example.dtype.kind == "f" else 1.0 / high
     preprocessing = Preprocessing((0.0,), (scale,))
     if spec.normalize == "standard":

@@ -207,8 +207,8 @@ def _number(
     kinds = {s: "text" if here.dtype.kind == "U" else here.dtype for s, here in labels.items()}
     if "text" in kinds.values():
         if any(kind != "text" for kind in kinds.values()):
-            told = ", ".join(f"{s}_labels are {kind}" for s, kind in kinds.items())
-            raise InputError(f"{says}{told}; all must be integers, or all text")
+            kinds_found = ", ".join(f"{s}_labels are {kind}" for s, kind in kinds.items())
+            raise InputError(f"{says}{kinds_found}; all must be integers, or all text")
         return _number_text(says, labels, names)
     train = labels["train"]
     if names is not None and names != numbered(len(names)) and {*names} == {*numbered(len(names))}:

@@ -66,8 +66,8 @@ class Progress:
                 np.array(values, float)[good].mean()
                 for values in (row["loss"], row["validation"]["accuracy"])
             )
-            told = {"loss": f"{loss:.4f}", "validation accuracy": f"{accuracy:.2%}"}
-            bar.set_postfix(told, refresh=False)
+            shown = {"loss": f"{loss:.4f}", "validation accuracy": f"{accuracy:.2%}"}
+            bar.set_postfix(shown, refresh=False)
         if self._first:  # the time that it took to compile says nothing of the time that is left
             bar.initial = bar.n = bar.last_print_n = row["step"]
             bar.last_print_t = time.time()

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from kdjax.losses.features import projection
-from kdjax.losses.layers import EXACT, Paths, heard, pairs, read, student_and_teacher, unit
+from kdjax.losses.layers import EXACT, Paths, both_layers, over_teachers, pairs, read, unit
 from kdjax.losses.term import Context, Term
 from kdjax.nets.net import Outputs, PyTree
 from kdjax.rules import InputError, check, fraction, shown, whole
@@ -130,7 +130,7 @@ def crd_row(
     def features(student: Outputs, teacher: Outputs) -> tuple[jax.Array, jax.Array]:
         """[B, F] and [K, B, G]."""
         f, g = read(student.features, teacher.features, (s, t))
-        f, g = student_and_teacher(f, jnp.moveaxis(g, 1, 0))
+        f, g = both_layers(f, jnp.moveaxis(g, 1, 0))
         return f.reshape(len(f), -1), jnp.moveaxis(g, 1, 0).reshape(g.shape[1], len(g), -1)
 
     def embeddings(key: jax.Array, student: Outputs, teacher: Outputs | None) -> PyTree:
@@ -180,7 +180,7 @@ def crd_row(
             return losses[0] + losses[1], after | {"teacher": move(memory["teacher"], theirs)}
 
         losses, memory = jax.vmap(of_teacher)(g, context.aux, context.memory)
-        return heard(context, losses), memory
+        return over_teachers(context, losses), memory
 
     return Term(
         function,

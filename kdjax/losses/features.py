@@ -3,9 +3,9 @@ teacher, and their terms.
 
 Axes: B examples, H and W pixels, F and G features (of a map: channels) of the student's layer and
 of the teacher's. Every loss is in at least float32, takes the mean over pixels and features unless
-told, and lets no gradient into the teacher. The larger of two maps is averaged to the size of the
-smaller one. A term of several layers is the sum over them; of several teachers the mean, weighted
-by how much the member hears of each. The published weights are those of the authors' or
+it says otherwise, and lets no gradient into the teacher. The larger of two maps is averaged to the
+size of the smaller one. A term of several layers is the sum over them; of several teachers the
+mean, weighted as the member mixes them. The published weights are those of the authors' or of
 RepDistiller's code (arXiv 1910.10699) beside a cross-entropy of weight 1.
 """
 
@@ -19,10 +19,10 @@ from kdjax.losses.layers import (
     EXACT,
     Channels,
     Paths,
-    made,
+    both_layers,
+    layer_term,
     pairs,
     pooled,
-    student_and_teacher,
     unit,
 )
 from kdjax.losses.term import Term
@@ -47,7 +47,7 @@ def fitnet(student: jax.Array, teacher: jax.Array, projection: jax.Array) -> jax
     Raises:
       InputError: the shapes cannot be pooled to one.
     """
-    f, g = pooled(*student_and_teacher(student, teacher))
+    f, g = pooled(*both_layers(student, teacher))
     difference = jnp.matmul(f, projection, precision=EXACT) - g
     return jnp.mean(difference**2, axis=range(1, g.ndim))
 
@@ -119,7 +119,7 @@ def vid(
     Raises:
       InputError: the shapes cannot be pooled to one.
     """
-    f, g = pooled(*student_and_teacher(student, teacher))
+    f, g = pooled(*both_layers(student, teacher))
     product = lambda x, name: jnp.matmul(x, parameters[name], precision=EXACT)
     hidden = jax.nn.relu(product(jax.nn.relu(product(f, "first")), "second"))
     variance = jax.nn.softplus(parameters["scale"]) + epsilon
@@ -152,7 +152,7 @@ def ickd(student: jax.Array, teacher: jax.Array, projection: jax.Array) -> jax.A
 
 def _maps(student: jax.Array, teacher: jax.Array, what: str) -> tuple[jax.Array, jax.Array]:
     """Pooled maps [B, P, F] and [B, P, G], P pixels in a row."""
-    f, g = student_and_teacher(student, teacher)
+    f, g = both_layers(student, teacher)
     if min(f.ndim, g.ndim) < 3:
         raise InputError(
             f"the student's layer has shape {f.shape} and the teacher's {g.shape}; {what} needs "
@@ -183,7 +183,7 @@ def _row(loss: Callable[..., jax.Array], aux: Callable | None = None) -> Callabl
     """The row of a table for a loss of pairs of layers."""
 
     def row(student: Paths = "", teacher: Paths = "", channels: Channels = None) -> Term:
-        return made(loss.__name__, loss, pairs(student, teacher), channels, aux)
+        return layer_term(loss.__name__, loss, pairs(student, teacher), channels, aux)
 
     row.__doc__ = f"""A term of `{loss.__name__}`.
 

@@ -52,7 +52,7 @@ def pairs(student: Any, teacher: Any) -> tuple[tuple[str, str], ...]:
     return tuple(zip(*found, strict=True))
 
 
-def student_and_teacher(student: ArrayLike, teacher: ArrayLike) -> tuple[jax.Array, jax.Array]:
+def both_layers(student: ArrayLike, teacher: ArrayLike) -> tuple[jax.Array, jax.Array]:
     """Both as at least float32; the teacher under `stop_gradient`.
 
     Raises:
@@ -109,19 +109,19 @@ def pooled(student: jax.Array, teacher: jax.Array) -> tuple[jax.Array, jax.Array
     smaller = tuple(map(min, sizes, others))
     if len(sizes) != len(others) or smaller not in (sizes, others):
         raise InputError(
-            f"the student's layer has {_said(sizes)} and the teacher's {_said(others)}, which "
+            f"the student's layer has {_sizes(sizes)} and the teacher's {_sizes(others)}, which "
             "cannot be pooled to one size; one of the two must be the smaller on every axis"
         )
     return averaged(student, smaller), averaged(teacher, smaller)
 
 
-def _said(sizes: tuple[int, ...]) -> str:
+def _sizes(sizes: tuple[int, ...]) -> str:
     return f"maps of {' x '.join(map(str, sizes))}" if sizes else "no maps"
 
 
-def heard(context: Context, losses: jax.Array) -> jax.Array:
-    """[K] or [K, B] of each teacher -> the mean over the teachers, weighted by how much the member
-    hears of each; equal weights unless the stage's `mixing` or `ensemble_size` says otherwise."""
+def over_teachers(context: Context, losses: jax.Array) -> jax.Array:
+    """[K] or [K, B] of each teacher -> the mean over the teachers, weighted as the member
+    mixes them: equal weights unless the stage's `mixing` or `ensemble_size` says otherwise."""
     mixing = np.full(len(losses), 1 / len(losses)) if context.mixing is None else context.mixing
     weights = jnp.asarray(mixing, losses.dtype).reshape(-1, *(1,) * (losses.ndim - 1))
     return jnp.sum(jnp.where(weights == 0, 0.0, weights * losses), axis=0)
@@ -154,7 +154,7 @@ def read(
     return found[0], found[1]
 
 
-def made(
+def layer_term(
     name: str,
     loss: Loss,
     layers: tuple[tuple[str, str], ...],
@@ -196,7 +196,7 @@ def made(
                 found = jax.vmap(lambda g, f=f: loss(f, g, **own))(g)
             else:
                 found = jax.vmap(lambda g, a, f=f: loss(f, g, a, **own))(g, context.aux[number])
-            total += heard(context, found)
+            total += over_teachers(context, found)
         return total
 
     return Term(

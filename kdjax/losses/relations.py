@@ -4,8 +4,8 @@ in one of a teacher, and their terms.
 Axes: B examples, F and G features, which need not be alike; further axes, such as pixels, are
 features too. Every loss is one number of the whole batch, in at least float32, and lets no gradient
 into the teacher. The terms gather the batch, so that no layout of devices changes them. A term of
-several layers is the sum over them; of several teachers the mean, weighted by how much the member
-hears of each. The published weights are those of the authors' or RepDistiller's code (arXiv
+several layers is the sum over them; of several teachers the mean, weighted as the member mixes
+them. The published weights are those of the authors' or RepDistiller's code (arXiv
 1910.10699) beside a cross-entropy of weight 1.
 """
 
@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from kdjax.losses.layers import EXACT, Paths, made, pairs, student_and_teacher, unit
+from kdjax.losses.layers import EXACT, Paths, both_layers, layer_term, pairs, unit
 from kdjax.losses.term import Term
 from kdjax.rules import number
 
@@ -149,7 +149,7 @@ def pkt(student: ArrayLike, teacher: ArrayLike) -> jax.Array:
 
 def _rows(student: ArrayLike, teacher: ArrayLike) -> tuple[jax.Array, jax.Array]:
     """[B, ...] as [B, F]."""
-    f, g = student_and_teacher(student, teacher)
+    f, g = both_layers(student, teacher)
     return f.reshape(len(f), -1), g.reshape(len(g), -1)
 
 
@@ -198,7 +198,7 @@ def _row(loss: Callable[..., jax.Array], **hparams: Any) -> Callable[..., Term]:
     """The row of a table for a loss of the whole batch."""
 
     def row(student: Paths = "", teacher: Paths = "") -> Term:
-        return made(loss.__name__, loss, pairs(student, teacher), hparams=hparams, whole=True)
+        return layer_term(loss.__name__, loss, pairs(student, teacher), hparams=hparams, whole=True)
 
     row.__doc__ = f"""A term of `{loss.__name__}`.
 

@@ -17,11 +17,11 @@ from kdjax.losses.layers import (
     Channels,
     Paths,
     averaged,
-    heard,
-    made,
+    both_layers,
+    layer_term,
+    over_teachers,
     pairs,
     read,
-    student_and_teacher,
 )
 from kdjax.losses.term import Context, Term
 from kdjax.nets.net import Outputs, PyTree
@@ -47,7 +47,7 @@ def hierarchical_context(student: jax.Array, teacher: jax.Array) -> jax.Array:
     Raises:
       InputError: the shapes differ.
     """
-    f, g = student_and_teacher(student, teacher)
+    f, g = both_layers(student, teacher)
     if f.shape != g.shape or f.ndim != 4:
         raise InputError(
             f"the student's maps have shape {f.shape} and the teacher's {g.shape}; they must have "
@@ -146,8 +146,8 @@ def _nearest(x: jax.Array, size: tuple[int, ...]) -> jax.Array:
 
 def review_kd(student: Paths = "", teacher: Paths = "", channels: Channels = None) -> Term:
     """A term of `fused` maps of the student and `hierarchical_context`, the sum over the levels; of
-    several teachers, each with a fusion of its own, the mean, weighted by how much the member hears
-    of each. Published weight 0.6 to 8 by the pair of nets (5 for resnet32x4 and resnet8x4), which
+    several teachers, each with a fusion of its own, the mean, weighted as the member mixes
+    them. Published weight 0.6 to 8 by the pair of nets (5 for resnet32x4 and resnet8x4), which
     the authors raise from 0 over the first 20 epochs (`weight` 0 and a `weight_end` raise it over
     all steps).
 
@@ -165,7 +165,7 @@ def review_kd(student: Paths = "", teacher: Paths = "", channels: Channels = Non
         for pair in layers:
             f, g = read(student.features, teacher.features, pair, channels)
             f, g = (_as_map(x, axes) for x, axes in ((f, 1), (g, 2)))
-            f, g = student_and_teacher(f, jnp.moveaxis(g, 1, 0))
+            f, g = both_layers(f, jnp.moveaxis(g, 1, 0))
             found[0].append(f)
             found[1].append(jnp.moveaxis(g, 0, 1))
         return found
@@ -187,9 +187,9 @@ def review_kd(student: Paths = "", teacher: Paths = "", channels: Channels = Non
             each = zip(fused(ours, sizes, own, mean), theirs, strict=True)
             return jnp.sum(jnp.stack([hierarchical_context(f, g) for f, g in each]), axis=0)
 
-        return heard(context, jax.vmap(of_teacher)(theirs, context.aux))
+        return over_teachers(context, jax.vmap(of_teacher)(theirs, context.aux))
 
-    term = made("review_kd", hierarchical_context, layers, channels)  # for what it declares
+    term = layer_term("review_kd", hierarchical_context, layers, channels)  # for what it declares
     return dataclasses.replace(term, function=function, aux=parameters)
 
 

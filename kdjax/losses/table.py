@@ -93,14 +93,14 @@ def _standardized(term: str = "kl_divergence") -> Term:
 def _dirichlet(context: Context):
     assert context.teacher is not None
     temperature, smoothing = context.hparams["temperature"], context.hparams["smoothing"]
-    logits, said = context.student.logits, context.teacher.logits
-    return dirichlet_likelihood(logits, said, temperature, smoothing, context.mixing)
+    student, teacher = context.student.logits, context.teacher.logits
+    return dirichlet_likelihood(student, teacher, temperature, smoothing, context.mixing)
 
 
 def _per_teacher(context: Context):
     assert context.teacher is not None
-    heads, said = context.student.features["heads"], context.teacher.logits
-    return per_teacher(heads, said, context.hparams["temperature"], context.mixing)
+    heads, teacher = context.student.features["heads"], context.teacher.logits
+    return per_teacher(heads, teacher, context.hparams["temperature"], context.mixing)
 
 
 TERMS: dict[str, Term | Callable[..., Term]] = {

@@ -64,9 +64,10 @@ class Context:
       inputs: [B, ...] preprocessed, as the student sees them.
       labels: [B] int32, negative where there is none.
       hparams: the term's own numbers by name, such as "weight" and "temperature", scalars.
-      aux: the term's own parameters, as its `aux` made them; trained with the net.
+      aux: the term's own parameters, as its `aux` made them; trained with the net, but without its
+        weight decay and its limit on norms.
       gather: [b, ...] of this device's part of the batch -> [B, ...] of the whole batch.
-      mixing: [K], how much this member hears of each teacher; the sum is 1.
+      mixing: [K], how this member mixes its teachers; the sum is 1.
       index: [B] int32, the number of each example among the stage's N.
       key: for what the term draws at random: another one at each step, the same on every device.
       memory: the term's own state, as its `memory` or the step before made it.

@@ -99,8 +99,8 @@ def parameters(call: Any) -> list[inspect.Parameter]:
 def _is_truth(parameter: inspect.Parameter) -> bool:
     """Whether an argument is True or False, by its default or by its annotation."""
     note = parameter.annotation
-    said = "bool" in note if isinstance(note, str) else note is bool or bool in get_args(note)
-    return isinstance(parameter.default, bool) or said
+    is_truth = "bool" in note if isinstance(note, str) else note is bool or bool in get_args(note)
+    return isinstance(parameter.default, bool) or is_truth
 
 
 def _is_of_library(call: Callable[..., Any]) -> bool:

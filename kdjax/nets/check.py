@@ -65,7 +65,7 @@ def checked(
       InputError: the net does not take such examples, its logits are not of these classes, it has
         no such layers, or its variables cannot be trained.
     """
-    says, key, size = f"{path} is {said(net)}", jax.eval_shape(jax.random.key, 0), 0
+    says, key, size = f"{path} is {name_of(net)}", jax.eval_shape(jax.random.key, 0), 0
     batch = lambda size: ShapeDtypeStruct((size, *input_shape), "float32")
 
     def trace(what: str, function: Callable[..., Any], *arguments: Any) -> tuple[Any, Any]:
@@ -127,7 +127,7 @@ def identified(net: Net, facts: Facts, path: str) -> dict[str, Any]:
             programs.append(_derivative(programs[1], facts.variables))
         except Exception as error:  # whatever a rule of the user's does
             raise InputError(
-                f"{path} is {said(net)}, which has no derivative: {calls.reason(error)}"
+                f"{path} is {name_of(net)}, which has no derivative: {calls.reason(error)}"
             ) from error
     return {
         "start": facts.start,
@@ -167,7 +167,7 @@ def paths(net: Net, input_shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def said(net: Net) -> str:
+def name_of(net: Net) -> str:
     """A net as messages have it: its name and its arguments."""
     arguments = ", ".join(f"{k}={v!r}" for k, v in net.spec.get("arguments", {}).items())
     words = f"{net.name}({arguments})" if arguments else net.name
@@ -244,11 +244,11 @@ def _check_alone(alone: Outputs, outputs: Outputs, says: str) -> None:
 def _with_batch(reason: str, size: int) -> str:
     """A reason with "B" in place of the size of the batch that was only traced."""
 
-    def told(number: re.Match[str]) -> str:
+    def named(number: re.Match[str]) -> str:
         times, rest = divmod(int(number[0]), size)
         return number[0] if rest or not times else "B" if times == 1 else f"{times}*B"
 
-    return re.sub(r"\b\d+\b", told, reason) if size else reason
+    return re.sub(r"\b\d+\b", named, reason) if size else reason
 
 
 def _axes(shape: tuple[int, ...], size: int) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 from jax import ShapeDtypeStruct
 
 from kdjax.nets import calls, program
-from kdjax.nets.check import said
+from kdjax.nets.check import name_of
 from kdjax.nets.net import Net, Variables
 from kdjax.rules import InputError
 
@@ -72,7 +72,7 @@ def export(
             first = error if call is whole else first
     if exported is None:
         raise InputError(
-            f"{path} is {said(net)}, which cannot be exported: {calls.reason(first)}"
+            f"{path} is {name_of(net)}, which cannot be exported: {calls.reason(first)}"
         ) from first
     data = bytes(exported.serialize())
     return data + _digest(data)
@@ -124,7 +124,7 @@ def check_same(
     Raises:
       InputError: it is another one.
     """
-    says, example = f"net is {said(net)}", ShapeDtypeStruct((1, *input_shape), "float32")
+    says, example = f"net is {name_of(net)}", ShapeDtypeStruct((1, *input_shape), "float32")
     try:
         ours = jax.eval_shape(net.init, jax.eval_shape(jax.random.key, 0), example)
     except Exception as error:  # whatever a net does with a shape that it does not fit

@@ -39,10 +39,12 @@ def hydra(body: Net, heads: int) -> Net:
             raise InputError(
                 f"the body has {wide.shape[-1]} outputs; they must be {heads} times the classes"
             )
-        said = wide.astype(jnp.promote_types(wide.dtype, jnp.float32))
-        said = said.reshape(said.shape[0], heads, wide.shape[-1] // heads)
-        mean = jax.nn.logsumexp(jax.nn.log_softmax(said), axis=1) - jnp.log(heads)
-        features = dict(outputs.features) | ({HEADS: said} if {HEADS, EVERY} & set(taps) else {})
+        of_heads = wide.astype(jnp.promote_types(wide.dtype, jnp.float32))
+        of_heads = of_heads.reshape(of_heads.shape[0], heads, wide.shape[-1] // heads)
+        mean = jax.nn.logsumexp(jax.nn.log_softmax(of_heads), axis=1) - jnp.log(heads)
+        features = dict(outputs.features) | (
+            {HEADS: of_heads} if {HEADS, EVERY} & set(taps) else {}
+        )
         return Outputs(mean, features), others
 
     spec = {"name": "hydra", "heads": heads, "body": dict(body.spec)}

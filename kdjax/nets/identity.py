@@ -61,19 +61,19 @@ def _tell(program: Any, tell: Callable[[str], None]) -> None:
     """The lines of a program, whose variables are numbered as they come."""
     numbers: dict[Any, int] = {}
 
-    def said(variable: Any) -> str:
+    def text(variable: Any) -> str:
         if hasattr(variable, "val"):  # a literal
             return f"{_text(variable.val)}:{variable.aval}"
         return f"{numbers.setdefault(variable, len(numbers))}:{variable.aval}"
 
-    said_all = lambda variables: " ".join(map(said, variables))
+    texts = lambda variables: " ".join(map(text, variables))
     jaxpr = getattr(program, "jaxpr", program)
     tell(f"constants {_text(getattr(program, 'consts', ()))}")
-    tell(f"given {said_all(jaxpr.constvars)}; {said_all(jaxpr.invars)}")
+    tell(f"given {texts(jaxpr.constvars)}; {texts(jaxpr.invars)}")
     for equation in jaxpr.eqns:
-        given, found = said_all(equation.invars), said_all(equation.outvars)
+        given, found = texts(equation.invars), texts(equation.outvars)
         tell(f"{found} = {equation.primitive.name} {_text(equation.params)} {given}")
-    tell(f"returns {said_all(jaxpr.outvars)}")
+    tell(f"returns {texts(jaxpr.outvars)}")
 
 
 def _text(value: Any) -> str:

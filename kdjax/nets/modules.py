@@ -5,11 +5,14 @@ evaluation. `dtype` is that of the arithmetic; parameters, statistics and the la
 float32.
 """
 
+from functools import partial
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from kdjax.nets.layers import BatchNorm, Dropout, Training, max_pool
+from kdjax.nets.layers import BatchNorm, Dropout, Training, convolve_few_channels, max_pool
 
 
 class MLP(nn.Module):
@@ -49,8 +52,10 @@ class CNN(nn.Module):
     def __call__(self, inputs: jax.Array, training: Training | None = None) -> jax.Array:
         x = _images(inputs, len(self.channels)).astype(self.dtype)
         normalised = self.norm == "batch"
+        bias, convolve = not normalised, _of_images(training)
         for width in self.channels:
-            x = max_pool(nn.Conv(width, (3, 3), use_bias=not normalised, dtype=self.dtype)(x))
+            conv = partial(nn.Conv, use_bias=bias, dtype=self.dtype, conv_general_dilated=convolve)
+            x = max_pool(conv(width, (3, 3))(x))
             x = nn.relu(BatchNorm()(x, training) if normalised else x)
         x = x.reshape(x.shape[0], -1)
         x = nn.relu(nn.Dense(self.dense, dtype=self.dtype)(x))
@@ -60,7 +65,8 @@ class CNN(nn.Module):
 
 class ResNet(nn.Module):
     """The residual net for small images (arXiv 1512.03385, section 4.2): 6 `blocks` + 2 layers,
-    so that 3 blocks make ResNet-20. Its blocks are the layers "block0", "block1" and so on."""
+    so that 3 blocks make ResNet-20. Its blocks are the layers "block0", "block1" and so on, and
+    what the last layer reads is the layer "pooled"."""
 
     classes: int
     blocks: int = 3  # in each group
@@ -71,10 +77,10 @@ class ResNet(nn.Module):
     @nn.compact
     def __call__(self, inputs: jax.Array, training: Training | None = None) -> jax.Array:
         x = _images(inputs).astype(self.dtype)
-        x = nn.relu(BatchNorm()(_conv(self.stem, 3, 1, self.dtype)(x), training))
+        x = nn.relu(BatchNorm()(_stem(self.stem, self.dtype, training)(x), training))
         for number, (width, stride) in enumerate(_blocks(self.channels, self.blocks)):
             x = ResidualBlock(width, stride, self.dtype, name=f"block{number}")(x, training)
-        return _logits(x.mean(axis=(1, 2)), self.classes)
+        return _logits(GlobalMean(name="pooled")(x), self.classes)
 
 
 class ResidualBlock(nn.Module):
@@ -99,7 +105,7 @@ class ResidualBlock(nn.Module):
 class WideResNet(nn.Module):
     """The wide residual net (arXiv 1605.07146), normalised before each convolution: 6 `blocks` + 4
     layers, so that 2 blocks and `widen` 2 make WRN-16-2. Its blocks are the layers "block0",
-    "block1" and so on."""
+    "block1" and so on, and what the last layer reads is the layer "pooled"."""
 
     classes: int
     blocks: int = 2  # in each of the three groups
@@ -109,13 +115,13 @@ class WideResNet(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: jax.Array, training: Training | None = None) -> jax.Array:
-        x = _conv(16, 3, 1, self.dtype)(_images(inputs).astype(self.dtype))
+        x = _stem(16, self.dtype, training)(_images(inputs).astype(self.dtype))
         channels = tuple(self.widen * width for width in (16, 32, 64))
         for number, (width, stride) in enumerate(_blocks(channels, self.blocks)):
             block = WideBlock(width, stride, self.dropout, self.dtype, name=f"block{number}")
             x = block(x, training)
         x = nn.relu(BatchNorm()(x, training))
-        return _logits(x.mean(axis=(1, 2)), self.classes)
+        return _logits(GlobalMean(name="pooled")(x), self.classes)
 
 
 class WideBlock(nn.Module):
@@ -138,6 +144,14 @@ class WideBlock(nn.Module):
         return shortcut + _conv(self.width, 3, 1, self.dtype)(x)
 
 
+class GlobalMean(nn.Module):
+    """The mean over pixels, [B, H, W, C] -> [B, C]: the layer "pooled" of the residual nets."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return x.mean(axis=(1, 2))
+
+
 def _images(inputs: jax.Array, halvings: int = 0) -> jax.Array:
     """The inputs, if they are images that can be halved so often."""
     if inputs.ndim != 4:
@@ -157,7 +171,7 @@ def _blocks(channels: tuple[int, ...], blocks: int) -> list[tuple[int, int]]:
     ]
 
 
-def _conv(width: int, size: int, stride: int, dtype: str) -> nn.Conv:
+def _conv(width: int, size: int, stride: int, dtype: str, convolve: Any = None) -> nn.Conv:
     """A convolution that is followed by a normalisation."""
     return nn.Conv(
         width,
@@ -167,7 +181,19 @@ def _conv(width: int, size: int, stride: int, dtype: str) -> nn.Conv:
         use_bias=False,
         kernel_init=nn.initializers.he_normal(),  # arXiv 1502.01852
         dtype=dtype,
+        conv_general_dilated=convolve,
     )
+
+
+def _stem(width: int, dtype: str, training: Training | None) -> nn.Conv:
+    """The first convolution."""
+    return _conv(width, 3, 1, dtype, _of_images(training))
+
+
+def _of_images(training: Training | None) -> Any:
+    """How a 3 x 3 kernel is applied to the images. In evaluation as everywhere, for an exported
+    program is for all kinds of devices."""
+    return None if training is None else convolve_few_channels
 
 
 def _logits(x: jax.Array, classes: int) -> jax.Array:

@@ -85,8 +85,8 @@ def _saved(
     gaps = [report.difference(a.label, b.label, paired=alike(a, b)) for a, b in pairs]
     judged = [i for i, (row, _) in enumerate(pairs) if row in report.representatives]
     verdicts = dict(zip(judged, holm([gaps[i] for i in judged]), strict=True))
-    told = (words.compared(verdicts.get(i, gap), i in verdicts) for i, gap in enumerate(gaps))
-    found = ["-" if other is None else next(told) for other in others]
+    words_of = (words.compared(verdicts.get(i, gap), i in verdicts) for i, gap in enumerate(gaps))
+    found = ["-" if other is None else next(words_of) for other in others]
     return [(f"fewer errors than {name}", found)] if gaps else []
 
 
@@ -137,12 +137,12 @@ def _facts(report: Report) -> dict[str, str]:
     processes = report.environments | {"this report": report.environment}
     facts: dict[str, str] = {}
     for fact, text in PROCESS.items():
-        told: dict[str, list[str]] = {}
+        words_of: dict[str, list[str]] = {}
         for name, environment in processes.items():
-            told.setdefault(text(environment), []).append(name)
-        alike = len(told) == 1 and stages <= report.environments.keys()
+            words_of.setdefault(text(environment), []).append(name)
+        alike = len(words_of) == 1 and stages <= report.environments.keys()
         facts |= {
-            fact if alike else f"{fact} of {', '.join(of)}": text for text, of in told.items()
+            fact if alike else f"{fact} of {', '.join(of)}": text for text, of in words_of.items()
         }
     split: dict[str, list[str]] = {}
     for name, layout in report.layouts.items():

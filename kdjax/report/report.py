@@ -141,8 +141,8 @@ class Report:
         from kdjax.report import words
 
         data = f"{self.dataset}, {self.evaluate} split of {self.examples[self.evaluate]:,} examples"
-        said = "".join(f"\n\n{line}" for line in (*words.findings(self), *words.warnings(self)))
-        return f"{self.table()}\n\n{data}; mean ± s.d. over n members{said}"
+        lines = "".join(f"\n\n{line}" for line in (*words.findings(self), *words.warnings(self)))
+        return f"{self.table()}\n\n{data}; mean ± s.d. over n members{lines}"
 
     def row(self, name: str) -> Row:
         """The one row of this stage or of this label.

@@ -40,8 +40,8 @@ def saved(gap: Difference) -> str:
 def compared(gap: Difference, judged: bool) -> str:
     """The same in a table, with the verdict or without: "+3.5 ± 0.9, better"."""
     mean, error = gap["mean"] or 0.0, gap["standard_error"]
-    told = f"{-mean:+.1f}" + ("" if error is None else f" ± {error:.1f}")
-    return told + f", {gap['verdict']}" * judged
+    text = f"{-mean:+.1f}" + ("" if error is None else f" ± {error:.1f}")
+    return text + f", {gap['verdict']}" * judged
 
 
 def _size(report: Report, row: Row) -> list[str]:
