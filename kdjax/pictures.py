@@ -83,9 +83,8 @@ def mistakes(
     """
     figure, each = drawing.panels(len(labels), columns=6, height=1.45)
     name = lambda c: textwrap.shorten(drawing.short(class_names[c], str(c)), 16, placeholder="…")
-    for axes, image, truth, answer, count in zip(
-        each, images, labels, answers, counts, strict=True
-    ):
+    rows = zip(each, images, labels, answers, counts, strict=True)
+    for axes, image, truth, answer, count in rows:
         drawing.picture(axes, np.asarray(image))
         wrong = f"\n{count} of {members}" * (members > 1)
         axes.set_title(f"{name(truth)}\nnot {name(answer)}{wrong}", fontsize=8)

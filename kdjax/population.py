@@ -254,8 +254,8 @@ def _members_inside_steps(
     together: Callable[[State, Hparams, Examples], tuple[Hparams, Outputs]] | None = None,
 ) -> tuple[State, jax.Array]:
     """Each step trains all members; `taught` [S, ...], or [M, S, ...] in own order. `together`:
-    (state [M, ...], numbers, examples) -> the numbers, with the weights of the peers, and the outputs
-    of all members, which then teach."""
+    (state [M, ...], numbers, examples) -> the numbers, with the weights of the peers, and the
+    outputs of all members, which then teach."""
     if own:
         taught = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), taught)
     all_members = over_members(train_batch, plan.members, (0, 0, 0 if own else None))

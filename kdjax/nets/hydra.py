@@ -42,10 +42,8 @@ def hydra(body: Net, heads: int) -> Net:
         of_heads = wide.astype(jnp.promote_types(wide.dtype, jnp.float32))
         of_heads = of_heads.reshape(of_heads.shape[0], heads, wide.shape[-1] // heads)
         mean = jax.nn.logsumexp(jax.nn.log_softmax(of_heads), axis=1) - jnp.log(heads)
-        features = dict(outputs.features) | (
-            {HEADS: of_heads} if {HEADS, EVERY} & set(taps) else {}
-        )
-        return Outputs(mean, features), others
+        tapped = {HEADS: of_heads} if {HEADS, EVERY} & set(taps) else {}
+        return Outputs(mean, dict(outputs.features) | tapped), others
 
     spec = {"name": "hydra", "heads": heads, "body": dict(body.spec)}
     return dataclasses.replace(body, apply=apply, name=f"hydra of {body.name}", spec=spec)
