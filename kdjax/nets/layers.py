@@ -106,6 +106,8 @@ def convolve_few_channels(
     height, width, channels = x.shape[1:]
     if channels > FEW_CHANNELS or jax.default_backend() != "cpu":
         return jax.lax.conv_general_dilated(x, kernel, strides, padding, **options)
+    once = x.reshape(-1, channels) @ jnp.eye(channels, dtype=x.dtype)  # else x is made nine times
+    x = once.reshape(x.shape)
     x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
     x = jnp.concatenate([x[:, :, j : j + width] for j in range(3)], axis=-1)
     x = jnp.concatenate([x[:, i : i + height] for i in range(3)], axis=-1)
