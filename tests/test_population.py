@@ -143,7 +143,7 @@ def test_the_plan_follows_the_table_and_can_be_asked_for():
 
 
 def test_a_convolutional_population_on_the_cpu_has_no_loop_in_its_program():
-    spec = a_stage(model=dict(name="cnn", channels=(4,), dense=8), members=dict(seed=2))
+    spec = a_stage(model=dict(name="cnn", channels=(4, 8), dense=8), members=dict(seed=2))
     recipe, hparams, plan = recipe_of(spec), hparams_of(spec), PLANS["cpu, convolutional"]
     init = lambda h: member.init(recipe, h, jnp.zeros((1, 8, 8, 1)))
     state = population.over_members(init, plan.members, (0,))(hparams)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from kdjax.nets.net import Training
 
-FEW_CHANNELS = 4
+FEW_CHANNELS = 3
 
 
 class Dropout(nn.Module):
