@@ -154,7 +154,7 @@ def test_a_mutated_config_is_refused_in_one_sentence_that_names_the_field(name, 
     assert count > 300
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_config_that_does_not_fit_is_refused_before_anything_is_written(tmp_path):
     """Wrong is what only the data, the devices or the teachers show."""
     config = shipped("ensemble_to_one", "")
