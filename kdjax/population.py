@@ -189,7 +189,7 @@ def train_chunk(
             every = shards.members(over_members(outputs, plan.members, (0,))(state))
             some = lambda x: ~(x < jnp.inf).all(axis=(1, 2))  # NaN or inf; -inf is a masked class
             broken = shards.mean(some(every.logits).astype(jnp.float32)) > 0
-            return _heard(hparams, shards.members(state.bad) | broken, every)
+            return _without_bad(hparams, shards.members(state.bad) | broken, every)
 
         outputs = None
         if teach is not None:
@@ -215,7 +215,7 @@ def _directions(recipe: Recipe, examples: Examples, inputs: jax.Array) -> dict[s
     return found
 
 
-def _heard(hparams: Hparams, bad: jax.Array, outputs: Outputs) -> tuple[Hparams, Outputs]:
+def _without_bad(hparams: Hparams, bad: jax.Array, outputs: Outputs) -> tuple[Hparams, Outputs]:
     """Peers without those that are bad [M]: the others take their part of the mixing [m, M]. A
     member without a healthy peer learns from itself, which costs nothing."""
     kept = lambda x: jnp.where(bad.reshape(-1, *(1,) * (x.ndim - 1)), 0.0, x)

@@ -168,7 +168,11 @@ def test_ways_to_teach_are_compared_with_plain_distillation_by_pairs():
         a_report(row("labels", STUDENT), *rows), taught=frozenset(terms), config={"stages": stages}
     )
     assert given.plain is given.row("plain")
-    found = table(said(given)["Differences"])["fewer errors than plain"]
+    differences = table(said(given)["Differences"])
+    gap = given.difference("better", "labels", paired=True)
+    text = f"{-gap['mean']:+.1f} ± {gap['standard_error']:.1f}"
+    assert differences["fewer errors than labels"][2].startswith(text)
+    found = differences["fewer errors than plain"]
     gaps = np.subtract(BASELINE, ways["better"])
     error = gaps.std(ddof=1) / np.sqrt(len(gaps))
     assert found[:3] == ["-", "-", f"{gaps.mean():+.1f} ± {error:.1f}, better"]

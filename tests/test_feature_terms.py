@@ -18,7 +18,7 @@ from kdjax.losses import (
     vid,
 )
 from kdjax.losses.layers import averaged, pooled, unit
-from kdjax.losses.review import fused, fusion
+from kdjax.losses.review import review_maps, review_parameters
 
 B, F, G = 3, 5, 6
 RANDOM = np.random.default_rng(0)
@@ -267,8 +267,8 @@ def test_the_fusion_of_knowledge_review_is_that_of_the_reference():
     maps = [array(B, 6, 6, 3), array(B, 3, 3, 4), array(B, 1, 1, 5)]
     sizes, channels = [(4, 4), (3, 3), (1, 1)], [(3, 2), (4, 6), (5, 7)]
     with jax.enable_x64(True):
-        parameters = jax.tree.map(lambda x: x + 0.1, fusion(jax.random.key(0), channels))
-        actual = jax.jit(lambda maps, p: fused(maps, sizes, p))(maps, parameters)
+        parameters = jax.tree.map(lambda x: x + 0.1, review_parameters(jax.random.key(0), channels))
+        actual = jax.jit(lambda maps, p: review_maps(maps, sizes, p))(maps, parameters)
     expected = plain_fused(maps, sizes, jax.tree.map(np.asarray, parameters))
     for x, y in zip(actual, expected, strict=True):
         np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6)

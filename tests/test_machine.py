@@ -1,6 +1,9 @@
 """What the command tells JAX before it computes."""
 
+import os
 import re
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -35,3 +38,27 @@ def test_a_step_updates_the_state_where_it_stands(optimizer):
     assert not re.findall(r"f32\[64,48\]\S* copy\(", loop)
     passes = [line for line in loop.splitlines() if " fusion(" in line and "f32[64,48]" in line]
     assert len([line for line in passes if "select" in line.partition("=")[0]]) == 1, passes
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="of glibc's malloc")
+def test_memory_is_kept_from_step_to_step():
+    """Large arrays that come and go do not ask the system for pages each time."""
+    program = """
+import resource
+import numpy as np
+from kdjax.host.machine import keep_memory
+
+keep_memory()
+for turn in range(20):
+    if turn == 2:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    arrays = [np.ones(2_000_000 + 100 * i) for i in range(3)]
+    del arrays
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+    inherited = {name: value for name, value in os.environ.items() if "MALLOC_" not in name}
+    faults = lambda **given: int(
+        subprocess.check_output([sys.executable, "-c", program], env=inherited | given)
+    )
+    assert faults() < 100
+    assert faults(MALLOC_MMAP_THRESHOLD_="131072") > 10_000

@@ -20,7 +20,7 @@ from kdjax.losses import (
     rkd_distance,
     similarity_preserving,
 )
-from kdjax.losses.contrastive import drawn, log_normaliser, remembered
+from kdjax.losses.contrastive import crd_log_normaliser, crd_negatives, crd_update_bank
 
 B, F, G = 9, 4, 3  # B is more than one chunk of anchors, and not two
 RANDOM = np.random.default_rng(0)
@@ -212,7 +212,7 @@ def test_the_contrastive_loss_and_its_gradient_match_the_reference():
     with jax.enable_x64(True):
         both = jax.jit(lambda *x: (loss(*x), jax.grad(lambda *x: loss(*x).sum(), (0, 1, 2))(*x)))
         value, gradients = jax.device_get(both(jnp.asarray(ANCHOR), jnp.asarray(BANK), LOG_Z))
-        z = log_normaliser(jnp.asarray(ANCHOR), jnp.asarray(BANK), INDEX, jnp.asarray(COUNTS), T)
+        z = crd_log_normaliser(jnp.asarray(ANCHOR), jnp.asarray(BANK), INDEX, jnp.asarray(COUNTS), T)
     np.testing.assert_allclose(value, plain_crd(ANCHOR), rtol=1e-9)
     direction = array(4, D)
     at = lambda by: plain_crd(ANCHOR + by * direction).sum()
@@ -235,7 +235,7 @@ BANK32, COUNTS32 = BANK.astype(np.float32), COUNTS.astype(np.float32)
 
 
 def test_negatives_are_others_alike_and_depend_on_the_example_alone():
-    draw = jax.jit(lambda key, index: drawn(key, index, N, 4000))
+    draw = jax.jit(lambda key, index: crd_negatives(key, index, N, 4000))
     key = jax.random.key(0)
     found = np.asarray(draw(key, INDEX))
     assert (found.sum(axis=1) == 4000).all()
@@ -250,7 +250,7 @@ def test_a_bank_keeps_its_other_rows_and_the_last_of_an_example_that_is_twice_in
     """A batch may span two epochs."""
     index = np.array([2, 5, 2], np.int32)
     new = np.float32(lengths_one(array(3, D)))
-    found = np.asarray(jax.jit(lambda bank: remembered(bank, index, new, 0.5))(BANK32))
+    found = np.asarray(jax.jit(lambda bank: crd_update_bank(bank, index, new, 0.5))(BANK32))
     expected = BANK32.copy()
     for row, n in ((5, 1), (2, 2)):
         expected[row] = lengths_one((0.5 * BANK32[row] + 0.5 * new[n])[None])[0]

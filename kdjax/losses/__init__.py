@@ -1,7 +1,7 @@
 """Losses: pure functions of logits, features and relations, and the terms of an objective made of
 them."""
 
-from kdjax.losses.contrastive import crd
+from kdjax.losses.contrastive import crd, crd_log_normaliser, crd_negatives, crd_update_bank
 from kdjax.losses.decoupled import dkd, hard_label, nkd, virtual_teacher
 from kdjax.losses.derivatives import (
     derivative_matching,
@@ -36,7 +36,7 @@ from kdjax.losses.relations import (
     rkd_distance,
     similarity_preserving,
 )
-from kdjax.losses.review import hierarchical_context
+from kdjax.losses.review import hierarchical_context, review_maps, review_parameters
 from kdjax.losses.standardize import standardize, standardized
 from kdjax.losses.table import TERMS
 from kdjax.losses.term import Context, Derivatives, Term
@@ -50,6 +50,9 @@ __all__ = [
     "attention_transfer",
     "correlation_congruence",
     "crd",
+    "crd_log_normaliser",
+    "crd_negatives",
+    "crd_update_bank",
     "cross_entropy",
     "derivative_matching",
     "dirichlet_likelihood",
@@ -74,6 +77,8 @@ __all__ = [
     "pkt",
     "random_directions",
     "reverse_kl",
+    "review_maps",
+    "review_parameters",
     "rkd_angle",
     "rkd_distance",
     "similarity_preserving",

@@ -19,7 +19,7 @@ from kdjax.rules import InputError, check, fraction, shown, whole
 UNSET = jnp.inf  # a normaliser before the first batch
 
 
-def drawn(key: jax.Array, index: jax.Array, examples: int, count: int) -> jax.Array:
+def crd_negatives(key: jax.Array, index: jax.Array, examples: int, count: int) -> jax.Array:
     """How often each of N examples is a negative of each of B.
 
     They are drawn alike, with replacement, from all examples but the one itself, whatever their
@@ -45,7 +45,7 @@ def drawn(key: jax.Array, index: jax.Array, examples: int, count: int) -> jax.Ar
     return jax.vmap(of_one)(index).astype(jnp.float32)
 
 
-def log_normaliser(
+def crd_log_normaliser(
     anchor: jax.Array,
     bank: jax.Array,
     index: jax.Array,
@@ -81,7 +81,7 @@ def crd(
       anchor: [B, D] embeddings of length 1.
       bank: [N, D] of the other net; no gradient into it.
       index: [B], which row of the bank is each anchor's own.
-      negatives: [B, N], how often each row is a negative, as `drawn` has it.
+      negatives: [B, N], how often each row is a negative, as `crd_negatives` has it.
       log_z: scalar, the logarithm of Z; no gradient into it.
 
     Returns:
@@ -96,7 +96,7 @@ def crd(
     return jnp.sum(loss, axis=1)
 
 
-def remembered(
+def crd_update_bank(
     bank: jax.Array, index: jax.Array, embedding: jax.Array, momentum: jax.Array | float
 ) -> jax.Array:
     """The bank [N, D] with the rows `index` [B] moved to the embeddings [B, D], all of length 1:
@@ -163,7 +163,7 @@ def crd_row(
         temperature, momentum = (context.hparams[n] for n in ("temperature", "momentum"))
         f, g = features(context.student, context.teacher)
         index, examples = context.index, context.memory["student"].shape[1]
-        counts = drawn(context.key, index, examples, negatives)
+        counts = crd_negatives(context.key, index, examples, negatives)
         every = context.gather(index)
 
         def of_teacher(g: jax.Array, aux: PyTree, memory: PyTree) -> tuple[jax.Array, PyTree]:
@@ -175,7 +175,7 @@ def crd_row(
                 crd(*pair, index, counts, z, temperature)
                 for pair, z in zip(each, log_z, strict=True)
             ]
-            move = lambda bank, new: remembered(bank, every, context.gather(new), momentum)
+            move = lambda bank, new: crd_update_bank(bank, every, context.gather(new), momentum)
             after = {"student": move(memory["student"], ours), "log_z": log_z}
             return losses[0] + losses[1], after | {"teacher": move(memory["teacher"], theirs)}
 
@@ -203,6 +203,6 @@ def _log_z(context: Context, anchor: jax.Array, bank: jax.Array, negatives: jax.
     """The logarithm of the normaliser of a whole batch."""
     index, temperature = context.index, context.hparams["temperature"]
     assert index is not None
-    each = context.gather(log_normaliser(anchor, bank, index, negatives, temperature))
+    each = context.gather(crd_log_normaliser(anchor, bank, index, negatives, temperature))
     found = jax.nn.logsumexp(each) - jnp.log(len(each))
     return jax.lax.stop_gradient(found)

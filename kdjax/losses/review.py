@@ -63,7 +63,7 @@ def hierarchical_context(student: jax.Array, teacher: jax.Array) -> jax.Array:
     return total / weights
 
 
-def fused(
+def review_maps(
     maps: Sequence[jax.Array],
     sizes: Sequence[tuple[int, int]],
     parameters: Sequence[PyTree],
@@ -76,7 +76,7 @@ def fused(
     Args:
       maps: L of [B, H, W, F].
       sizes: L, the pixels of the teacher's maps.
-      parameters: L, as `fusion` makes them.
+      parameters: L, as `review_parameters` makes them.
       mean: averages over the parts of a batch, where this is one of them.
 
     Returns:
@@ -106,8 +106,8 @@ def fused(
     return found
 
 
-def fusion(key: jax.Array, channels: Sequence[tuple[int, int]]) -> tuple[PyTree, ...]:
-    """Parameters of `fused`.
+def review_parameters(key: jax.Array, channels: Sequence[tuple[int, int]]) -> tuple[PyTree, ...]:
+    """Parameters of `review_maps`.
 
     Args:
       channels: L, (F, G) of each level.
@@ -145,7 +145,7 @@ def _nearest(x: jax.Array, size: tuple[int, ...]) -> jax.Array:
 
 
 def review_kd(student: Paths = "", teacher: Paths = "", channels: Channels = None) -> Term:
-    """A term of `fused` maps of the student and `hierarchical_context`, the sum over the levels; of
+    """A term of `review_maps` maps of the student and `hierarchical_context`, the sum over the levels; of
     several teachers, each with a fusion of its own, the mean, weighted as the member mixes
     them. Published weight 0.6 to 8 by the pair of nets (5 for resnet32x4 and resnet8x4), which
     the authors raise from 0 over the first 20 epochs (`weight` 0 and a `weight_end` raise it over
@@ -175,7 +175,7 @@ def review_kd(student: Paths = "", teacher: Paths = "", channels: Channels = Non
         ours, theirs = maps(student, teacher)
         levels = [(f.shape[-1], g.shape[-1]) for f, g in zip(ours, theirs, strict=True)]
         keys = jax.random.split(key, len(theirs[0]))
-        return jax.vmap(functools.partial(fusion, channels=levels))(keys)
+        return jax.vmap(functools.partial(review_parameters, channels=levels))(keys)
 
     def function(context: Context) -> jax.Array:
         assert context.teacher is not None
@@ -184,7 +184,7 @@ def review_kd(student: Paths = "", teacher: Paths = "", channels: Channels = Non
 
         def of_teacher(theirs: list[jax.Array], own: PyTree) -> jax.Array:
             sizes = [(g.shape[1], g.shape[2]) for g in theirs]
-            each = zip(fused(ours, sizes, own, mean), theirs, strict=True)
+            each = zip(review_maps(ours, sizes, own, mean), theirs, strict=True)
             return jnp.sum(jnp.stack([hierarchical_context(f, g) for f, g in each]), axis=0)
 
         return over_teachers(context, jax.vmap(of_teacher)(theirs, context.aux))

@@ -50,16 +50,17 @@ def _differences(report: Report) -> Columns:
     are several other ways, and than the ensemble of its teachers; nothing where there are none."""
     rows = [r for r in report.rows if r.n and not r.is_ensemble and r.stage not in report.choosing]
     base, plain = report.baseline, report.plain
+    left_out = {name for names in report.teachers.values() for name in names}
+    left_out |= {row.stage for row in (base, plain) if row is not None}
+    methods = {row.stage for row in rows} - left_out
+    several = plain is not None and len(methods) > 1
     columns: Columns = [("stage", [row.label for row in rows])]
     if base is not None:
         others = [None if row is base else base for row in rows]
-        columns += _saved(report, rows, others, base.label)
-    if plain is not None:
-        left_out = {name for names in report.teachers.values() for name in names} | {plain.stage}
-        left_out |= {base.stage} if base is not None else set()
-        others = [None if row.stage in left_out else plain for row in rows]
-        if len({r.stage for r, other in zip(rows, others, strict=True) if other is not None}) > 1:
-            columns += _saved(report, rows, others, plain.label, paired=True)
+        columns += _saved(report, rows, others, base.label, paired=several)
+    if plain is not None and several:
+        others = [plain if row.stage in methods else None for row in rows]
+        columns += _saved(report, rows, others, plain.label, paired=True)
     ensembles = [report.ensemble(row) for row in rows]
     names = {other.label for other in ensembles if other is not None}
     name = "the ensemble" if len(names) > 1 else "".join(names)
