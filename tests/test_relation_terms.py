@@ -212,7 +212,9 @@ def test_the_contrastive_loss_and_its_gradient_match_the_reference():
     with jax.enable_x64(True):
         both = jax.jit(lambda *x: (loss(*x), jax.grad(lambda *x: loss(*x).sum(), (0, 1, 2))(*x)))
         value, gradients = jax.device_get(both(jnp.asarray(ANCHOR), jnp.asarray(BANK), LOG_Z))
-        z = crd_log_normaliser(jnp.asarray(ANCHOR), jnp.asarray(BANK), INDEX, jnp.asarray(COUNTS), T)
+        z = crd_log_normaliser(
+            jnp.asarray(ANCHOR), jnp.asarray(BANK), INDEX, jnp.asarray(COUNTS), T
+        )
     np.testing.assert_allclose(value, plain_crd(ANCHOR), rtol=1e-9)
     direction = array(4, D)
     at = lambda by: plain_crd(ANCHOR + by * direction).sum()

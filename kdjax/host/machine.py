@@ -25,8 +25,8 @@ TRIED = (0, 13)  # XLA ends the process at a flag that it does not know: JAX bel
 
 
 def use_machine() -> None:
-    """A CPU device per core, programs compiled for speed and cached for the next run, and memory that
-    is kept from step to step, unless set.
+    """A CPU device per core, programs compiled for speed and cached for the next run, and memory
+    that is kept from step to step, unless set.
 
     Where JAX has its devices already, as after `jax.devices()`, it goes on with those.
     """
@@ -44,11 +44,11 @@ def use_machine() -> None:
 
 
 def keep_memory() -> None:
-    """Makes glibc's malloc keep what a step frees for the next step, unless the environment says how
-    it shall allocate.
+    """Makes glibc's malloc keep what a step frees for the next step, unless the environment says
+    how it shall allocate.
 
-    On a CPU, XLA allocates the arrays of each step anew. Where glibc asks the system for them each
-    time, the pages cost half of a convolutional step on a virtual machine.
+    On a CPU, XLA allocates the arrays of each step anew. If glibc asks the system for them each
+    time, the pages can cost half of a convolutional step on a virtual machine.
     """
     set_by_user = any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ)
     if sys.platform == "linux" and not set_by_user:

@@ -145,11 +145,11 @@ def _nearest(x: jax.Array, size: tuple[int, ...]) -> jax.Array:
 
 
 def review_kd(student: Paths = "", teacher: Paths = "", channels: Channels = None) -> Term:
-    """A term of `review_maps` maps of the student and `hierarchical_context`, the sum over the levels; of
-    several teachers, each with a fusion of its own, the mean, weighted as the member mixes
-    them. Published weight 0.6 to 8 by the pair of nets (5 for resnet32x4 and resnet8x4), which
-    the authors raise from 0 over the first 20 epochs (`weight` 0 and a `weight_end` raise it over
-    all steps).
+    """A term of `review_maps` and `hierarchical_context`, the sum over the levels; of several
+    teachers, each with parameters of its own, the mean, weighted as the member mixes them.
+    Published weight 0.6 to 8 by the pair of nets (5 for resnet32x4 and resnet8x4), which the
+    authors raise from 0 over the first 20 epochs (`weight` 0 and a `weight_end` raise it over all
+    steps).
 
     Args:
       student, teacher: the paths of layers from shallow to deep, as many of the teacher as of the
