@@ -35,8 +35,11 @@ class MLP(nn.Module):
 
 
 class CNN(nn.Module):
-    """3x3 convolutions with ReLU, each halving the image, then one dense layer; with `norm` "batch"
-    each convolution is normalised over the batch."""
+    """3x3 convolutions with ReLU, each halving the image, then one dense layer.
+
+    With `norm` "batch" each convolution is normalised over the batch, after its pooling, which
+    leaves a quarter of the numbers to normalise.
+    """
 
     classes: int
     channels: tuple[int, ...] = (32, 64, 128)
@@ -52,8 +55,8 @@ class CNN(nn.Module):
         bias, convolve = not normalised, _of_images(training)
         for width in self.channels:
             conv = partial(nn.Conv, use_bias=bias, dtype=self.dtype, conv_general_dilated=convolve)
-            x = conv(width, (3, 3))(x)
-            x = nn.relu(max_pool(BatchNorm()(x, training) if normalised else x))
+            x = max_pool(conv(width, (3, 3))(x))
+            x = nn.relu(BatchNorm()(x, training) if normalised else x)
         x = x.reshape(x.shape[0], -1)
         x = nn.relu(nn.Dense(self.dense, dtype=self.dtype)(x))
         x = Dropout(self.dropout)(x, training)
