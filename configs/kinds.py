@@ -47,12 +47,12 @@ KINDS = dict(
         large=IMAGES["large"] | dict(dense=128),
         small=IMAGES["small"] | dict(dense=64),
     ),
-    images=IMAGES,
+    images=IMAGES | dict(decays=(1.0, 1.0, 0.3)),
 )
 OF_COLUMNS = dict(
     rates=(0.003, 0.01, 0.03), decays=(0.01, 0.1, 1.0), temperatures=(1.0, 2.0, 4.0), seeds=5
 )
-OF_IMAGES = dict(rates=(0.003, 0.01), decays=(0.03, 0.3), temperatures=(2.0, 4.0), seeds=2)
+OF_IMAGES = dict(rates=(0.003, 0.01), decays=(0.1, 1.0), temperatures=(2.0, 4.0), seeds=2)
 SMALLEST = 12  # pixels: a convolutional net has nothing to halve in smaller images
 FEW = 2000  # training examples
 MANY = 50  # classes
