@@ -31,7 +31,7 @@ from kdjax.config.spec import ExperimentSpec
 from kdjax.data import Dataset
 from kdjax.experiment import load
 
-RATES, DECAYS = (0.001, 0.003, 0.01), (0.01, 0.1, 1.0)
+RATES, DECAYS = (0.001, 0.003, 0.01), (0.01, 0.1)
 FEW = 5000  # training examples, of which scikit-learn makes its search in minutes
 Splits = dict[str, tuple[np.ndarray, np.ndarray]]
 
