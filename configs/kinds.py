@@ -53,7 +53,7 @@ KINDS = dict(
 OF_COLUMNS = dict(
     rates=(0.003, 0.01, 0.03), decays=(0.01, 0.1, 1.0), temperatures=(1.0, 2.0, 4.0), seeds=5
 )
-OF_IMAGES = dict(rates=(0.003, 0.01), decays=(0.1, 1.0), temperatures=(2.0, 4.0), seeds=2)
+OF_IMAGES = dict(rates=(0.003, 0.01), decays=(0.1, 0.3, 1.0), temperatures=(2.0, 4.0), seeds=2)
 SMALLEST = 12  # pixels: a convolutional net has nothing to halve in smaller images
 FEW = 2000  # training examples
 MANY = 50  # classes

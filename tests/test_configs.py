@@ -99,7 +99,7 @@ def test_the_main_config_runs_on_a_folder_of_images(tmp_path):
     with pytest.raises(InputError, match=r"absent\.png cannot be read as an image: "):
         student.read_images([tmp_path / "absent.png"])
     tuned = parse(get_config(f"{tmp_path}/images/,tune"))
-    assert [len(cells(stage)) for stage in tuned.stages] == [1, 4, 8]
+    assert [len(cells(stage)) for stage in tuned.stages] == [1, 6, 12]
 
 
 def test_a_config_of_kdjax_is_known_by_its_name():

@@ -4,6 +4,8 @@ import pytest
 from harness import lost, saved
 from launch import ends, metrics, rows, send, start, wait_for
 
+pytestmark = pytest.mark.slow
+
 CONFIG = """
 from runs import config
 def get_config():
@@ -27,7 +29,6 @@ def undisturbed(directory):
     return metrics(directory / "whole")
 
 
-@pytest.mark.slow
 def test_a_run_killed_in_every_stage_ends_as_if_nothing_had_been(directory, undisturbed):
     before = {}
     for name in ("teachers", "baseline", "distilled"):
@@ -43,7 +44,6 @@ def test_a_run_killed_in_every_stage_ends_as_if_nothing_had_been(directory, undi
     assert metrics(directory / "killed") == undisturbed
 
 
-@pytest.mark.slow
 def test_the_harness_sees_what_is_lost(directory, undisturbed):
     """A chunk that was trained again, and a stage that was finished again."""
     before = saved(directory / "whole")
@@ -54,7 +54,6 @@ def test_the_harness_sees_what_is_lost(directory, undisturbed):
     assert lost(before, directory / "whole") == (1, 40)
 
 
-@pytest.mark.long
 def test_sigterm_before_within_and_after_the_chunks_ends_cleanly(directory, undisturbed):
     workdir, told = directory / "stopped", "kdjax: asked to stop; the same command goes on"
     process = start(directory, "stopped")
