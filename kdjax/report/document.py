@@ -47,7 +47,8 @@ def contents(report: Report, figures: Collection[str]) -> dict[str, Any]:
 
 def _differences(report: Report) -> Columns:
     """How many fewer errors every row makes than the baseline, than plain distillation, where there
-    are several other methods, and than the ensemble of its teachers; nothing where there are none."""
+    are several other methods, and than the ensemble of its teachers; nothing where there are
+    none."""
     rows = [r for r in report.rows if r.n and not r.is_ensemble and r.stage not in report.choosing]
     base, plain = report.baseline, report.plain
     left_out = {name for names in report.teachers.values() for name in names}
